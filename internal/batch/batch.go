@@ -1,0 +1,86 @@
+// Package batch is the wire format between the bridge and the functions: many
+// Kafka records of one topic partition packed into the payload of one Pub/Sub
+// message.
+//
+// A payload is the five bytes of Magic followed by one zstd frame that declares
+// its content size and holds a Batch message of batch.proto. The first byte of
+// Magic can stand in no UTF-8 text, so a payload describes itself and needs no
+// attribute: whatever does not begin with Magic is one bare event, as anybody
+// may publish it to the topic without knowing this package.
+//
+// In the order of use:
+//
+//	enc := batch.NewEncoder(batch.Header{Topic: "clickstream", Partition: 3})
+//	enc.Append(&record)             // copies; enc.Size() and enc.Len() tell when to send
+//	payload, err := enc.Payload(nil) // the bytes of one Pub/Sub message
+//	enc.Reset(header)               // the encoder may be used again
+//
+//	var dec batch.Decoder           // reused from message to message
+//	b, err := dec.Decode(payload, batch.DefaultLimits) // b is valid until the next Decode
+//	for i := range b.Records { … }
+//
+// The dead-letter topic carries the same format: a rejected record is a Record
+// with a Rejection, and the Header tells who rejected it and when.
+package batch
+
+// Header is what all records of a batch share.
+type Header struct {
+	// Topic and Partition say where the records came from. Topic is empty for
+	// events that did not come through Kafka (published straight to Pub/Sub).
+	Topic     string
+	Partition int32
+	// Traceparent is the W3C trace context that the batch belongs to, or empty.
+	Traceparent string
+	// Origin is set on dead letters only.
+	Origin Origin
+}
+
+// Origin tells who rejected the records of a dead-letter batch. All fields are
+// optional.
+type Origin struct {
+	Consumer        string // service and revision, such as "ingest-00042-abc"
+	FailedAt        int64  // microseconds since the Unix epoch
+	MessageID       string // the Pub/Sub message that carried the records
+	PublishTime     int64  // of that message, microseconds since the Unix epoch
+	DeliveryAttempt int32  // of that message; 0 is unknown
+}
+
+// NoOffset is the Offset of a record that did not come through Kafka.
+const NoOffset = -1
+
+// Record is one Kafka record, opaque bytes throughout.
+type Record struct {
+	Offset    int64  // NoOffset: not from Kafka
+	Timestamp int64  // Kafka's, milliseconds since the Unix epoch; 0: none
+	Key       []byte // nil: null
+	Value     []byte // nil: null (a tombstone)
+	Headers   []RecordHeader
+	// Rejection is set on dead letters only: the zero Rejection is none.
+	Rejection Rejection
+}
+
+// RecordHeader is one Kafka record header. Keys are text by Kafka's protocol,
+// but nothing enforces it.
+type RecordHeader struct {
+	Key   []byte
+	Value []byte // nil: null
+}
+
+// Rejection says why a record cannot become a row.
+type Rejection struct {
+	Code    string // stable, such as "missing_field"; empty: not rejected
+	Field   string // the field at fault, or empty
+	Message string // a sentence that a person can act on; no event values
+	// Size and SHA256 describe the whole value where Value was cut to its head.
+	Size   int64 // bytes; 0: Value is whole
+	SHA256 []byte
+}
+
+// Batch is a decoded payload. Its byte slices point into the Decoder's buffer and
+// are valid until the next Decode; its strings are copies.
+type Batch struct {
+	Header
+	Records []Record
+	// Bare reports that the payload was one bare event, not a packed batch.
+	Bare bool
+}
