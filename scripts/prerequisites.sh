@@ -1,0 +1,46 @@
+# shellcheck shell=bash
+# Sourced by the other scripts: makes sure that the project can be built here.
+#
+# Go is asked for; a C and C++ compiler (librdkafka's and DuckDB's bindings link
+# with them) is installed where that takes no question, and asked for elsewhere.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export CGO_ENABLED=1
+
+die() {
+  printf '%s\n' "$@" >&2
+  exit 2
+}
+
+need_go() {
+  local want have
+  want=$(awk '$1 == "go" { print $2; exit }' "$root/go.mod")
+  command -v go >/dev/null || die "Go $want or newer is needed: https://go.dev/dl/ has it for every system." \
+    "Unpack it and put its bin folder on PATH, then run this again."
+  have=$(go env GOVERSION)
+  have=${have#go}
+  if [ "$(printf '%s\n' "$want" "${have%%[!0-9.]*}" | sort -V | head -n 1)" != "$want" ] && [ "$(go env GOTOOLCHAIN)" = local ]; then
+    die "Go $want or newer is needed, this is $have: https://go.dev/dl/ has it."
+  fi
+}
+
+need_compiler() {
+  if command -v "${CC:-gcc}" >/dev/null && command -v "${CXX:-g++}" >/dev/null; then
+    return
+  fi
+  if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    printf 'Installing a C and C++ compiler (gcc, g++) with apt-get.\n' >&2
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends gcc g++ libc6-dev; } >&2 ||
+      die "apt-get could not install gcc and g++: install them and run this again."
+    return
+  fi
+  die "A C and a C++ compiler are needed (librdkafka's and DuckDB's bindings link with them):" \
+    "  Debian, Ubuntu:  sudo apt-get install gcc g++ libc6-dev" \
+    "  Fedora:          sudo dnf install gcc gcc-c++" \
+    "  Alpine:          sudo apk add build-base" \
+    "  macOS:           xcode-select --install" \
+    "Install them and run this again."
+}
+
+need_go
+need_compiler
