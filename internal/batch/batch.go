@@ -59,10 +59,9 @@ type Record struct {
 	Rejection Rejection
 }
 
-// RecordHeader is one Kafka record header. Keys are text by Kafka's protocol,
-// but nothing enforces it.
+// RecordHeader is one Kafka record header.
 type RecordHeader struct {
-	Key   []byte
+	Key   []byte // text by Kafka's protocol, but nothing enforces it; decoded keys are never nil
 	Value []byte // nil: null
 }
 
@@ -77,7 +76,8 @@ type Rejection struct {
 }
 
 // Batch is a decoded payload. Its byte slices point into the Decoder's buffer and
-// are valid until the next Decode; its strings are copies.
+// are valid until the next Decode; that of a bare event points into the payload.
+// Its strings are copies, and may be kept.
 type Batch struct {
 	Header
 	Records []Record

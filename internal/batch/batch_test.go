@@ -1,0 +1,369 @@
+package batch
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+// everything is a batch in which every field is set, and null differs from empty.
+func everything() *Batch {
+	return &Batch{
+		Header: Header{
+			Topic: "clickstream", Partition: 7, Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+			Origin: Origin{Consumer: "ingest-00042-abc", FailedAt: 1_700_000_000_123_456, MessageID: "1234567890", PublishTime: 1_700_000_000_000_000, DeliveryAttempt: 3},
+		},
+		Records: []Record{
+			{Offset: 0, Value: []byte(`{"event_id":"a"}`)},
+			{Offset: NoOffset, Key: []byte{}, Value: []byte{}},
+			{Offset: math.MaxInt64, Timestamp: 1_700_000_000_000, Key: []byte("k"), Value: nil, Headers: []RecordHeader{
+				{Key: []byte("a"), Value: nil}, {Key: []byte{}, Value: []byte{}}, {Key: []byte("\xff"), Value: []byte("v")}}},
+			{Offset: 5, Value: []byte("x"), Rejection: Rejection{Code: "wrong_type", Field: "user_id", Message: "want a string", Size: 99, SHA256: bytes.Repeat([]byte{7}, 32)}},
+			{Offset: 6, Value: []byte("y"), Rejection: Rejection{Code: "wrong_type", Field: "page_url", Message: "want a string"}},
+		},
+	}
+}
+
+func encode(t testing.TB, b *Batch) []byte {
+	t.Helper()
+	e := NewEncoder(b.Header)
+	for i := range b.Records {
+		e.Append(&b.Records[i])
+	}
+	if e.Len() != len(b.Records) {
+		t.Fatalf("Len is %d after %d records", e.Len(), len(b.Records))
+	}
+	payload, err := e.Payload(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return payload
+}
+
+// Protects decode(encode(x)) = x, null and empty apart, from one batch to the next
+// with the same Decoder and Encoder.
+func TestRoundTrip(t *testing.T) {
+	var d Decoder
+	for _, b := range []*Batch{everything(), {}, {Records: []Record{{}}}, {Header: Header{Topic: "t", Partition: math.MinInt32}}, everything(), {Records: []Record{{Offset: math.MinInt64, Timestamp: -1}}}} {
+		got, err := d.Decode(encode(t, b), Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !equal(got, b) {
+			t.Errorf("got  %+v\nwant %+v", got, b)
+		}
+	}
+}
+
+// equal compares what a batch means: nil and empty slices differ only where null
+// and empty do.
+func equal(a, b *Batch) bool {
+	if a.Header != b.Header || a.Bare != b.Bare || len(a.Records) != len(b.Records) {
+		return false
+	}
+	null := func(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, b) }
+	for i := range a.Records {
+		x, y := &a.Records[i], &b.Records[i]
+		if x.Offset != y.Offset || x.Timestamp != y.Timestamp || !null(x.Key, y.Key) || !null(x.Value, y.Value) || len(x.Headers) != len(y.Headers) ||
+			x.Rejection.Code != y.Rejection.Code || x.Rejection.Field != y.Rejection.Field || x.Rejection.Message != y.Rejection.Message ||
+			x.Rejection.Size != y.Rejection.Size || !bytes.Equal(x.Rejection.SHA256, y.Rejection.SHA256) {
+			return false
+		}
+		for j := range x.Headers {
+			if !bytes.Equal(x.Headers[j].Key, y.Headers[j].Key) || !null(x.Headers[j].Value, y.Headers[j].Value) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Protects events that others publish straight to the topic: whatever is no packed
+// batch is one bare event, also nothing at all.
+func TestBareEvent(t *testing.T) {
+	var d Decoder
+	for _, payload := range []string{`{"event_id":"a"}`, "", "\xff", "\xffSL", "no JSON"} {
+		b, err := d.Decode([]byte(payload), DefaultLimits)
+		if err != nil {
+			t.Fatalf("%q: %v", payload, err)
+		}
+		want := &Batch{Bare: true, Records: []Record{{Offset: NoOffset, Value: []byte(payload)}}}
+		if !equal(b, want) {
+			t.Errorf("%q: got %+v, want %+v", payload, b, want)
+		}
+	}
+	if b, err := d.Decode(nil, DefaultLimits); err != nil || b.Records[0].Value == nil {
+		t.Errorf("an empty message is a tombstone: %+v, %v", b, err)
+	}
+}
+
+// Protects the strings that protobuf demands to be UTF-8: a message of BigQuery's
+// that is not does not make the batch unreadable.
+func TestStringsAreMadeUTF8(t *testing.T) {
+	var d Decoder
+	b, err := d.Decode(encode(t, &Batch{Header: Header{Topic: "a\xffb"}, Records: []Record{{Rejection: Rejection{Code: "c", Message: "\xc3\x28"}}}}), DefaultLimits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.Topic != "a\uFFFDb" || b.Records[0].Rejection.Message != "\uFFFD(" {
+		t.Errorf("got %q and %q", b.Topic, b.Records[0].Rejection.Message)
+	}
+}
+
+// Protects the function from payloads that are damaged or made to hurt: each is a
+// typed error.
+func TestRefused(t *testing.T) {
+	good := encode(t, everything())
+	frame := good[len(Magic):]
+	compress := func(content []byte) []byte {
+		z, err := compressor()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return z.EncodeAll(content, []byte(Magic))
+	}
+	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	magic := []byte(Magic)
+	limits := Limits{Records: 5, RecordBytes: 100, Bytes: 1000, Headers: 3}
+	for _, c := range []struct {
+		what    string
+		payload []byte
+		kind    error
+	}{
+		{"cut after the magic's text", good[:4], ErrTruncated},
+		{"cut after the magic", good[:5], ErrTruncated},
+		{"cut in the frame header", good[:8], ErrTruncated},
+		{"cut in a block", good[:len(good)-20], ErrTruncated},
+		{"cut in the checksum", good[:len(good)-1], ErrTruncated},
+		{"another version", join([]byte("\xffSLB\x02"), frame), ErrVersion},
+		{"no zstd frame", join(magic, []byte("{}{}{}{}{}{}")), ErrForged},
+		{"a byte after the frame", join(good, []byte{0}), ErrForged},
+		{"two frames", join(good, frame), ErrForged},
+		{"a skippable frame", join(magic, []byte("\x50\x2a\x4d\x18\x00\x00\x00\x00"), frame), ErrForged},
+		{"a flipped bit in the content", func() []byte { p := bytes.Clone(good); p[len(p)-30] ^= 4; return p }(), ErrForged},
+		{"a frame that declares no content size", join(magic, []byte("\x28\xb5\x2f\xfd\x00\x58\x01\x00\x00")), ErrForged},
+		{"a frame that asks for a dictionary", join(magic, []byte("\x28\xb5\x2f\xfd\x21\x05\x00\x01\x00\x00")), ErrForged},
+		{"a bomb: a kilobyte that declares a gigabyte", join(magic, []byte("\x28\xb5\x2f\xfd\xa0\x00\x00\x00\x40\x01\x00\x00")), ErrTooLarge},
+		{"a frame that declares more than its blocks hold", join(magic, []byte("\x28\xb5\x2f\xfd\x60\x00\x01\x01\x00\x00")), ErrForged},
+		{"no protobuf", compress([]byte("\x0f\x0f\x0f\x0f")), ErrForged},
+		{"a record that ends beyond the message", compress([]byte("\x1a\x05\x08")), ErrForged},
+		{"a header that ends beyond its record", compress([]byte("\x1a\x02\x2a\x05")), ErrForged},
+		{"malformed within a header", compress([]byte("\x1a\x03\x2a\x01\x0a")), ErrForged},
+		{"a topic that is not UTF-8", compress([]byte("\x0a\x01\xff")), ErrForged},
+		{"more content than the limit", compress(make([]byte, 1001)), ErrTooLarge},
+		{"more records than the limit", compress(bytes.Repeat([]byte("\x1a\x00"), 6)), ErrTooLarge},
+		{"a larger record than the limit", compress(append([]byte("\x1a\x65\x22\x63"), make([]byte, 99)...)), ErrTooLarge},
+		{"more record headers than the limit", compress([]byte("\x1a\x08\x2a\x00\x2a\x00\x2a\x00\x2a\x00")), ErrTooLarge},
+		{"a larger bare event than the limit", []byte(strings.Repeat("x", 101)), ErrTooLarge},
+	} {
+		var d Decoder
+		limits := limits
+		if bytes.HasPrefix(c.payload, good[:len(Magic)+20]) {
+			limits = DefaultLimits
+		}
+		b, err := d.Decode(c.payload, limits)
+		var e *Error
+		if !errors.Is(err, c.kind) || !errors.As(err, &e) || e.Kind != c.kind || b != nil {
+			t.Errorf("%s: got %v, %v; want %v", c.what, b, err, c.kind)
+		}
+	}
+}
+
+// Protects the memory bound: a few bytes that declare much are refused before
+// anything is allocated for them.
+func TestForgedSizesAllocateNothing(t *testing.T) {
+	for what, payload := range map[string]string{
+		"content size": Magic + "\x28\xb5\x2f\xfd\xa0\x00\x00\x00\x01\x01\x00\x00", // 16 MiB, within the limit
+		"above limit":  Magic + "\x28\xb5\x2f\xfd\xa0\x00\x00\x00\x40\x01\x00\x00",
+	} {
+		var d Decoder
+		if _, err := d.Decode([]byte(payload), DefaultLimits); err == nil {
+			t.Errorf("%s: accepted", what)
+		}
+		if cap(d.buf)+cap(d.records)+cap(d.headers) > 0 {
+			t.Errorf("%s: %d bytes, %d records, %d headers allocated", what, cap(d.buf), cap(d.records), cap(d.headers))
+		}
+	}
+}
+
+// Protects the steady state: neither encoding nor decoding allocates per record.
+func TestAllocations(t *testing.T) {
+	b := &Batch{Header: Header{Topic: "clickstream", Partition: 3, Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}}
+	for i := range 500 {
+		b.Records = append(b.Records, Record{Offset: int64(i), Timestamp: 1_700_000_000_000, Key: []byte("user"), Value: []byte(`{"event_id":"a"}`),
+			Headers:   []RecordHeader{{Key: []byte("k"), Value: []byte("v")}},
+			Rejection: Rejection{Code: "wrong_type", Field: "user_id", Message: "want a string"}})
+	}
+	e := NewEncoder(b.Header)
+	var payload []byte
+	var d Decoder
+	allocs := testing.AllocsPerRun(20, func() {
+		e.Reset(b.Header)
+		for i := range b.Records {
+			e.Append(&b.Records[i])
+		}
+		payload, _ = e.Payload(payload[:0])
+		if _, err := d.Decode(payload, DefaultLimits); err != nil {
+			t.Error(err)
+		}
+	})
+	if allocs > 10 {
+		t.Errorf("%v allocations for 500 records, want a handful for the batch", allocs)
+	}
+}
+
+// Protects the process's memory: one exceptional batch is not held for ever.
+func TestLargeBuffersAreLetGo(t *testing.T) {
+	random := make([]byte, 12<<20)
+	for i := range random {
+		random[i] = byte(rand.Uint32())
+	}
+	large := &Batch{Records: []Record{{Value: random}}}
+	small := encode(t, everything())
+	e := NewEncoder(Header{})
+	e.Append(&large.Records[0])
+	payload, err := e.Payload(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d Decoder
+	if _, err := d.Decode(payload, DefaultLimits); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Decode(small, DefaultLimits); err != nil {
+		t.Fatal(err)
+	}
+	e.Reset(Header{})
+	e.Append(&Record{})
+	e.Reset(Header{})
+	if cap(d.buf) > retained || cap(e.buf) > retained {
+		t.Errorf("after small batches the decoder holds %d bytes, the encoder %d", cap(d.buf), cap(e.buf))
+	}
+}
+
+// Protects Decode's callers: the strings of a batch outlive it, and no slice of a
+// record reaches into its neighbour when it is appended to.
+func TestSlicesAreSeparate(t *testing.T) {
+	var d Decoder
+	b, err := d.Decode(encode(t, everything()), DefaultLimits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic := b.Topic
+	_ = append(b.Records[0].Value, "overwritten by an append"...)
+	_ = append(b.Records[2].Headers, RecordHeader{})
+	if !equal(b, everything()) {
+		t.Error("an append to one record changed another")
+	}
+	if _, err := d.Decode(encode(t, &Batch{Header: Header{Topic: "another-one"}}), DefaultLimits); err != nil {
+		t.Fatal(err)
+	}
+	if topic != "clickstream" {
+		t.Errorf("the topic of the batch before became %q", topic)
+	}
+}
+
+// Protects Decode against any bytes: it does not panic, keeps its memory bound, and
+// what it accepts encodes and decodes to the same.
+func FuzzDecode(f *testing.F) {
+	f.Add(encode(f, everything()))
+	f.Add(encode(f, &Batch{}))
+	f.Add([]byte(`{"event_id":"a"}`))
+	f.Add([]byte(Magic + "\x28\xb5\x2f\xfd\xa0\x00\x00\x00\x40\x01\x00\x00"))
+	limits := Limits{Records: 100, RecordBytes: 10_000, Bytes: 50_000, Headers: 200}
+	var d, again Decoder
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		b, err := d.Decode(payload, limits)
+		if cap(d.buf) > limits.Bytes+zstdSlack || cap(d.records) > limits.Records || cap(d.headers) > limits.Headers {
+			t.Fatalf("%d bytes, %d records, %d headers allocated", cap(d.buf), cap(d.records), cap(d.headers))
+		}
+		var e *Error
+		if err != nil {
+			if !errors.As(err, &e) {
+				t.Fatalf("error is a %T", err)
+			}
+			return
+		}
+		if b.Bare {
+			return
+		}
+		same, err := again.Decode(encode(t, b), Limits{})
+		if err != nil || !equal(same, b) {
+			t.Fatalf("decoded %+v\nagain   %+v, %v", b, same, err)
+		}
+	})
+}
+
+// Protects the protobuf decoding, which random bytes rarely reach through zstd: the
+// content itself is fuzzed, against the same invariants.
+func FuzzContent(f *testing.F) {
+	e := NewEncoder(everything().Header)
+	for _, r := range everything().Records {
+		e.Append(&r)
+	}
+	f.Add(bytes.Clone(e.buf))
+	f.Add([]byte("\x1a\x02\x2a\x00\x1a\x00\x3b\x3c"))
+	var d, again Decoder
+	f.Fuzz(func(t *testing.T, content []byte) {
+		z, _ := compressor()
+		b, err := d.Decode(z.EncodeAll(content, []byte(Magic)), DefaultLimits)
+		if !sameAsGenerated(t, content, b, err) {
+			t.Fatal("differs from the generated code")
+		}
+		if err != nil {
+			return
+		}
+		same, err := again.Decode(encode(t, b), Limits{})
+		if err != nil || !equal(same, b) {
+			t.Fatalf("decoded %+v\nagain   %+v, %v", b, same, err)
+		}
+	})
+}
+
+// Protects decode(encode(x)) = x for batches of any shape.
+func FuzzRoundTrip(f *testing.F) {
+	f.Add(uint64(1), []byte("seed"))
+	var d Decoder
+	f.Fuzz(func(t *testing.T, seed uint64, data []byte) {
+		b := randomBatch(seed, data)
+		got, err := d.Decode(encode(t, b), Limits{})
+		if err != nil || !equal(got, b) {
+			t.Fatalf("got  %+v, %v\nwant %+v", got, err, b)
+		}
+	})
+}
+
+// randomBatch is a batch of any shape, made of pieces of data.
+func randomBatch(seed uint64, data []byte) *Batch {
+	r := rand.New(rand.NewPCG(seed, 1))
+	piece := func() []byte {
+		switch r.IntN(4) {
+		case 0:
+			return nil
+		case 1:
+			return []byte{}
+		}
+		i := r.IntN(len(data) + 1)
+		return data[i : i+r.IntN(len(data)-i+1)]
+	}
+	text := func() string { return strings.ToValidUTF8(string(piece()), "?") }
+	number := func() int64 { return int64(r.Uint64()) >> r.IntN(64) }
+	b := &Batch{Header: Header{Topic: text(), Partition: int32(number()), Traceparent: text()}}
+	if r.IntN(2) == 0 {
+		b.Origin = Origin{Consumer: text(), FailedAt: number(), MessageID: text(), PublishTime: number(), DeliveryAttempt: int32(number())}
+	}
+	for range r.IntN(20) {
+		record := Record{Offset: number(), Timestamp: number(), Key: piece(), Value: piece()}
+		for range r.IntN(4) {
+			record.Headers = append(record.Headers, RecordHeader{Key: piece(), Value: piece()})
+		}
+		if r.IntN(3) == 0 {
+			record.Rejection = Rejection{Code: text(), Field: text(), Message: text(), Size: number(), SHA256: piece()}
+		}
+		b.Records = append(b.Records, record)
+	}
+	return b
+}

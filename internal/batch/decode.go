@@ -1,0 +1,372 @@
+package batch
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Limits bounds what Decode accepts. They are checked before anything is
+// allocated; a field that is not positive means the one of DefaultLimits.
+type Limits struct {
+	Records     int // records in a payload
+	RecordBytes int // bytes of one record as it is encoded, or of a bare event
+	Bytes       int // bytes of the decompressed batch, at most 256 MiB
+	Headers     int // record headers in a payload, all records together
+}
+
+// DefaultLimits is what the bridge stays well below.
+var DefaultLimits = Limits{Records: 65_536, RecordBytes: 16 << 20, Bytes: 32 << 20, Headers: 262_144}
+
+// Decoder decodes payloads, one after the other; the zero Decoder is ready. Its
+// memory is that of the largest recent payload: at most Limits.Bytes + 200 bytes a
+// record and 48 bytes a record header. Decoders are not safe for concurrent use.
+type Decoder struct {
+	buf     []byte
+	records []Record
+	headers []RecordHeader
+	text    strings.Builder // the strings of the batch
+	batch   Batch
+	last    Header    // of the batch before: its strings are shared where they are the same
+	lastRej Rejection // of the record before, for the same reason
+}
+
+// Decode decodes one payload: a packed batch, or any other bytes as a batch of one
+// bare event. The Batch is valid until the next Decode; that of a bare event also
+// points into payload. The error is an *Error.
+func (d *Decoder) Decode(payload []byte, l Limits) (*Batch, error) {
+	l = l.orDefault()
+	d.reset()
+	if len(payload) < len(magicPrefix) || string(payload[:len(magicPrefix)]) != magicPrefix {
+		return d.bare(payload, l)
+	}
+	if len(payload) < len(Magic) {
+		return nil, failf(ErrTruncated, "it ends in the magic bytes")
+	}
+	if v := payload[len(Magic)-1]; v != Magic[len(Magic)-1] {
+		return nil, failf(ErrVersion, "version %d of the format, this program reads version %d", v, Magic[len(Magic)-1])
+	}
+	message, err := decompress(payload[len(Magic):], d.buf, l.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	d.buf = message
+	records, headers, err := count(message, l)
+	if err != nil {
+		return nil, err
+	}
+	if cap(d.records) < records {
+		d.records = make([]Record, 0, records)
+	}
+	if cap(d.headers) < headers {
+		d.headers = make([]RecordHeader, 0, headers)
+	}
+	if err := d.message(message); err != nil {
+		return nil, err
+	}
+	d.batch.Records = d.records
+	d.last = d.batch.Header
+	return &d.batch, nil
+}
+
+func (l Limits) orDefault() Limits {
+	fallback := func(v *int, otherwise int) {
+		if *v <= 0 {
+			*v = otherwise
+		}
+	}
+	fallback(&l.Records, DefaultLimits.Records)
+	fallback(&l.RecordBytes, DefaultLimits.RecordBytes)
+	fallback(&l.Bytes, DefaultLimits.Bytes)
+	fallback(&l.Headers, DefaultLimits.Headers)
+	l.Bytes = min(l.Bytes, maxBytes)
+	return l
+}
+
+// reset forgets the batch before, and lets go of what it alone needed.
+func (d *Decoder) reset() {
+	const retainedRecords, retainedHeaders = 8 << 10, 16 << 10
+	if used := len(d.records); cap(d.records) > retainedRecords && used < cap(d.records)/4 {
+		d.records = nil
+	}
+	if used := len(d.headers); cap(d.headers) > retainedHeaders && used < cap(d.headers)/4 {
+		d.headers = nil
+	}
+	clear(d.records)
+	clear(d.headers)
+	d.records, d.headers = d.records[:0], d.headers[:0]
+	d.batch = Batch{}
+	d.lastRej = Rejection{}
+	d.text.Reset()
+}
+
+func (d *Decoder) bare(payload []byte, l Limits) (*Batch, error) {
+	if len(payload) > l.RecordBytes {
+		return nil, failf(ErrTooLarge, "a bare event of %d bytes, the limit is %d", len(payload), l.RecordBytes)
+	}
+	if payload == nil {
+		payload = []byte{}
+	}
+	d.records = append(d.records, Record{Offset: NoOffset, Value: payload})
+	d.batch.Records = d.records
+	d.batch.Bare = true
+	return &d.batch, nil
+}
+
+var errForged = &Error{Kind: ErrForged, Detail: "its content is no batch"}
+
+// count checks the limits and the outline of the message.
+func count(b []byte, l Limits) (records, headers int, err error) {
+	for len(b) > 0 {
+		field, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return 0, 0, errForged
+		}
+		b = b[n:]
+		if field != batchRecords || typ != protowire.BytesType {
+			if n = protowire.ConsumeFieldValue(field, typ, b); n < 0 {
+				return 0, 0, errForged
+			}
+			b = b[n:]
+			continue
+		}
+		record, n := protowire.ConsumeBytes(b)
+		if n < 0 {
+			return 0, 0, errForged
+		}
+		b = b[n:]
+		if len(record) > l.RecordBytes {
+			return 0, 0, failf(ErrTooLarge, "a record of %d bytes, the limit is %d", len(record), l.RecordBytes)
+		}
+		if records++; records > l.Records {
+			return 0, 0, failf(ErrTooLarge, "more than %d records", l.Records)
+		}
+		for len(record) > 0 {
+			field, typ, n := protowire.ConsumeTag(record)
+			if n < 0 {
+				return 0, 0, errForged
+			}
+			m := protowire.ConsumeFieldValue(field, typ, record[n:])
+			if m < 0 {
+				return 0, 0, errForged
+			}
+			record = record[n+m:]
+			if field == recordHeaders && typ == protowire.BytesType {
+				if headers++; headers > l.Headers {
+					return 0, 0, failf(ErrTooLarge, "more than %d record headers", l.Headers)
+				}
+			}
+		}
+	}
+	return records, headers, nil
+}
+
+// message decodes the Batch. As protobuf demands, unknown fields (also known ones
+// of another wire type) are passed over, the last of several scalars counts, and
+// several embedded messages of a singular field are merged.
+func (d *Decoder) message(b []byte) error {
+	for len(b) > 0 {
+		var f field
+		f, b = next(b)
+		ok := true
+		switch f.typ {
+		case protowire.VarintType:
+			if f.number == batchPartition {
+				d.batch.Partition = int32(f.varint)
+			}
+		case protowire.BytesType:
+			switch f.number {
+			case batchRecords:
+				ok = d.record(f.bytes)
+			case batchTopic:
+				ok = d.string(&d.batch.Topic, d.last.Topic, f.bytes)
+			case batchTraceparent:
+				ok = d.string(&d.batch.Traceparent, d.last.Traceparent, f.bytes)
+			case batchOrigin:
+				ok = d.origin(f.bytes)
+			}
+		case -1:
+			ok = false
+		}
+		if !ok {
+			return errForged
+		}
+	}
+	return nil
+}
+
+// field is one field of a message whose fields are varints and bytes.
+type field struct {
+	number protowire.Number
+	typ    protowire.Type
+	varint uint64 // of VarintType
+	bytes  []byte // of BytesType, with a capacity that does not reach into what follows
+}
+
+// next takes the first field off b. Its typ is -1 if b is malformed.
+func next(b []byte) (field, []byte) {
+	number, typ, n := protowire.ConsumeTag(b)
+	if n < 0 {
+		return field{typ: -1}, nil
+	}
+	b = b[n:]
+	f := field{number: number, typ: typ}
+	switch typ {
+	case protowire.VarintType:
+		f.varint, n = protowire.ConsumeVarint(b)
+	case protowire.BytesType:
+		f.bytes, n = protowire.ConsumeBytes(b)
+		f.bytes = f.bytes[:len(f.bytes):len(f.bytes)]
+	default:
+		n = protowire.ConsumeFieldValue(number, typ, b)
+	}
+	if n < 0 {
+		return field{typ: -1}, nil
+	}
+	return f, b[n:]
+}
+
+func (d *Decoder) record(b []byte) bool {
+	d.records = append(d.records, Record{Offset: NoOffset})
+	r := &d.records[len(d.records)-1]
+	first := len(d.headers)
+	for len(b) > 0 {
+		var f field
+		f, b = next(b)
+		switch f.typ {
+		case protowire.VarintType:
+			switch f.number {
+			case recordOffset:
+				r.Offset = int64(f.varint)
+			case recordTimestamp:
+				r.Timestamp = int64(f.varint)
+			}
+		case protowire.BytesType:
+			ok := true
+			switch f.number {
+			case recordKey:
+				r.Key = f.bytes
+			case recordValue:
+				r.Value = f.bytes
+			case recordHeaders:
+				ok = d.header(f.bytes)
+			case recordRejection:
+				ok = d.rejection(&r.Rejection, f.bytes)
+			}
+			if !ok {
+				return false
+			}
+		case -1:
+			return false
+		}
+	}
+	if len(d.headers) > first {
+		r.Headers = d.headers[first:len(d.headers):len(d.headers)]
+	}
+	if r.Rejection.Code != "" {
+		d.lastRej = r.Rejection
+	}
+	return true
+}
+
+func (d *Decoder) header(b []byte) bool {
+	h := RecordHeader{Key: []byte{}}
+	for len(b) > 0 {
+		var f field
+		f, b = next(b)
+		if f.typ < 0 {
+			return false
+		}
+		if f.typ == protowire.BytesType {
+			switch f.number {
+			case headerKey:
+				h.Key = f.bytes
+			case headerValue:
+				h.Value = f.bytes
+			}
+		}
+	}
+	d.headers = append(d.headers, h)
+	return true
+}
+
+func (d *Decoder) rejection(j *Rejection, b []byte) bool {
+	for len(b) > 0 {
+		var f field
+		f, b = next(b)
+		switch f.typ {
+		case protowire.VarintType:
+			if f.number == rejectionSize {
+				j.Size = int64(f.varint)
+			}
+		case protowire.BytesType:
+			ok := true
+			switch f.number {
+			case rejectionCode:
+				ok = d.string(&j.Code, d.lastRej.Code, f.bytes)
+			case rejectionField:
+				ok = d.string(&j.Field, d.lastRej.Field, f.bytes)
+			case rejectionMessage:
+				ok = d.string(&j.Message, d.lastRej.Message, f.bytes)
+			case rejectionSHA256:
+				j.SHA256 = f.bytes
+			}
+			if !ok {
+				return false
+			}
+		case -1:
+			return false
+		}
+	}
+	return true
+}
+
+func (d *Decoder) origin(b []byte) bool {
+	o := &d.batch.Origin
+	for len(b) > 0 {
+		var f field
+		f, b = next(b)
+		switch f.typ {
+		case protowire.VarintType:
+			switch f.number {
+			case originFailedAt:
+				o.FailedAt = int64(f.varint)
+			case originPublishTime:
+				o.PublishTime = int64(f.varint)
+			case originDeliveryAttempt:
+				o.DeliveryAttempt = int32(f.varint)
+			}
+		case protowire.BytesType:
+			ok := true
+			switch f.number {
+			case originConsumer:
+				ok = d.string(&o.Consumer, d.last.Origin.Consumer, f.bytes)
+			case originMessageID:
+				ok = d.string(&o.MessageID, d.last.Origin.MessageID, f.bytes)
+			}
+			if !ok {
+				return false
+			}
+		case -1:
+			return false
+		}
+	}
+	return true
+}
+
+// string sets *s to a copy of b: previous where that is the same, otherwise a part
+// of one string that all strings of the batch share. It reports whether b is UTF-8.
+func (d *Decoder) string(s *string, previous string, b []byte) bool {
+	if previous == string(b) {
+		*s = previous
+		return true
+	}
+	if !utf8.Valid(b) {
+		return false
+	}
+	start := d.text.Len()
+	d.text.Write(b)
+	*s = d.text.String()[start:]
+	return true
+}
