@@ -1,6 +1,7 @@
 package main
 
 import (
+	_ "github.com/HdrHistogram/hdrhistogram-go"
 	_ "cloud.google.com/go/bigquery"
 	_ "cloud.google.com/go/bigquery/storage/apiv1"
 	_ "cloud.google.com/go/bigquery/storage/apiv1/storagepb"
