@@ -1,0 +1,61 @@
+# The dataset and its two tables. Their columns live in one place, the schema
+# files that the functions are built from as well.
+
+resource "google_bigquery_dataset" "clickstream" {
+  dataset_id                 = "clickstream"
+  description                = "Clickstream events and the events that could not be inserted."
+  location                   = var.region
+  delete_contents_on_destroy = !local.production
+  # Events compress well, and time travel of seven days is part of the price.
+  storage_billing_model = "PHYSICAL"
+}
+
+resource "google_bigquery_table" "fact_events" {
+  dataset_id          = google_bigquery_dataset.clickstream.dataset_id
+  table_id            = "fact_events"
+  description         = "One row per insert of an event; the view events has each event once."
+  schema              = file("${path.module}/../functions/warehouse/schema/fact_events.json")
+  clustering          = ["event_type", "user_id"]
+  deletion_protection = local.production
+
+  time_partitioning {
+    type          = "DAY"
+    field         = "event_timestamp"
+    expiration_ms = var.retention.events_days == null ? null : var.retention.events_days * 86400000
+  }
+}
+
+resource "google_bigquery_table_iam_member" "fact_events_ingest" {
+  dataset_id = google_bigquery_table.fact_events.dataset_id
+  table_id   = google_bigquery_table.fact_events.table_id
+  role       = local.appender_role
+  member     = local.accounts["ingest"]
+}
+
+resource "google_bigquery_table" "events_dlq" {
+  dataset_id          = google_bigquery_dataset.clickstream.dataset_id
+  table_id            = "events_dlq"
+  description         = "Events that could not be inserted, with their bytes, the reason and where they came from."
+  schema              = file("${path.module}/../functions/warehouse/schema/events_dlq.json")
+  clustering          = ["error_code"]
+  deletion_protection = local.production
+
+  time_partitioning {
+    type          = "DAY"
+    field         = "failed_at"
+    expiration_ms = var.retention.dead_letters_days == null ? null : var.retention.dead_letters_days * 86400000
+  }
+}
+
+resource "google_bigquery_table_iam_member" "events_dlq_dead_letter" {
+  dataset_id = google_bigquery_table.events_dlq.dataset_id
+  table_id   = google_bigquery_table.events_dlq.table_id
+  role       = local.appender_role
+  member     = local.accounts["dead-letter"]
+}
+
+locals {
+  # Append and nothing else: it can neither read, change nor delete rows.
+  # Made by infra/bootstrap.
+  appender_role = "projects/${var.project}/roles/sluiceAppender"
+}

@@ -1,0 +1,56 @@
+# The build deploys with few rights: none that would let a commit take over the
+# project.
+
+mock_provider "google" {
+  mock_data "google_project" {
+    defaults = { number = "123456789" }
+  }
+}
+
+variables {
+  project      = "acme-clickstream"
+  region       = "europe-west1"
+  environment  = "prod"
+  state_bucket = "acme-clickstream-sluice-state"
+  repository   = { owner = "acme", name = "sluice" }
+}
+
+run "the_build_cannot_take_over" {
+  command = plan
+
+  assert {
+    condition = length(setintersection(keys(google_project_iam_member.build), [
+      "roles/owner", "roles/editor", "roles/resourcemanager.projectIamAdmin", "roles/iam.securityAdmin",
+      "roles/iam.serviceAccountAdmin", "roles/iam.serviceAccountUser", "roles/iam.serviceAccountTokenCreator",
+      "roles/iam.serviceAccountKeyAdmin", "roles/secretmanager.secretAccessor", "roles/secretmanager.admin",
+    ])) == 0
+    error_message = "The build has a project-wide right with which it could give itself any other."
+  }
+  assert {
+    condition     = google_cloudbuild_trigger.deploy[0].approval_config[0].approval_required
+    error_message = "Production deploys wait for a person."
+  }
+}
+
+run "no_repository_no_trigger" {
+  command = plan
+
+  variables {
+    repository  = null
+    environment = "test"
+  }
+
+  assert {
+    condition     = length(google_cloudbuild_trigger.deploy) == 0
+    error_message = "Without a repository there is no trigger."
+  }
+}
+
+run "the_appender_only_appends" {
+  command = plan
+
+  assert {
+    condition     = toset(google_project_iam_custom_role.appender.permissions) == toset(["bigquery.tables.get", "bigquery.tables.updateData"])
+    error_message = "The functions append to their table; they do not read, change or delete."
+  }
+}

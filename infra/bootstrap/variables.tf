@@ -1,0 +1,50 @@
+variable "project" {
+  description = "The Google Cloud project's id."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project))
+    error_message = "project is a project id such as \"acme-clickstream-test\", not its name or number."
+  }
+}
+
+variable "region" {
+  description = "The region of the images and of the build, for example europe-west1."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
+    error_message = "region is a Cloud Run region such as \"europe-west1\"."
+  }
+}
+
+variable "environment" {
+  description = "Which infra/env/*.tfvars the trigger deploys: test or prod."
+  type        = string
+
+  validation {
+    condition     = contains(["test", "prod"], var.environment)
+    error_message = "environment is \"test\" or \"prod\"."
+  }
+}
+
+variable "state_bucket" {
+  description = "The bucket that holds Terraform's state; the build reads and writes it."
+  type        = string
+}
+
+variable "kafka_secrets" {
+  description = "Ids of the Secret Manager secrets that the bridge reads. The values never pass through Terraform."
+  type        = set(string)
+  default     = []
+}
+
+variable "repository" {
+  description = "The GitHub repository whose pushes deploy; null makes no trigger. It must be connected to Cloud Build once, in the console."
+  type = object({
+    owner  = string
+    name   = string
+    branch = optional(string, "^main$")
+  })
+  default = null
+}

@@ -1,0 +1,9 @@
+# Everything that can scale to zero does; everything can be deleted.
+#
+# What cannot scale to zero: a running bridge (a worker pool has no autoscaling)
+# and a Managed Kafka cluster. bridge_instances = 0 stops the first, and
+# managed_kafka = null avoids the second.
+environment        = "test"
+bridge_instances   = 1
+function_instances = { min = 0, max = 5 }
+retention          = { events_days = 14, dead_letters_days = 14 }

@@ -1,0 +1,99 @@
+# The two functions, one image: FUNCTION_TARGET picks which one runs.
+
+locals {
+  functions = {
+    ingest = {
+      target   = "Ingest"
+      account  = local.accounts["ingest"]
+      audience = "https://ingest.sluice.internal"
+      # A batch of 1,000 events is under a millisecond of CPU and a third of a
+      # second of waiting for BigQuery: many requests share an instance.
+      concurrency = 32
+      memory      = "1Gi"
+      max         = var.function_instances.max
+      env = {
+        FACT_EVENTS_TABLE        = google_bigquery_table.fact_events.table_id
+        PUBSUB_DEAD_LETTER_TOPIC = google_pubsub_topic.dead_letter.name
+      }
+    }
+    dead-letter = {
+      target      = "DeadLetter"
+      account     = local.accounts["dead-letter"]
+      audience    = "https://dead-letter.sluice.internal"
+      concurrency = 16
+      memory      = "512Mi"
+      max         = min(4, var.function_instances.max)
+      env = {
+        EVENTS_DLQ_TABLE = google_bigquery_table.events_dlq.table_id
+      }
+    }
+  }
+}
+
+resource "google_cloud_run_v2_service" "function" {
+  for_each = local.functions
+
+  name     = each.key
+  location = var.region
+
+  # Pub/Sub in the same project counts as internal; nothing outside can connect.
+  ingress             = "INGRESS_TRAFFIC_INTERNAL_ONLY"
+  custom_audiences    = [each.value.audience]
+  deletion_protection = local.production
+
+  template {
+    service_account                  = trimprefix(each.value.account, "serviceAccount:")
+    timeout                          = "${local.request_timeout_seconds}s"
+    max_instance_request_concurrency = each.value.concurrency
+
+    scaling {
+      min_instance_count = each.key == "ingest" ? var.function_instances.min : 0
+      max_instance_count = each.value.max
+    }
+
+    containers {
+      image = var.functions_image
+
+      resources {
+        limits = {
+          cpu    = "1"
+          memory = each.value.memory
+        }
+        # CPU is paid for only while a request runs; nothing works in between.
+        cpu_idle          = true
+        startup_cpu_boost = true
+      }
+
+      dynamic "env" {
+        for_each = merge({
+          FUNCTION_TARGET      = each.value.target
+          GOOGLE_CLOUD_PROJECT = var.project
+          BIGQUERY_DATASET     = google_bigquery_dataset.clickstream.dataset_id
+        }, each.value.env)
+
+        content {
+          name  = env.key
+          value = env.value
+        }
+      }
+
+      startup_probe {
+        tcp_socket {
+          port = 8080
+        }
+        period_seconds    = 1
+        failure_threshold = 30
+      }
+    }
+  }
+}
+
+# The push identity is the only caller, of both.
+resource "google_cloud_run_v2_service_iam_member" "push" {
+  for_each = google_cloud_run_v2_service.function
+
+  name     = each.value.name
+  location = each.value.location
+  role     = "roles/run.invoker"
+  member   = local.accounts["push"]
+}

@@ -1,0 +1,137 @@
+variable "project" {
+  description = "The Google Cloud project's id. One project holds one environment."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project))
+    error_message = "project is a project id such as \"acme-clickstream-test\", not its name or number."
+  }
+}
+
+variable "region" {
+  description = "The Cloud Run and Pub/Sub region, for example europe-west1. Put it beside Kafka."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
+    error_message = "region is a Cloud Run region such as \"europe-west1\"."
+  }
+}
+
+variable "environment" {
+  description = "test: scales to zero and can be deleted. prod: instances kept warm, tables protected, alerts on."
+  type        = string
+
+  validation {
+    condition     = contains(["test", "prod"], var.environment)
+    error_message = "environment is \"test\" or \"prod\"."
+  }
+}
+
+variable "functions_image" {
+  description = "The functions' image, by digest or by a tag that is never moved."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[^ ]+(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_.-]+)$", var.functions_image)) && !endswith(var.functions_image, ":latest")
+    error_message = "functions_image is REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST, and not :latest: a rollback must name what ran before."
+  }
+}
+
+variable "bridge_image" {
+  description = "The bridge's image, by digest or by a tag that is never moved."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[^ ]+(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_.-]+)$", var.bridge_image)) && !endswith(var.bridge_image, ":latest")
+    error_message = "bridge_image is REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST, and not :latest: a rollback must name what ran before."
+  }
+}
+
+variable "kafka" {
+  description = <<-EOT
+    Where the bridge reads. null makes no bridge at all: events are then published straight to the Pub/Sub topic.
+    brokers: host:port, comma-separated; empty with managed_kafka, whose address is used. topics: names, comma-separated, or one ^regular expression.
+    properties: any librdkafka property by its own name, for example {"security.protocol" = "SASL_SSL"}; no secrets here.
+    secrets: librdkafka property => id of a Secret Manager secret in this project, for example {"sasl.password" = "kafka-password"}.
+    network, subnetwork: the VPC from which the brokers can be reached (direct VPC egress); both empty for public brokers.
+  EOT
+  type = object({
+    brokers    = optional(string, "")
+    topics     = string
+    group      = optional(string, "clickstream-to-bigquery")
+    properties = optional(map(string), {})
+    secrets    = optional(map(string), {})
+    network    = optional(string, "")
+    subnetwork = optional(string, "")
+  })
+  default = null
+
+  validation {
+    condition     = var.kafka == null || try(var.kafka.topics, "") != ""
+    error_message = "kafka.topics is empty: name the topics to read, comma-separated, or give one ^regular expression."
+  }
+  validation {
+    condition     = var.kafka == null || try(var.kafka.brokers, "") != "" || var.managed_kafka != null
+    error_message = "kafka.brokers is empty and managed_kafka is not set: give the brokers as host:port, comma-separated."
+  }
+  validation {
+    condition     = alltrue([for name in keys(try(var.kafka.properties, {})) : !can(regex("password|secret", name))])
+    error_message = "kafka.properties holds a password or secret: put the value into Secret Manager and its id into kafka.secrets."
+  }
+}
+
+variable "bridge_instances" {
+  description = "How many bridges run; a worker pool has no autoscaling, so 0 is the only way to pay nothing. More than the topics' partitions are idle."
+  type        = number
+  default     = 1
+
+  validation {
+    condition     = var.bridge_instances >= 0 && var.bridge_instances <= 100 && floor(var.bridge_instances) == var.bridge_instances
+    error_message = "bridge_instances is a whole number from 0 to 100."
+  }
+}
+
+variable "function_instances" {
+  description = "Cloud Run instances of each function: min is kept warm and paid for, max bounds cost and BigQuery connections."
+  type = object({
+    min = number
+    max = number
+  })
+
+  validation {
+    condition     = var.function_instances.min >= 0 && var.function_instances.max >= 1 && var.function_instances.max >= var.function_instances.min
+    error_message = "function_instances needs 0 <= min <= max and max >= 1."
+  }
+}
+
+variable "retention" {
+  description = "Days that the tables keep their partitions; null keeps them for ever."
+  type = object({
+    events_days       = optional(number)
+    dead_letters_days = optional(number)
+  })
+  default = {}
+
+  validation {
+    condition     = alltrue([for days in values(var.retention) : days == null ? true : days >= 1])
+    error_message = "retention is in days, at least 1, or null for ever."
+  }
+}
+
+variable "managed_kafka" {
+  description = "A Google Managed Kafka cluster to make; null uses a Kafka of your own. It cannot scale to zero: about 3 vCPU at least, day and night."
+  type = object({
+    subnetwork = string
+    topic      = optional(string, "clickstream")
+    partitions = optional(number, 6)
+    vcpus      = optional(number, 3)
+    memory_gib = optional(number, 3)
+  })
+  default = null
+
+  validation {
+    condition     = var.managed_kafka == null ? true : var.managed_kafka.vcpus >= 3 && var.managed_kafka.memory_gib >= var.managed_kafka.vcpus && var.managed_kafka.memory_gib <= 8 * var.managed_kafka.vcpus
+    error_message = "managed_kafka needs at least 3 vcpus and 1 to 8 GiB of memory for each."
+  }
+}
