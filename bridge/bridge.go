@@ -1,0 +1,296 @@
+// Package bridge moves records from Kafka to Pub/Sub: it packs the records of a
+// partition into batches, publishes each batch as one Pub/Sub message, and commits
+// an offset when everything before it is acknowledged. Records are opaque bytes
+// to it.
+//
+// In the order of use:
+//
+//	cfg, err := bridge.ParseConfig(flags, args)   // or DefaultConfig, and set fields
+//	b, err := bridge.New(cfg, client, log)        // client is a Pub/Sub client
+//	go http.Serve(listener, b.Handler())          // /livez, /readyz, /metrics
+//	err = b.Run(ctx)                              // until ctx ends: nil; or a fatal error
+//	b.Stats()                                     // at any time, from any goroutine
+//
+// # Guarantees
+//
+// At least once: no record is skipped. An offset is stored only when all records
+// before it are acknowledged by Pub/Sub, or by the dead-letter topic for a record
+// that no message can carry; only stored offsets are committed. What was
+// acknowledged and not yet committed when a bridge dies is published again.
+//
+// Bounded memory: at Config.MaxInflightBytes of packed and unacknowledged bytes no
+// more records are taken; librdkafka's prefetch has its own bound, half of that.
+//
+// Errors: a publish that fails is tried again for ever, with backoff; readiness and
+// metrics tell. Run returns an error only for what a restart or an operator must
+// mend: a configuration that librdkafka refuses, or a fatal client error.
+//
+// Shutdown: when ctx ends, no more records are taken, batches are drained for
+// Config.DrainTimeout, offsets committed, the group left, each step under a timer.
+// What did not finish is published again by the partition's next owner.
+//
+// # One owner
+//
+// The goroutine in Run owns the consumer, the partitions and their trackers;
+// rebalance callbacks run in it. Each batch is compressed and published by a
+// goroutine of its own, which hands its result back through an inbox. Results
+// carry the epoch of their assignment: those of an older one change nothing.
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2"
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"sluice/bridge/fetch"
+	"sluice/internal/batch"
+)
+
+// Bridge is one member of the consumer group. Create it with New, start it with
+// Run, once.
+type Bridge struct {
+	cfg       Config
+	log       *slog.Logger
+	publisher *publisher
+	encoders  sync.Pool // *batch.Encoder
+	inbox     inbox
+	counters  counters
+
+	// Owned by the goroutine in Run.
+	consumer   *kafka.Consumer
+	fetcher    *fetch.Fetcher
+	partitions map[partitionKey]*partition
+	sources    map[fetch.Source]*partition // of the current assignment
+	epoch      int64                       // of the latest assignment
+	inflight   int64                       // bytes packed and unacknowledged
+	publishCtx context.Context             // ends when shutdown stops waiting for batches
+	record     batch.Record                // reused
+	fatal      error                       // ends Run
+	closing    atomic.Bool                 // the consumer is being closed, perhaps by another goroutine
+}
+
+// partitionKey names a partition.
+type partitionKey struct {
+	topic string
+	id    int32
+}
+
+// fetchRecords is how many records are taken from librdkafka at a time.
+const fetchRecords = 1000
+
+// idle is the longest that the loop waits for records before it looks after
+// rebalances, results and timers.
+const idle = 20 * time.Millisecond
+
+// New returns a Bridge that publishes with client. It connects to nothing.
+func New(cfg Config, client *pubsub.Client, log *slog.Logger) (*Bridge, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	b := &Bridge{
+		cfg:        cfg,
+		log:        log,
+		partitions: map[partitionKey]*partition{},
+		sources:    map[fetch.Source]*partition{},
+	}
+	b.encoders.New = func() any { return new(batch.Encoder) }
+	b.inbox.wake = make(chan struct{}, 1)
+	b.publisher = newPublisher(cfg, client, log, &b.counters)
+	return b, nil
+}
+
+// Run consumes and publishes until ctx ends, then shuts down gracefully and
+// returns nil. A fatal error is returned after the same shutdown.
+func (b *Bridge) Run(ctx context.Context) error {
+	if !b.counters.started.CompareAndSwap(false, true) {
+		return errors.New("bridge: Run was called before: create a new Bridge")
+	}
+	// Batches outlive ctx until shutdown stops waiting for them.
+	publishCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	b.publishCtx = publishCtx
+
+	consumer, err := kafka.NewConsumer(b.cfg.consumerConfig())
+	if err != nil {
+		return fmt.Errorf("bridge: the Kafka consumer cannot be created, check --kafka-config and KAFKA_CONFIG_*: %w", err)
+	}
+	b.consumer = consumer
+	if b.fetcher, err = fetch.New(consumer, fetchRecords); err == nil {
+		err = consumer.SubscribeTopics(b.cfg.topics(), b.rebalance)
+	}
+	if err == nil {
+		b.log.Info("bridge started", "topics", b.cfg.Topics, "group", b.cfg.Group, "properties", b.cfg.Properties.String())
+		err = b.loop(ctx)
+	}
+	b.shutdown(cancel)
+	return err
+}
+
+// loop is the life of the bridge between start and shutdown.
+func (b *Bridge) loop(ctx context.Context) error {
+	var nextLag time.Time
+	for ctx.Err() == nil && b.fatal == nil {
+		now := time.Now()
+		b.counters.turn.Store(now.UnixNano())
+		b.collect()
+		due := b.flushDue(now)
+		if now.After(nextLag) {
+			b.observe(now)
+			nextLag = now.Add(lagInterval)
+		}
+		full := b.inflight >= b.cfg.MaxInflightBytes
+		b.counters.setFull(full)
+		if full {
+			// Records wait in librdkafka, whose prefetch is bounded; the consumer is
+			// polled all the same and stays in its group.
+			b.event(b.consumer.Poll(0))
+			b.inbox.wait(idle)
+			continue
+		}
+		b.event(b.consumer.Poll(0))
+		n := b.fetcher.Fetch(min(due, idle))
+		if n > 0 {
+			now = time.Now()
+			for i := range n {
+				b.take(i, now)
+			}
+			b.counters.inflightBytes.Store(b.inflight)
+		}
+		b.fetcher.Release()
+	}
+	return b.fatal
+}
+
+// event handles what Poll returns; rebalances are handled in their callback.
+func (b *Bridge) event(e kafka.Event) {
+	switch e := e.(type) {
+	case nil:
+	case kafka.Error:
+		if e.IsFatal() {
+			b.fatal = fmt.Errorf("bridge: fatal Kafka client error: %w", e)
+			return
+		}
+		b.counters.kafkaErrors.Add(1)
+		b.log.Warn("Kafka client error", "code", e.Code().String(), "error", e.Error())
+	case kafka.OffsetsCommitted:
+		b.committed(e)
+	case kafka.OAuthBearerTokenRefresh:
+		b.refreshToken()
+	case *kafka.Message:
+		// Every partition is forwarded to the fetcher before it is assigned, so
+		// that this is an error without a partition's queue, never a record.
+		b.fatal = errors.New("bridge: a record came past the fetcher: its partition was not forwarded")
+	}
+}
+
+// committed notes the result of a commit of the background.
+func (b *Bridge) committed(e kafka.OffsetsCommitted) {
+	if e.Error == nil {
+		return
+	}
+	if err, ok := e.Error.(kafka.Error); ok && err.Code() == kafka.ErrNoOffset {
+		return // nothing new was stored
+	}
+	b.counters.commitErrors.Add(1)
+	b.log.Warn("offsets were not committed; they are committed with the next ones", "error", e.Error.Error())
+}
+
+// take packs fetched record i.
+func (b *Bridge) take(i int, now time.Time) {
+	source := b.fetcher.Source(i)
+	p := b.sources[source]
+	if p == nil {
+		if p = b.partitions[partitionKey{b.fetcher.TopicName(i), source.Partition}]; p == nil {
+			return // a record of a partition that was just given up
+		}
+		b.sources[source] = p
+	}
+	if code := b.fetcher.Err(i); code != 0 {
+		b.counters.kafkaErrors.Add(1)
+		b.log.Warn("Kafka partition error", "topic", p.key.topic, "partition", p.key.id, "code", code.String())
+		return
+	}
+	r := &b.record
+	b.fetcher.Record(i, r)
+	b.add(p, r, now)
+}
+
+// collect applies the results of batches, and stores the offsets that are safe
+// because of them.
+func (b *Bridge) collect() {
+	results := b.inbox.take()
+	if len(results) == 0 {
+		return
+	}
+	for _, r := range results {
+		b.inflight -= r.bytes
+		b.counters.inflightBatches.Add(-1)
+		p := b.partitions[r.key]
+		if p == nil || p.epoch != r.epoch {
+			b.counters.lateResults.Add(1)
+			continue // of an assignment that has ended
+		}
+		p.inflight--
+		if r.acked && p.track.ack(r.seq) {
+			p.dirty = true
+		}
+	}
+	b.counters.inflightBytes.Store(b.inflight)
+	b.inbox.recycle(results)
+	b.store()
+}
+
+// store hands the offsets that have advanced to librdkafka, which commits them
+// within auto.commit.interval.ms and when a partition is given up.
+func (b *Bridge) store() {
+	var offsets []kafka.TopicPartition
+	for _, p := range b.partitions {
+		if next, ok := p.track.offset(); ok && p.dirty {
+			p.dirty = false
+			offsets = append(offsets, kafka.TopicPartition{Topic: &p.key.topic, Partition: p.key.id, Offset: kafka.Offset(next)})
+		}
+	}
+	if len(offsets) == 0 {
+		return
+	}
+	stored, err := b.consumer.StoreOffsets(offsets)
+	for _, o := range stored {
+		if o.Error == nil {
+			continue
+		}
+		// State is librdkafka's word for "no longer assigned to this member".
+		if e, ok := o.Error.(kafka.Error); ok && e.Code() == kafka.ErrState {
+			continue
+		}
+		err = o.Error
+	}
+	if e, ok := err.(kafka.Error); err != nil && !(ok && e.Code() == kafka.ErrState) {
+		b.counters.commitErrors.Add(1)
+		b.log.Warn("offsets were not stored; they are stored with the next ones", "error", err.Error())
+	}
+}
+
+// flushDue sends the batches whose linger has passed and returns how long the
+// next one has left.
+func (b *Bridge) flushDue(now time.Time) time.Duration {
+	due := idle
+	for _, p := range b.partitions {
+		if p.enc == nil {
+			continue
+		}
+		left := b.cfg.Linger - now.Sub(p.since)
+		if left <= 0 {
+			b.flush(p)
+			continue
+		}
+		due = min(due, left)
+	}
+	return due
+}

@@ -1,0 +1,80 @@
+// Command bridge moves records from Kafka to Pub/Sub. See sluice/bridge for what
+// it guarantees and -h for what can be set.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2"
+
+	"sluice/bridge"
+	"sluice/internal/telemetry"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// After the first signal the default action is back: a second one ends the
+	// process at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+// run returns the exit status: 0 after a graceful end, 1 after a fatal error, 2 for
+// a configuration that cannot work.
+func run(ctx context.Context, args []string) int {
+	fs := flag.NewFlagSet("bridge", flag.ContinueOnError)
+	cfg, err := bridge.ParseConfig(fs, args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "bridge: %v\n", err)
+		return 2
+	}
+	var level slog.LevelVar
+	if err := level.UnmarshalText([]byte(cfg.LogLevel)); err != nil {
+		fmt.Fprintf(os.Stderr, "bridge: --log-level: %v\n", err)
+		return 2
+	}
+	log := telemetry.NewLogger(os.Stderr, &level)
+	if err := serve(ctx, cfg, log); err != nil {
+		log.Error("bridge failed", "error", err.Error())
+		return 1
+	}
+	return 0
+}
+
+func serve(ctx context.Context, cfg bridge.Config, log *slog.Logger) error {
+	client, err := pubsub.NewClient(ctx, cfg.Project)
+	if err != nil {
+		return fmt.Errorf("the Pub/Sub client cannot be created: %w", err)
+	}
+	b, err := bridge.New(cfg, client, log)
+	if err != nil {
+		return err
+	}
+	if cfg.HTTPAddr != "" {
+		l, err := net.Listen("tcp", cfg.HTTPAddr)
+		if err != nil {
+			return fmt.Errorf("--http-addr (HTTP_ADDR): %w", err)
+		}
+		srv := &http.Server{Handler: b.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
+		go func() {
+			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				log.Error("the status server has ended", "error", err.Error())
+			}
+		}()
+		defer srv.Close()
+	}
+	return b.Run(ctx)
+}

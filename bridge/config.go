@@ -1,0 +1,254 @@
+package bridge
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/peterbourgon/ff/v3"
+
+	"sluice/internal/batch"
+)
+
+// Config is everything that can be set about a bridge. DefaultConfig has the
+// defaults, Flags the one declaration of names and meanings, Validate the rules.
+type Config struct {
+	// Kafka: where the records come from.
+	Brokers     string     // bootstrap servers, host:port, separated by commas
+	Topics      string     // topics separated by commas; a name that begins with ^ is a regular expression
+	Group       string     // consumer group
+	OffsetReset string     // where a group without committed offsets begins: earliest, latest or error
+	Properties  Properties // further librdkafka properties
+	OAuth       string     // who supplies OAUTHBEARER tokens: empty (librdkafka) or google
+
+	// Pub/Sub: where they go.
+	Project         string // Google Cloud project of the topics
+	Topic           string // topic for batches
+	DeadLetterTopic string // topic for records that no Pub/Sub message can carry
+
+	// Packing. A batch leaves when the first of the three is reached.
+	BatchRecords int           // records in a batch
+	BatchBytes   int           // bytes in a batch before compression
+	Linger       time.Duration // time that the first record of a batch waits for more
+
+	// Limits.
+	MaxInflightBytes   int64         // packed and unacknowledged bytes, before compression, at which fetching stops
+	MaxMessageBytes    int           // largest Pub/Sub message; larger records are dead-lettered
+	PublishConcurrency int           // publish requests at a time
+	PublishTimeout     time.Duration // for one publish request
+	RetryMin, RetryMax time.Duration // backoff between tries of one batch
+
+	// Time limits of what might wait.
+	RevokeTimeout time.Duration // for the in-flight batches of a revoked partition
+	DrainTimeout  time.Duration // for everything in flight at shutdown
+	CommitTimeout time.Duration // for the last commit at shutdown
+	CloseTimeout  time.Duration // for leaving the group at shutdown
+	StuckAfter    time.Duration // without a turn of the poll loop, /livez fails
+
+	// The process.
+	HTTPAddr string // /livez, /readyz and /metrics; empty: not served
+	LogLevel string // debug, info, warn or error
+	Consumer string // name of this instance in dead letters and in Kafka's client.id
+}
+
+// DefaultConfig returns the defaults. Brokers and Project have none.
+func DefaultConfig() Config {
+	return Config{
+		Topics:             "clickstream",
+		Group:              "clickstream-to-bigquery",
+		OffsetReset:        "earliest",
+		Topic:              "clickstream",
+		DeadLetterTopic:    "clickstream-dead-letter",
+		BatchRecords:       1000,
+		BatchBytes:         1 << 20,
+		Linger:             200 * time.Millisecond,
+		MaxInflightBytes:   64 << 20,
+		MaxMessageBytes:    10_000_000,
+		PublishConcurrency: 32,
+		PublishTimeout:     30 * time.Second,
+		RetryMin:           100 * time.Millisecond,
+		RetryMax:           10 * time.Second,
+		RevokeTimeout:      3 * time.Second,
+		DrainTimeout:       6 * time.Second,
+		CommitTimeout:      1500 * time.Millisecond,
+		CloseTimeout:       1500 * time.Millisecond,
+		StuckAfter:         30 * time.Second,
+		HTTPAddr:           ":8080",
+		LogLevel:           "info",
+		Consumer:           "sluice-bridge",
+	}
+}
+
+// Flags declares the configuration on a flag set. The defaults are c's values.
+func (c *Config) Flags(fs *flag.FlagSet) {
+	fs.StringVar(&c.Brokers, "kafka-brokers", c.Brokers, "Kafka bootstrap `servers`: host:port, separated by commas (required)")
+	fs.StringVar(&c.Topics, "kafka-topics", c.Topics, "`topics` separated by commas; one that begins with ^ is a regular expression")
+	fs.StringVar(&c.Group, "kafka-group", c.Group, "consumer `group`")
+	fs.StringVar(&c.OffsetReset, "kafka-offset-reset", c.OffsetReset, "where a group without a committed offset begins: earliest, latest (skips what is there) or error")
+	fs.Var(&c.Properties, "kafka-config", "any librdkafka property as `property=value`; may be repeated. In the environment: KAFKA_CONFIG_<PROPERTY>=value,\n"+
+		"or KAFKA_CONFIG_<PROPERTY>_FILE=path to read it from a mounted file. Secrets only in these two ways")
+	fs.StringVar(&c.OAuth, "kafka-oauth", c.OAuth, "`source` of OAUTHBEARER tokens: google (application default credentials, for Managed Service for Apache Kafka) or empty")
+	fs.StringVar(&c.Project, "google-cloud-project", c.Project, "`project` of the Pub/Sub topics (required)")
+	fs.StringVar(&c.Topic, "pubsub-topic", c.Topic, "Pub/Sub `topic` for batches")
+	fs.StringVar(&c.DeadLetterTopic, "pubsub-dead-letter-topic", c.DeadLetterTopic, "Pub/Sub `topic` for records that are too large to publish")
+	fs.IntVar(&c.BatchRecords, "batch-records", c.BatchRecords, "most `records` in a batch")
+	fs.IntVar(&c.BatchBytes, "batch-bytes", c.BatchBytes, "most `bytes` in a batch, before compression; a larger record travels alone")
+	fs.DurationVar(&c.Linger, "linger", c.Linger, "longest `time` that a record waits for others")
+	fs.Int64Var(&c.MaxInflightBytes, "max-inflight-bytes", c.MaxInflightBytes, "packed and unacknowledged `bytes`, before compression, at which fetching pauses")
+	fs.IntVar(&c.MaxMessageBytes, "max-message-bytes", c.MaxMessageBytes, "largest Pub/Sub message in `bytes`; larger records go to the dead-letter topic")
+	fs.IntVar(&c.PublishConcurrency, "publish-concurrency", c.PublishConcurrency, "most publish `requests` at a time")
+	fs.DurationVar(&c.PublishTimeout, "publish-timeout", c.PublishTimeout, "`time` limit of one publish request; it is then tried again")
+	fs.DurationVar(&c.RetryMin, "retry-min", c.RetryMin, "first `backoff` of a batch that was refused")
+	fs.DurationVar(&c.RetryMax, "retry-max", c.RetryMax, "longest `backoff` of a batch that is refused again and again")
+	fs.DurationVar(&c.RevokeTimeout, "revoke-timeout", c.RevokeTimeout, "longest `wait` for the batches in flight of a partition that another member gets")
+	fs.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "longest `wait` for batches in flight at shutdown")
+	fs.DurationVar(&c.CommitTimeout, "commit-timeout", c.CommitTimeout, "longest `wait` for the last commit at shutdown")
+	fs.DurationVar(&c.CloseTimeout, "close-timeout", c.CloseTimeout, "longest `wait` for leaving the group at shutdown")
+	fs.DurationVar(&c.StuckAfter, "stuck-after", c.StuckAfter, "`time` without a turn of the poll loop after which /livez fails")
+	fs.StringVar(&c.HTTPAddr, "http-addr", c.HTTPAddr, "`address` of /livez, /readyz and /metrics; empty: none")
+	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "lowest `level` logged: debug, info, warn or error")
+	fs.StringVar(&c.Consumer, "consumer-name", c.Consumer, "`name` of this instance in dead letters and as Kafka's client.id")
+}
+
+// ParseConfig reads flags over environment variables over defaults, and
+// validates. A flag's variable has its name in capitals: --kafka-brokers is
+// KAFKA_BROKERS. Usage and mistakes of the command line are printed to
+// fs.Output(); for -h the error is flag.ErrHelp.
+func ParseConfig(fs *flag.FlagSet, args []string) (Config, error) {
+	c := DefaultConfig()
+	if err := c.Properties.FromEnvironment(os.Environ(), os.ReadFile); err != nil {
+		return c, err
+	}
+	c.Flags(fs)
+	if err := ff.Parse(fs, args, ff.WithEnvVars()); err != nil {
+		return c, err
+	}
+	if fs.NArg() > 0 {
+		return c, fmt.Errorf("%d arguments are left over after the flags: everything is set with flags or environment variables, see -h", fs.NArg())
+	}
+	return c, c.Validate()
+}
+
+// framing is what a Batch message and zstd may add to the bytes of one record.
+const framing = 64 << 10
+
+// maxRecordBytes is the size from which on a record cannot be published, not
+// even alone and not even if it does not compress.
+func (c *Config) maxRecordBytes() int {
+	return min(c.MaxMessageBytes-framing, batch.DefaultLimits.RecordBytes-framing)
+}
+
+// topics are the topics to subscribe to.
+func (c *Config) topics() []string { return list(c.Topics) }
+
+func list(s string) []string {
+	var out []string
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+// Validate reports every mistake: the field, what kind of value is wrong, and
+// what would be right. It connects to nothing.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(flag, format string, args ...any) {
+		env := strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+		errs = append(errs, fmt.Errorf("--%s (%s): %s", flag, env, fmt.Sprintf(format, args...)))
+	}
+	if brokers := list(c.Brokers); len(brokers) == 0 {
+		bad("kafka-brokers", "is empty: name at least one bootstrap server as host:port")
+	} else {
+		for i, b := range brokers {
+			if !brokerPattern.MatchString(b) {
+				bad("kafka-brokers", "server %d of %d is not host:port: write it as kafka.example.com:9092", i+1, len(brokers))
+			}
+		}
+	}
+	if len(c.topics()) == 0 {
+		bad("kafka-topics", "is empty: name at least one topic, or a regular expression that begins with ^")
+	}
+	for i, t := range c.topics() {
+		if strings.HasPrefix(t, "^") {
+			if _, err := regexp.Compile(t); err != nil {
+				bad("kafka-topics", "topic %d is no regular expression: %v", i+1, err)
+			}
+		} else if !topicPattern.MatchString(t) {
+			bad("kafka-topics", "topic %d is no topic name: use 1 to 249 letters, digits, dots, underscores and hyphens, or begin a regular expression with ^", i+1)
+		}
+	}
+	if c.Group == "" {
+		bad("kafka-group", "is empty: name the consumer group")
+	}
+	if !slices.Contains([]string{"earliest", "latest", "error"}, c.OffsetReset) {
+		bad("kafka-offset-reset", "is none of its values: use earliest, latest or error")
+	}
+	if c.OAuth != "" && c.OAuth != "google" {
+		bad("kafka-oauth", "is none of its values: use google, or leave it empty")
+	}
+	if c.Project == "" {
+		bad("google-cloud-project", "is empty: name the project of the Pub/Sub topics")
+	}
+	if !pubsubPattern.MatchString(c.Topic) {
+		bad("pubsub-topic", "is no Pub/Sub topic: use its ID (a letter, then 2 to 254 letters, digits and -_.~+%%) or projects/P/topics/T")
+	}
+	if !pubsubPattern.MatchString(c.DeadLetterTopic) {
+		bad("pubsub-dead-letter-topic", "is no Pub/Sub topic: use its ID (a letter, then 2 to 254 letters, digits and -_.~+%%) or projects/P/topics/T")
+	}
+	if most := batch.DefaultLimits.Records; c.BatchRecords < 1 || c.BatchRecords > most {
+		bad("batch-records", "is %d: use 1 to %d, which is what the functions accept", c.BatchRecords, most)
+	}
+	if c.MaxMessageBytes < 2*framing || c.MaxMessageBytes > 10_000_000 {
+		bad("max-message-bytes", "is %d: use %d to 10000000, Pub/Sub's own limit", c.MaxMessageBytes, 2*framing)
+	} else if most := c.maxRecordBytes(); c.BatchBytes < 1 || c.BatchBytes > most {
+		bad("batch-bytes", "is %d: use 1 to %d, so that a batch that does not compress fits into --max-message-bytes", c.BatchBytes, most)
+	}
+	if c.MaxInflightBytes < int64(c.BatchBytes) {
+		bad("max-inflight-bytes", "is %d: it must hold at least one batch, --batch-bytes is %d", c.MaxInflightBytes, c.BatchBytes)
+	}
+	if c.PublishConcurrency < 1 {
+		bad("publish-concurrency", "is %d: use 1 or more", c.PublishConcurrency)
+	}
+	for _, d := range []struct {
+		flag  string
+		value time.Duration
+		least time.Duration
+	}{
+		{"linger", c.Linger, 0},
+		{"publish-timeout", c.PublishTimeout, time.Millisecond},
+		{"retry-min", c.RetryMin, time.Millisecond},
+		{"revoke-timeout", c.RevokeTimeout, 0},
+		{"drain-timeout", c.DrainTimeout, 0},
+		{"commit-timeout", c.CommitTimeout, 0},
+		{"close-timeout", c.CloseTimeout, 0},
+		{"stuck-after", c.StuckAfter, time.Second},
+	} {
+		if d.value < d.least {
+			bad(d.flag, "is %s: use a duration of %s or more, such as 2s", d.value, d.least)
+		}
+	}
+	if c.RetryMax < c.RetryMin {
+		bad("retry-max", "is %s: it must not be less than --retry-min, %s", c.RetryMax, c.RetryMin)
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
+		bad("log-level", "is none of its values: use debug, info, warn or error")
+	}
+	if c.Consumer == "" {
+		bad("consumer-name", "is empty: name this instance")
+	}
+	return errors.Join(errs...)
+}
+
+var (
+	brokerPattern = regexp.MustCompile(`^([A-Za-z0-9_+]+://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$`)
+	topicPattern  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
+	pubsubPattern = regexp.MustCompile(`^(projects/[^/]+/topics/)?[A-Za-z][A-Za-z0-9._~+%-]{2,254}$`)
+)

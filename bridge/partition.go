@@ -1,0 +1,112 @@
+package bridge
+
+import (
+	"context"
+	"time"
+
+	"sluice/internal/batch"
+)
+
+// partition is one assignment of one partition: its unfinished batch, and the
+// tracker of those on their way.
+type partition struct {
+	key    partitionKey
+	epoch  int64              // tells this assignment from others of the same partition
+	ctx    context.Context    // of its publishing goroutines
+	cancel context.CancelFunc // ends them: the partition is no longer ours
+
+	enc   *batch.Encoder // the unfinished batch, or nil
+	since time.Time      // when its first record came
+	next  int64          // offset after its last record
+
+	track    tracker
+	inflight int  // batches whose result has not come back
+	dirty    bool // the tracker's offset has advanced since it was stored last
+
+	start position // where consumption began, for the lag before the first acknowledgement
+}
+
+// recordOverhead is an upper bound of what the wire format adds to the bytes of a
+// record without headers, and to each header.
+const recordOverhead = 48
+
+// size bounds the bytes that r takes in a batch.
+func size(r *batch.Record) int {
+	n := len(r.Key) + len(r.Value) + recordOverhead
+	for i := range r.Headers {
+		n += len(r.Headers[i].Key) + len(r.Headers[i].Value) + recordOverhead/2
+	}
+	return n
+}
+
+// add packs a record and sends what is full.
+func (b *Bridge) add(p *partition, r *batch.Record, now time.Time) {
+	n := size(r)
+	b.counters.recordsIn.Add(1)
+	b.counters.bytesIn.Add(int64(n) - recordOverhead)
+	p.start.seen(r.Offset)
+	if n > b.cfg.maxRecordBytes() {
+		b.flush(p) // ranges enter the tracker in the order of their offsets
+		b.deadLetter(p, r, now)
+		return
+	}
+	if p.enc != nil && p.enc.Size()+n > b.cfg.BatchBytes {
+		b.flush(p)
+	}
+	if p.enc == nil {
+		p.enc = b.encoders.Get().(*batch.Encoder)
+		p.enc.Reset(batch.Header{Topic: p.key.topic, Partition: p.key.id})
+		p.since = now
+		b.inflight += int64(p.enc.Size())
+	}
+	before := p.enc.Size()
+	p.enc.Append(r)
+	b.inflight += int64(p.enc.Size() - before)
+	p.next = r.Offset + 1
+	if p.enc.Len() >= b.cfg.BatchRecords || p.enc.Size() >= b.cfg.BatchBytes {
+		b.flush(p)
+	}
+}
+
+// batchOverhead is what a batch on its way is charged beyond its records: its
+// goroutine, its buffers, its request. Without it an outage at low traffic would
+// collect batches of one record without limit.
+const batchOverhead = 8 << 10
+
+// flush sends p's unfinished batch, if there is one.
+func (b *Bridge) flush(p *partition) {
+	enc := p.enc
+	if enc == nil {
+		return
+	}
+	p.enc = nil
+	r := b.begin(p, p.next, int64(enc.Size()))
+	b.counters.batches.Add(1)
+	b.counters.recordsOut.Add(int64(enc.Len()))
+	go func() {
+		r.acked = b.publisher.batch(p.ctx, enc)
+		b.encoders.Put(enc)
+		b.inbox.put(r)
+	}()
+}
+
+// discard drops p's unfinished batch: nobody has seen it, and the partition's next
+// owner reads its records again.
+func (b *Bridge) discard(p *partition) {
+	if p.enc == nil {
+		return
+	}
+	b.inflight -= int64(p.enc.Size())
+	b.encoders.Put(p.enc)
+	p.enc = nil
+}
+
+// begin enters a range that ends before offset next into p's tracker. The result
+// that it returns must come back through the inbox.
+func (b *Bridge) begin(p *partition, next int64, bytes int64) result {
+	b.inflight += batchOverhead
+	b.counters.inflightBytes.Store(b.inflight)
+	b.counters.inflightBatches.Add(1)
+	p.inflight++
+	return result{key: p.key, epoch: p.epoch, seq: p.track.add(next), bytes: bytes + batchOverhead}
+}

@@ -1,0 +1,165 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2"
+	vkit "cloud.google.com/go/pubsub/v2/apiv1"
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/googleapis/gax-go/v2"
+	"google.golang.org/grpc/status"
+
+	"sluice/internal/batch"
+)
+
+// publisher publishes one message a request, and tries again until Pub/Sub has
+// taken it.
+//
+// It calls the generated client of pubsub.Client and not pubsub.Publisher, whose
+// bundles let one bad message fail its neighbours, whose requests cannot be
+// cancelled, whose Stop waits for as long as a request may take, and whose retries
+// nobody can count. Flow control is the byte budget of the bridge and the number of
+// requests at a time.
+type publisher struct {
+	client                *vkit.TopicAdminClient
+	topic, deadLetter     string // projects/P/topics/T
+	timeout               time.Duration
+	retryMin, retryMax    time.Duration
+	slots                 chan struct{} // one for each request at a time
+	payloads              sync.Pool     // *[]byte
+	log                   *slog.Logger
+	counters              *counters
+	mu                    sync.Mutex
+	failing               int       // batches whose last try has failed
+	failingSince, started time.Time // of the present trouble
+}
+
+func newPublisher(cfg Config, client *pubsub.Client, log *slog.Logger, c *counters) *publisher {
+	p := &publisher{
+		client:     client.TopicAdminClient,
+		topic:      topicName(cfg.Project, cfg.Topic),
+		deadLetter: topicName(cfg.Project, cfg.DeadLetterTopic),
+		timeout:    cfg.PublishTimeout,
+		retryMin:   cfg.RetryMin,
+		retryMax:   cfg.RetryMax,
+		slots:      make(chan struct{}, cfg.PublishConcurrency),
+		log:        log,
+		counters:   c,
+	}
+	p.payloads.New = func() any { return new([]byte) }
+	return p
+}
+
+// topicName is the full name of a topic given as such or by its ID.
+func topicName(project, topic string) string {
+	if strings.Contains(topic, "/") {
+		return topic
+	}
+	return fmt.Sprintf("projects/%s/topics/%s", project, topic)
+}
+
+// batch publishes what enc holds to the topic. It is false if ctx ended first.
+func (p *publisher) batch(ctx context.Context, enc *batch.Encoder) bool {
+	buf := p.payloads.Get().(*[]byte)
+	defer p.payloads.Put(buf)
+	payload, err := enc.Payload((*buf)[:0])
+	if err != nil {
+		// No codec in use can fail. If one does, the range stays unacknowledged.
+		p.log.Error("a batch cannot be encoded", "error", err)
+		return false
+	}
+	*buf = payload
+	p.counters.payloadBytes.Add(int64(len(payload)))
+	p.counters.packedBytes.Add(int64(enc.Size()))
+	return p.publish(ctx, p.topic, payload)
+}
+
+// publish tries until topic has taken data. It is false if ctx ended first.
+func (p *publisher) publish(ctx context.Context, topic string, data []byte) bool {
+	req := &pubsubpb.PublishRequest{Topic: topic, Messages: []*pubsubpb.PubsubMessage{{Data: data}}}
+	backoff := p.retryMin
+	for try := 1; ; try++ {
+		err := p.try(ctx, req)
+		if err == nil {
+			if try > 1 {
+				p.recovered()
+			}
+			return true
+		}
+		if ctx.Err() != nil {
+			if try > 1 {
+				p.abandoned()
+			}
+			return false
+		}
+		if try == 1 {
+			p.failed(topic, err)
+		}
+		p.counters.retries.Add(1)
+		// Half of the backoff is random, so that what failed together does not come
+		// back together.
+		t := time.NewTimer(backoff/2 + rand.N(backoff/2+1))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			p.abandoned()
+			return false
+		}
+		backoff = min(2*backoff, p.retryMax)
+	}
+}
+
+// try makes one request.
+func (p *publisher) try(ctx context.Context, req *pubsubpb.PublishRequest) error {
+	select {
+	case p.slots <- struct{}{}:
+		defer func() { <-p.slots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	start := time.Now()
+	_, err := p.client.Publish(ctx, req, noRetry)
+	p.counters.published(time.Since(start), err)
+	return err
+}
+
+// noRetry turns off the generated client's own retries: each failure is seen, and
+// there is one place that waits.
+var noRetry = gax.WithRetry(nil)
+
+// failed notes that a batch has begun to fail. One line tells when publishing as a
+// whole does.
+func (p *publisher) failed(topic string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.failing++; p.failing == 1 {
+		p.failingSince = time.Now()
+		p.counters.failing.Store(true)
+		p.log.Error("publishing fails; it is tried again until it succeeds",
+			"topic", topic, "code", status.Code(err).String(), "error", err.Error())
+	}
+}
+
+// recovered notes that a batch that had failed is published.
+func (p *publisher) recovered() { p.ended("publishing has recovered") }
+
+// abandoned notes that a batch that had failed is no longer ours to publish.
+func (p *publisher) abandoned() { p.ended("publishing has stopped failing: its batches were given up") }
+
+func (p *publisher) ended(message string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.failing--; p.failing == 0 {
+		p.counters.failing.Store(false)
+		p.log.Info(message, "after", time.Since(p.failingSince).Round(time.Millisecond).String())
+	}
+}

@@ -1,0 +1,116 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+)
+
+// rebalance is the consumer's callback. It runs within Poll, that is in the
+// owner's goroutine, except while the consumer is closed.
+func (b *Bridge) rebalance(c *kafka.Consumer, e kafka.Event) error {
+	switch e := e.(type) {
+	case kafka.AssignedPartitions:
+		b.assign(c, e.Partitions)
+	case kafka.RevokedPartitions:
+		b.revoke(c, e.Partitions)
+	}
+	return nil
+}
+
+func (b *Bridge) assign(c *kafka.Consumer, parts []kafka.TopicPartition) {
+	if b.closing.Load() {
+		// The assignment must be confirmed even so, or closing would wait for it.
+		if err := c.IncrementalAssign(parts); err != nil {
+			b.log.Debug("an assignment during shutdown was refused", "error", err)
+		}
+		return
+	}
+	b.epoch++
+	for _, tp := range parts {
+		p := &partition{key: partitionKey{*tp.Topic, tp.Partition}, epoch: b.epoch}
+		p.ctx, p.cancel = context.WithCancel(b.publishCtx)
+		b.partitions[p.key] = p
+		if err := b.fetcher.Forward(p.key.topic, p.key.id); err != nil {
+			b.fatal = err
+		}
+	}
+	if err := c.IncrementalAssign(parts); err != nil {
+		b.fatal = fmt.Errorf("bridge: partitions cannot be assigned: %w", err)
+	}
+	b.rebalanced("partitions assigned", parts)
+}
+
+// revoke waits a while for the batches in flight of the partitions, stores what is
+// safe, and lets go: librdkafka commits what is stored before others get them. If
+// the partitions are lost, others have them already: nothing is stored.
+func (b *Bridge) revoke(c *kafka.Consumer, parts []kafka.TopicPartition) {
+	if !b.closing.Load() {
+		var going []*partition
+		for _, tp := range parts {
+			if p := b.partitions[partitionKey{*tp.Topic, tp.Partition}]; p != nil {
+				b.discard(p)
+				going = append(going, p)
+			}
+		}
+		lost := c.AssignmentLost()
+		if !lost {
+			b.await(time.Now().Add(b.cfg.RevokeTimeout), func() bool {
+				for _, p := range going {
+					if p.inflight > 0 {
+						return false
+					}
+				}
+				return true
+			})
+		}
+		unfinished := 0
+		for _, p := range going {
+			p.cancel()
+			unfinished += p.inflight
+			delete(b.partitions, p.key)
+		}
+		clear(b.sources)
+		message := "partitions revoked"
+		if lost {
+			b.counters.lost.Add(int64(len(parts)))
+			message = "partitions lost"
+		}
+		b.rebalanced(message, parts, "unfinished_batches", unfinished)
+	}
+	if err := c.IncrementalUnassign(parts); err != nil {
+		// A group that has gone on without this member leaves nothing to unassign.
+		b.log.Warn("partitions cannot be unassigned", "error", err.Error())
+	}
+}
+
+// rebalanced tells of a rebalance.
+func (b *Bridge) rebalanced(message string, parts []kafka.TopicPartition, more ...any) {
+	b.counters.rebalances.Add(1)
+	b.counters.joined.Store(true)
+	b.counters.assigned.Store(int64(len(b.partitions)))
+	b.counters.inflightBytes.Store(b.inflight)
+	names := make([]string, len(parts))
+	for i, tp := range parts {
+		names[i] = fmt.Sprintf("%s[%d]", *tp.Topic, tp.Partition)
+	}
+	b.log.Info(message, append([]any{"partitions", names, "assigned", len(b.partitions), "epoch", b.epoch}, more...)...)
+}
+
+// await collects results until done or the deadline.
+func (b *Bridge) await(deadline time.Time, done func() bool) bool {
+	for {
+		b.counters.turn.Store(time.Now().UnixNano())
+		b.collect()
+		if done() {
+			return true
+		}
+		left := time.Until(deadline)
+		if left <= 0 {
+			return false
+		}
+		b.inbox.wait(min(left, idle))
+	}
+}

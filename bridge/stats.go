@@ -1,0 +1,120 @@
+package bridge
+
+import (
+	"maps"
+	"sync/atomic"
+	"time"
+)
+
+// Stats is what a bridge has done since it was created, and what it holds now.
+type Stats struct {
+	RecordsIn       int64 // taken from Kafka
+	BytesIn         int64 // their keys, values and headers
+	RecordsOut      int64 // put into batches that were sent
+	Batches         int64 // sent
+	PackedBytes     int64 // of batches, before compression
+	PayloadBytes    int64 // of batches, after compression
+	DeadLettered    int64 // records too large to publish, acknowledged by the dead-letter topic
+	Acknowledged    int64 // publish requests that Pub/Sub has acknowledged
+	Retries         int64 // publish requests that failed and were tried again
+	InflightBytes   int64 // packed and unacknowledged
+	InflightBatches int64
+	Assigned        int64 // partitions
+	Paused          int64 // partitions: all assigned ones while fetching pauses
+	Rebalances      int64
+	Lost            int64 // partitions that the group took away without asking
+	KafkaErrors     int64
+	CommitErrors    int64
+	LateResults     int64 // results of batches whose assignment had ended
+	Failing         bool  // at least one batch is refused and tried again
+	Joined          bool  // the group has assigned partitions, or none to spare
+
+	// Lag is the records in Kafka that are not acknowledged, per partition assigned.
+	// A partition whose lag is not known is not in it.
+	Lag map[TopicPartition]int64
+	// OldestUnacknowledged is the age of the oldest batch on its way; 0: none.
+	OldestUnacknowledged time.Duration
+}
+
+// TopicPartition names a partition of a topic.
+type TopicPartition struct {
+	Topic     string
+	Partition int32
+}
+
+// TotalLag is the sum of the known lags; known is how many there are.
+func (s *Stats) TotalLag() (lag int64, known int) {
+	for _, l := range s.Lag {
+		lag += l
+	}
+	return lag, len(s.Lag)
+}
+
+// counters are the numbers behind Stats. They are written by the owner and by
+// publishing goroutines, and read by anyone.
+type counters struct {
+	recordsIn, bytesIn, recordsOut, batches  atomic.Int64
+	packedBytes, payloadBytes                atomic.Int64
+	deadLettered, acknowledged, retries      atomic.Int64
+	inflightBytes, inflightBatches, assigned atomic.Int64
+	rebalances, lost                         atomic.Int64
+	kafkaErrors, commitErrors, lateResults   atomic.Int64
+	started, failing, joined, full           atomic.Bool
+	turn                                     atomic.Int64 // Unix nanoseconds of the poll loop's last turn
+	view                                     atomic.Pointer[view]
+}
+
+// view is what the owner computes for others from time to time.
+type view struct {
+	lag    map[TopicPartition]int64
+	oldest time.Time // when the oldest unacknowledged batch began; zero: none
+}
+
+func (c *counters) setFull(full bool) {
+	if c.full.Load() != full {
+		c.full.Store(full)
+	}
+}
+
+// published notes one publish request.
+func (c *counters) published(_ time.Duration, err error) {
+	if err == nil {
+		c.acknowledged.Add(1)
+	}
+}
+
+// Stats returns the numbers of now.
+func (b *Bridge) Stats() Stats {
+	c := &b.counters
+	s := Stats{
+		RecordsIn:       c.recordsIn.Load(),
+		BytesIn:         c.bytesIn.Load(),
+		RecordsOut:      c.recordsOut.Load(),
+		Batches:         c.batches.Load(),
+		PackedBytes:     c.packedBytes.Load(),
+		PayloadBytes:    c.payloadBytes.Load(),
+		DeadLettered:    c.deadLettered.Load(),
+		Acknowledged:    c.acknowledged.Load(),
+		Retries:         c.retries.Load(),
+		InflightBytes:   c.inflightBytes.Load(),
+		InflightBatches: c.inflightBatches.Load(),
+		Assigned:        c.assigned.Load(),
+		Rebalances:      c.rebalances.Load(),
+		Lost:            c.lost.Load(),
+		KafkaErrors:     c.kafkaErrors.Load(),
+		CommitErrors:    c.commitErrors.Load(),
+		LateResults:     c.lateResults.Load(),
+		Failing:         c.failing.Load(),
+		Joined:          c.joined.Load(),
+	}
+	if c.full.Load() {
+		s.Paused = s.Assigned
+	}
+	if v := c.view.Load(); v != nil {
+		s.Lag = maps.Clone(v.lag)
+		if !v.oldest.IsZero() {
+			s.OldestUnacknowledged = time.Since(v.oldest)
+		}
+	}
+	return s
+}
