@@ -54,7 +54,26 @@ resource "google_bigquery_table_iam_member" "events_dlq_dead_letter" {
   member     = local.accounts["dead-letter"]
 }
 
+# The views, from the same texts that the local warehouse runs.
+resource "google_bigquery_table" "view" {
+  for_each = local.views
+
+  dataset_id = google_bigquery_dataset.clickstream.dataset_id
+  table_id   = each.key
+  # A view holds nothing: it may be replaced.
+  deletion_protection = false
+
+  view {
+    query          = templatefile("${path.module}/../functions/warehouse/sql/${each.key}.sql", { dataset = "${var.project}.${google_bigquery_dataset.clickstream.dataset_id}" })
+    use_legacy_sql = false
+  }
+
+  depends_on = [google_bigquery_table.fact_events, google_bigquery_table.events_dlq]
+}
+
 locals {
+  views = toset(["events", "dead_letters_by_code", "pipeline_health_per_minute"])
+
   # Append and nothing else: it can neither read, change nor delete rows.
   # Made by infra/bootstrap.
   appender_role = "projects/${var.project}/roles/sluiceAppender"

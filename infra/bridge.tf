@@ -1,5 +1,38 @@
 # The bridge, as a worker pool: it pulls from Kafka, so nothing calls it and
-# nothing scales it. One instance uses a partition at most once.
+# nothing scales it. A partition is read by one instance at a time, so more
+# instances than partitions are idle.
+
+locals {
+  # With a cluster of managed_kafka, its address and its way to log in.
+  brokers = try(coalesce(var.kafka.brokers), local.managed_brokers)
+
+  kafka_properties = merge(
+    var.managed_kafka == null ? {} : {
+      "security.protocol" = "SASL_SSL"
+      "sasl.mechanisms"   = "OAUTHBEARER"
+    },
+    try(var.kafka.properties, {}),
+  )
+
+  # The bridge reads a librdkafka property from KAFKA_CONFIG_ and its name.
+  kafka_variable = {
+    for property in concat(keys(local.kafka_properties), keys(try(var.kafka.secrets, {}))) :
+    property => "KAFKA_CONFIG_${upper(replace(property, ".", "_"))}"
+  }
+
+  bridge_env = var.kafka == null ? {} : merge(
+    {
+      GOOGLE_CLOUD_PROJECT     = var.project
+      KAFKA_BROKERS            = local.brokers
+      KAFKA_TOPICS             = var.kafka.topics
+      KAFKA_GROUP              = var.kafka.group
+      KAFKA_OAUTH              = var.managed_kafka == null ? "" : "google"
+      PUBSUB_TOPIC             = google_pubsub_topic.clickstream.name
+      PUBSUB_DEAD_LETTER_TOPIC = google_pubsub_topic.dead_letter.name
+    },
+    { for property, value in local.kafka_properties : local.kafka_variable[property] => value },
+  )
+}
 
 resource "google_cloud_run_v2_worker_pool" "bridge" {
   count = var.kafka == null ? 0 : 1
@@ -19,14 +52,16 @@ resource "google_cloud_run_v2_worker_pool" "bridge" {
   template {
     service_account = trimprefix(local.accounts["bridge"], "serviceAccount:")
 
+    # Direct VPC egress, for brokers with private addresses; Pub/Sub is reached as
+    # before.
     dynamic "vpc_access" {
-      for_each = var.kafka.network == "" ? [] : [var.kafka]
+      for_each = var.kafka.network == "" && var.kafka.subnetwork == "" ? [] : [var.kafka]
 
       content {
         egress = "PRIVATE_RANGES_ONLY"
         network_interfaces {
-          network    = vpc_access.value.network
-          subnetwork = vpc_access.value.subnetwork
+          network    = vpc_access.value.network == "" ? null : vpc_access.value.network
+          subnetwork = vpc_access.value.subnetwork == "" ? null : vpc_access.value.subnetwork
         }
       }
     }
@@ -42,19 +77,39 @@ resource "google_cloud_run_v2_worker_pool" "bridge" {
       }
 
       dynamic "env" {
-        for_each = {
-          GOOGLE_CLOUD_PROJECT     = var.project
-          KAFKA_BROKERS            = var.kafka.brokers
-          KAFKA_TOPICS             = var.kafka.topics
-          KAFKA_GROUP              = var.kafka.group
-          PUBSUB_TOPIC             = google_pubsub_topic.clickstream.name
-          PUBSUB_DEAD_LETTER_TOPIC = google_pubsub_topic.dead_letter.name
-        }
+        for_each = local.bridge_env
 
         content {
           name  = env.key
           value = env.value
         }
+      }
+
+      # Read once, when an instance starts: a new version needs a new revision.
+      dynamic "env" {
+        for_each = var.kafka.secrets
+
+        content {
+          name = local.kafka_variable[env.key]
+          value_source {
+            secret_key_ref {
+              secret  = env.value
+              version = "latest"
+            }
+          }
+        }
+      }
+
+      # A poll loop that is stuck is restarted; what it held is read again.
+      liveness_probe {
+        http_get {
+          path = "/livez"
+          port = 8080
+        }
+        initial_delay_seconds = 30
+        period_seconds        = 10
+        timeout_seconds       = 5
+        failure_threshold     = 3
       }
     }
   }
@@ -63,10 +118,11 @@ resource "google_cloud_run_v2_worker_pool" "bridge" {
     ignore_changes = [launch_stage]
   }
 
-  # A dead letter published before the subscription exists is lost, and so is an
-  # event.
+  # Published before a subscription exists, an event or a dead letter is lost.
   depends_on = [
-    google_pubsub_subscription.dead_letter,
     google_pubsub_subscription.ingest,
+    google_pubsub_subscription.dead_letter,
+    google_pubsub_topic_iam_member.clickstream_bridge,
+    google_pubsub_topic_iam_member.dead_letter_publishers,
   ]
 }

@@ -51,3 +51,12 @@ resource "google_secret_manager_secret_iam_member" "bridge" {
   role      = "roles/secretmanager.secretAccessor"
   member    = google_service_account.part["bridge"].member
 }
+
+# Google's managed Kafka grants by project only.
+resource "google_project_iam_member" "bridge_managed_kafka" {
+  count = var.managed_kafka ? 1 : 0
+
+  project = var.project
+  role    = "roles/managedkafka.client"
+  member  = google_service_account.part["bridge"].member
+}

@@ -3,10 +3,12 @@
 
 resource "google_project_iam_member" "build" {
   for_each = toset([
-    "roles/bigquery.dataOwner",   # dataset, tables, views, their IAM; the smoke test's rows
-    "roles/bigquery.jobUser",     # the smoke test's queries
-    "roles/logging.configWriter", # log-based metrics
-    "roles/logging.logWriter",    # the build's own log
+    "roles/bigquery.dataOwner",       # dataset, tables, views, their IAM; the smoke test's rows
+    "roles/bigquery.jobUser",         # the smoke test's queries
+    "roles/browser",                  # the project's number
+    "roles/cloudbuild.builds.viewer", # whose turn it is
+    "roles/logging.configWriter",     # log-based metrics
+    "roles/logging.logWriter",        # the build's own log
     "roles/managedkafka.admin",
     "roles/monitoring.editor", # dashboards, alerts, SLOs
     "roles/pubsub.admin",      # topics, subscriptions, their IAM; the smoke test's events
@@ -61,6 +63,7 @@ resource "google_cloudbuild_trigger" "deploy" {
     _REGION       = var.region
     _ENVIRONMENT  = var.environment
     _STATE_BUCKET = var.state_bucket
+    _VERSION      = "$${SHORT_SHA}"
   }
 
   # What changes only text deploys nothing.

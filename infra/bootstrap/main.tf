@@ -32,6 +32,7 @@ resource "google_project_service" "required" {
     "bigquery.googleapis.com",
     "bigquerystorage.googleapis.com",
     "cloudbuild.googleapis.com",
+    "cloudresourcemanager.googleapis.com",
     "compute.googleapis.com", # direct VPC egress
     "iam.googleapis.com",
     "logging.googleapis.com",

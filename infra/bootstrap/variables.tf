@@ -39,6 +39,12 @@ variable "kafka_secrets" {
   default     = []
 }
 
+variable "managed_kafka" {
+  description = "Whether infra/ makes or uses a Google Managed Kafka cluster, into which the bridge logs in as its service account."
+  type        = bool
+  default     = false
+}
+
 variable "repository" {
   description = "The GitHub repository whose pushes deploy; null makes no trigger. It must be connected to Cloud Build once, in the console."
   type = object({
