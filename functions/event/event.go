@@ -1,0 +1,157 @@
+// Package event is the contract of one clickstream event, and turns an event into
+// the wire bytes of its row: JSON in, one protobuf message as the Storage Write API
+// takes it out, or a Rejection that says why not. It does no I/O.
+//
+//	table := schema.FactEvents()
+//	decoder, err := event.NewDecoder(table, event.DefaultConfig()) // one per goroutine, reused
+//	row, err := decoder.AppendRow(nil, value, event.Meta{IngestedAt: now, Topic: "clickstream", Offset: 42})
+//	var rejection *event.Rejection
+//	if errors.As(err, &rejection) { … } // the only kind of error: Code, Field, Message
+//
+// # The contract
+//
+// An event is one JSON object (RFC 8259): valid UTF-8, no duplicate names at any
+// level, also not through escapes, of bounded size and depth. Members named like a
+// column of the table must have the column's type and are never coerced; null means
+// absent. A column of mode REQUIRED must be there, and not be empty if it is a
+// string. event_type must be one of Config.Types, and event_timestamp a time within
+// Config.MaxAge and Config.MaxAhead (see ParseTimestamp for its forms).
+//
+//	column     member
+//	STRING     string
+//	TIMESTAMP  string that ParseTimestamp takes, between the years 1 and 9999
+//	INT64      number without fraction and exponent, within 64 bits
+//	FLOAT64    number that is finite in 64 bits
+//	BOOL       true or false
+//	BYTES      string in standard base64 with padding
+//	JSON       any value, kept as it stands
+//
+// All other members are kept as they stand, to the byte and in their order, as one
+// JSON object in the column properties, which is null if there are none. The columns
+// ingested_at, kafka_topic, kafka_partition, kafka_offset, kafka_timestamp and
+// properties are filled by this package: members of these names are other members.
+//
+// # Which rejection an event gets
+//
+// Anything that makes it no event at all (its size, its syntax, the first in the
+// order of the text) comes before anything about a field; the first field at fault in the order of
+// the text comes before the first missing one in the order of the table.
+package event
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"sluice/functions/warehouse/schema"
+)
+
+// Config is what is configurable of the contract. Zero fields mean those of
+// DefaultConfig.
+type Config struct {
+	Types            []string      // what event_type may be
+	MaxAge, MaxAhead time.Duration // how far event_timestamp may be from the time of ingestion: what the table's partitions accept
+	MaxDepth         int           // objects and arrays within each other, the event itself counted; at most 1,000
+	MaxBytes         int           // the event's length
+	Now              func() time.Time
+}
+
+// DefaultConfig returns the defaults: four types, five years back and one ahead
+// (what BigQuery's default stream accepts for a table partitioned by day, see
+// https://cloud.google.com/bigquery/docs/write-api#write-partitioned), depth 100,
+// 8 MiB (a request of the Storage Write API must stay under 10 MB).
+func DefaultConfig() Config {
+	return Config{
+		Types:    []string{"page_view", "add_to_cart", "purchase", "search"},
+		MaxAge:   5 * 365 * 24 * time.Hour,
+		MaxAhead: 365 * 24 * time.Hour,
+		MaxDepth: 100,
+		MaxBytes: 8 << 20,
+		Now:      time.Now,
+	}
+}
+
+// Meta is what a row says about its event besides the event.
+type Meta struct {
+	// IngestedAt is the time of ingestion in microseconds since the Unix epoch. It
+	// is also the present of Config.MaxAge and MaxAhead. 0: Config.Now is asked.
+	IngestedAt int64
+	// The event's place in Kafka. If Offset is negative (batch.NoOffset) it has
+	// none, and all kafka columns are null.
+	Topic     string
+	Partition int32
+	Offset    int64
+	Timestamp int64 // Kafka's, milliseconds since the Unix epoch; 0: none
+}
+
+// Decoder turns events into rows. It is not safe for concurrent use.
+type Decoder struct {
+	columns *columns
+	config  Config
+	strict  strictDecoder
+}
+
+// NewDecoder returns a Decoder for rows of t. It needs a JSON column properties,
+// and the columns that this package fills to have their types: TIMESTAMP
+// ingested_at and kafka_timestamp, STRING kafka_topic, INT64 kafka_partition and
+// kafka_offset, where the table has them.
+func NewDecoder(t *schema.Table, c Config) (*Decoder, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	columns, err := newColumns(t, c)
+	if err != nil {
+		return nil, err
+	}
+	d := &Decoder{columns: columns, config: c}
+	d.strict.init(columns, c)
+	return d, nil
+}
+
+func (c Config) withDefaults() (Config, error) {
+	defaults := DefaultConfig()
+	if c.Types == nil {
+		c.Types = defaults.Types
+	}
+	if c.MaxAge == 0 {
+		c.MaxAge = defaults.MaxAge
+	}
+	if c.MaxAhead == 0 {
+		c.MaxAhead = defaults.MaxAhead
+	}
+	if c.MaxDepth == 0 {
+		c.MaxDepth = defaults.MaxDepth
+	}
+	if c.MaxBytes == 0 {
+		c.MaxBytes = defaults.MaxBytes
+	}
+	if c.Now == nil {
+		c.Now = defaults.Now
+	}
+	switch {
+	case len(c.Types) == 0:
+		return c, errors.New("event: no event types: want at least one")
+	case c.MaxAge < 0 || c.MaxAhead < 0:
+		return c, fmt.Errorf("event: MaxAge %v, MaxAhead %v: want positive durations", c.MaxAge, c.MaxAhead)
+	case c.MaxDepth < 1 || c.MaxDepth > 1000:
+		return c, fmt.Errorf("event: MaxDepth %d: want 1 to 1000", c.MaxDepth)
+	case c.MaxBytes < 1:
+		return c, fmt.Errorf("event: MaxBytes %d: want a positive number", c.MaxBytes)
+	}
+	return c, nil
+}
+
+// AppendRow appends the row of the event value to dst, as one protobuf message
+// without a length. A nil value is Kafka's null. If the event is rejected, the error
+// is a *Rejection and dst is returned as it was. Nothing refers to value afterwards.
+func (d *Decoder) AppendRow(dst, value []byte, m Meta) ([]byte, error) {
+	if m.IngestedAt == 0 {
+		m.IngestedAt = d.config.Now().UnixMicro()
+	}
+	row, rejection := d.strict.appendRow(dst, value, m)
+	if rejection != nil {
+		return dst, rejection
+	}
+	return row, nil
+}
