@@ -10,8 +10,6 @@ import (
 	"runtime/debug"
 	"strconv"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // Config says how a function is served. The zero value of a limit is the default
@@ -35,7 +33,7 @@ type Config struct {
 	MaxHeader int
 	// Budget is what all requests of this process may hold at a time, bytes; a
 	// request that does not fit is answered 429. nil: no bound.
-	Budget *semaphore.Weighted
+	Budget *Budget
 	// Caller checks who calls. nil: whoever reaches the function may call it.
 	Caller *Caller
 }

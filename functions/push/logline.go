@@ -2,7 +2,9 @@ package push
 
 import (
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -80,4 +82,17 @@ func requestTrace(h http.Header) (trace, span string) {
 // isHex reports whether s is n lowercase hexadecimal digits.
 func isHex(s string, n int) bool {
 	return len(s) == n && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// NoteRejected notes how many records of the message were rejected, by code.
+func NoteRejected(m *Message, byCode map[string]int) {
+	if len(byCode) == 0 {
+		return
+	}
+	codes := slices.Sorted(maps.Keys(byCode))
+	counts := make([]any, len(codes))
+	for i, code := range codes {
+		counts[i] = slog.Int(code, byCode[code])
+	}
+	m.Note(slog.Group("rejected", counts...))
 }

@@ -40,9 +40,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // Func handles one message. When it returns nil the message is acknowledged and
@@ -68,7 +67,7 @@ type Message struct {
 
 	header   http.Header
 	notes    []slog.Attr
-	budget   *semaphore.Weighted
+	budget   *Budget
 	reserved int64
 }
 
@@ -95,7 +94,7 @@ func (m *Message) Reserve(n int64) error {
 	if m.budget == nil {
 		return nil
 	}
-	if !m.budget.TryAcquire(n) {
+	if !m.budget.take(n) {
 		return ErrBusy
 	}
 	m.reserved += n
@@ -105,7 +104,28 @@ func (m *Message) Reserve(n int64) error {
 // release gives back what Reserve took.
 func (m *Message) release() {
 	if m.budget != nil {
-		m.budget.Release(m.reserved)
+		m.budget.give(m.reserved)
 		m.reserved = 0
 	}
 }
+
+// Budget bounds the bytes that all requests of a process hold at a time. What is
+// larger than the whole budget has its turn when nothing else does: it must not
+// wait for ever.
+type Budget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+// NewBudget returns a budget of limit bytes.
+func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
+
+func (b *Budget) take(n int64) bool {
+	if used := b.used.Add(n); used > b.limit && used != n {
+		b.used.Add(-n)
+		return false
+	}
+	return true
+}
+
+func (b *Budget) give(n int64) { b.used.Add(-n) }

@@ -1,0 +1,126 @@
+// Command functions is what Cloud Run runs: Ingest, DeadLetter, or both, picked by
+// FUNCTION_TARGET and served by functions-framework-go. Flags come before
+// environment variables, these before defaults; -h prints them all.
+//
+// It exits 0 after SIGTERM or SIGINT, 2 if its configuration is wrong, and 1 if it
+// cannot serve.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
+	"github.com/peterbourgon/ff/v3"
+
+	"sluice/functions/service"
+	"sluice/internal/telemetry"
+)
+
+// Cloud Run kills an instance 10 seconds after SIGTERM.
+const (
+	drainTime = 8 * time.Second
+	closeTime = time.Second
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stderr))
+}
+
+// run is the program; it returns the exit status.
+func run(args []string, stderr io.Writer) int {
+	c, err := configure(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintf(stderr, "functions: %v\n", err)
+		return 2
+	}
+	log := telemetry.NewLogger(stderr, c.LogLevel)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+
+	s, err := service.New(ctx, c, log)
+	if err != nil {
+		log.Error("cannot start", slog.String("error", err.Error()))
+		return 1
+	}
+	if err := register(ctx, c, s); err != nil {
+		log.Error("cannot start", slog.String("error", err.Error()))
+		return 1
+	}
+	// The framework's server knows no end: it runs until the program does, and the
+	// gate within the handlers sees to it that this is not in the middle of a request.
+	served := make(chan error, 1)
+	go func() { served <- funcframework.Start(c.Port) }()
+	log.Info("serving", slog.String("port", c.Port), slog.String("target", c.Target))
+
+	select {
+	case err := <-served:
+		log.Error("cannot serve", slog.String("error", err.Error()))
+		return 1
+	case <-ctx.Done():
+	}
+	stop() // a second signal ends the program at once
+	log.Info("shutting down")
+	drain(s, log)
+	return 0
+}
+
+// drain ends the service in time. What does not end is delivered again, so that
+// leaving is no failure.
+func drain(s *service.Service, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	if err := s.Drain(ctx); err != nil {
+		log.Warn("shutdown", slog.String("error", err.Error()))
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	if err := s.Close(ctx); err != nil {
+		log.Warn("shutdown", slog.String("error", err.Error()))
+	}
+	log.Info("bye")
+}
+
+// configure parses flags and environment.
+func configure(args []string, stderr io.Writer) (service.Config, error) {
+	c := service.DefaultConfig()
+	fs := flag.NewFlagSet("functions", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.Usage = func() {
+		fmt.Fprint(stderr, "Serves the functions that Pub/Sub pushes to. Each flag is an environment variable too:\n-handler-timeout is HANDLER_TIMEOUT.\n\n")
+		fs.PrintDefaults()
+	}
+	c.Flags(fs)
+	if err := ff.Parse(fs, args, ff.WithEnvVars()); err != nil {
+		return c, err
+	}
+	if fs.NArg() > 0 {
+		return c, fmt.Errorf("unexpected argument %q: there are only flags, -h lists them", fs.Arg(0))
+	}
+	return c, c.Validate()
+}
+
+// register gives the functions to the framework, which serves at / what
+// FUNCTION_TARGET names, and otherwise each at its path.
+func register(ctx context.Context, c service.Config, s *service.Service) error {
+	if c.Target != "" {
+		return funcframework.RegisterHTTPFunctionContext(ctx, "/", s.Handler(c.Target).ServeHTTP)
+	}
+	for _, target := range []string{service.Ingest, service.DeadLetter} {
+		if err := funcframework.RegisterHTTPFunctionContext(ctx, "/"+target, s.Handler(target).ServeHTTP); err != nil {
+			return err
+		}
+	}
+	return nil
+}

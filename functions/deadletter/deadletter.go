@@ -1,0 +1,189 @@
+// Package deadletter is the function that keeps what could not be inserted: every
+// record of the dead-letter topic becomes a row of events_dlq, with why, where it
+// came from, and the bytes as they were, so that it can be explained and replayed.
+//
+//	f, err := deadletter.New(deadletter.Config{Table: schema.EventsDLQ()}, appender)
+//	handler := gate.Handler(push.Config{Function: "DeadLetter", …}, f.Handle)
+//
+// Messages come from three sides, all in the batch format: from Ingest and from the
+// bridge, whose records say why they were rejected, and from Pub/Sub, which forwards
+// whole messages that were tried often enough. Nothing is behind this function: it
+// never gives a message up, and a row that BigQuery does not take is reduced until
+// it does. A message delivered twice becomes two rows, which their coordinates show.
+package deadletter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"sluice/functions/event"
+	"sluice/functions/push"
+	"sluice/functions/warehouse"
+	"sluice/functions/warehouse/schema"
+	"sluice/internal/batch"
+)
+
+// Config is what DeadLetter needs to know.
+type Config struct {
+	Table  *schema.Table
+	Limits batch.Limits // of a payload; zero fields: batch.DefaultLimits
+}
+
+// Function is the function.
+type Function struct {
+	limits  batch.Limits
+	columns *columns
+	table   *warehouse.Appender
+}
+
+// New returns a Function that appends to table, which remains the caller's to close.
+func New(c Config, table *warehouse.Appender) (*Function, error) {
+	columns, err := newColumns(c.Table)
+	if err != nil {
+		return nil, err
+	}
+	return &Function{limits: c.Limits, columns: columns, table: table}, nil
+}
+
+// Handle is a push.Func.
+func (f *Function) Handle(ctx context.Context, m *push.Message) error {
+	if err := m.Reserve(3 * int64(batch.DeclaredSize(m.Data, f.limits))); err != nil {
+		return err
+	}
+	start := time.Now()
+	var decoder batch.Decoder // dead letters are rare: nothing is worth being kept
+	b, err := decoder.Decode(m.Data, f.limits)
+	if err != nil {
+		damage, ok := errors.AsType[*batch.Error](err)
+		if !ok {
+			return err
+		}
+		b = undecodable(m, damage)
+	}
+	letters := newLetters(b, m, start)
+	decode := time.Since(start)
+
+	start = time.Now()
+	err = f.write(ctx, letters)
+	note(m, b, letters, err == nil, decode, time.Since(start))
+	return err
+}
+
+// undecodable is a batch of the one record that a damaged payload is.
+func undecodable(m *push.Message, damage *batch.Error) *batch.Batch {
+	return &batch.Batch{Records: []batch.Record{{
+		Offset: batch.NoOffset,
+		Value:  m.Data,
+		Rejection: batch.Rejection{
+			Code:    string(event.CodeUndecodablePayload),
+			Message: fmt.Sprintf("The payload of Pub/Sub message %s cannot be read: %v", m.ID, damage),
+		},
+	}}}
+}
+
+// write appends the letters, reducing those that BigQuery refuses.
+func (f *Function) write(ctx context.Context, letters []letter) error {
+	for _, level := range levels {
+		rows := make([][]byte, len(letters))
+		for i := range letters {
+			rows[i] = f.columns.appendRow(nil, &letters[i], level)
+		}
+		refused, err := f.table.Write(ctx, rows)
+		if err != nil {
+			return err
+		}
+		if len(refused) == 0 {
+			return nil
+		}
+		rest := make([]letter, len(refused))
+		for i, e := range refused {
+			rest[i] = letters[e.Index]
+			rest[i].refusal = e.Message
+		}
+		letters = rest
+	}
+	return fmt.Errorf("BigQuery refuses %d dead letters even when nothing is left of them but the reason", len(letters))
+}
+
+// newLetters makes each record of b a letter. now is when they failed, if nothing
+// tells better.
+func newLetters(b *batch.Batch, m *push.Message, now time.Time) []letter {
+	from := source(m)
+	letters := make([]letter, len(b.Records))
+	for i := range b.Records {
+		r := &b.Records[i]
+		l := letter{header: &b.Header, record: r, why: r.Rejection, now: now.UnixMicro(), failedAt: b.Origin.FailedAt,
+			consumer: b.Origin.Consumer, messageID: b.Origin.MessageID, attempt: int64(b.Origin.DeliveryAttempt)}
+		if l.why.Code == "" {
+			l.why = from.rejection()
+			l.consumer = from.subscription
+			l.attempt = from.attempts
+		}
+		if l.messageID == "" {
+			l.messageID = m.ID
+		}
+		// Pub/Sub publishes the message to the dead-letter topic when it gives up.
+		if l.failedAt == 0 && !m.PublishTime.IsZero() {
+			l.failedAt = m.PublishTime.UnixMicro()
+		}
+		letters[i] = l
+	}
+	return letters
+}
+
+// forwarded is what Pub/Sub says, in attributes, about a message that it gave up.
+// See https://cloud.google.com/pubsub/docs/handling-failures.
+type forwarded struct {
+	subscription string // "projects/P/subscriptions/S"; empty: not forwarded
+	attempts     int64
+}
+
+func source(m *push.Message) forwarded {
+	f := forwarded{subscription: m.Attribute("CloudPubSubDeadLetterSourceSubscription")}
+	if project := m.Attribute("CloudPubSubDeadLetterSourceSubscriptionProject"); project != "" && f.subscription != "" {
+		f.subscription = "projects/" + project + "/subscriptions/" + f.subscription
+	}
+	f.attempts, _ = strconv.ParseInt(m.Attribute("CloudPubSubDeadLetterSourceDeliveryCount"), 10, 64)
+	return f
+}
+
+// rejection is the reason of records that carry none of their own.
+func (f forwarded) rejection() batch.Rejection {
+	r := batch.Rejection{Code: string(event.CodeAttemptsExhausted)}
+	switch {
+	case f.subscription == "":
+		r.Message = "The message came to the dead-letter topic without a reason and without the attributes of a message that Pub/Sub gave up: somebody published it there."
+	case f.attempts > 0:
+		r.Message = fmt.Sprintf("Pub/Sub gave the message up after %d deliveries to %s: the log of its function says why each failed. Replay it when that is repaired.", f.attempts, f.subscription)
+	default:
+		r.Message = fmt.Sprintf("Pub/Sub gave the message up after too many deliveries to %s: the log of its function says why each failed. Replay it when that is repaired.", f.subscription)
+	}
+	return r
+}
+
+// note writes the fields of the request's log line. rejected counts the records by
+// the code that they came with.
+func note(m *push.Message, b *batch.Batch, letters []letter, landed bool, decode, write time.Duration) {
+	if b.Topic != "" && len(b.Records) > 0 {
+		m.Note(slog.String("topic", b.Topic), slog.Int("partition", int(b.Partition)),
+			slog.Int64("first_offset", b.Records[0].Offset), slog.Int64("last_offset", b.Records[len(b.Records)-1].Offset))
+	}
+	rejected := make(map[string]int)
+	for i := range letters {
+		rejected[text(letters[i].why.Code)]++
+	}
+	n := 0
+	if landed {
+		n = len(letters)
+	}
+	m.Note(slog.Int("records", len(letters)), slog.Int("landed", n))
+	push.NoteRejected(m, rejected)
+	m.Note(slog.Float64("decode_ms", push.Milliseconds(decode)), slog.Float64("append_ms", push.Milliseconds(write)))
+	if b.Traceparent != "" {
+		m.Note(slog.String("traceparent", b.Traceparent))
+	}
+}

@@ -1,0 +1,208 @@
+package deadletter
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"sluice/functions/warehouse/schema"
+	"sluice/internal/batch"
+)
+
+// letter is one record on its way into events_dlq.
+type letter struct {
+	header    *batch.Header
+	record    *batch.Record
+	why       batch.Rejection
+	failedAt  int64 // microseconds since the Unix epoch; 0: unknown
+	now       int64 // the same, of this request
+	consumer  string
+	messageID string
+	attempt   int64
+	refusal   string // why BigQuery did not take the row on the level before
+}
+
+// level says how much of a letter its row keeps.
+type level struct {
+	original int // bytes of the event at most
+	text     int // bytes of every other field at most
+	utf8     bool
+}
+
+// levels are tried one after the other. A request to BigQuery has 9 MB at most.
+var levels = []level{
+	{original: 8 << 20, text: 128 << 10, utf8: true},
+	{original: 64 << 10, text: 4 << 10},
+	{},
+}
+
+// columns are the numbers of the table's columns.
+type columns struct {
+	event, eventBytes, eventSize, eventSHA256 protowire.Number
+	code, field, message                      protowire.Number
+	failedAt, consumer                        protowire.Number
+	topic, partition, offset, key, timestamp  protowire.Number
+	messageID, attempt, traceID               protowire.Number
+}
+
+// newColumns finds the columns in t, or says which one is missing or has another
+// type than this package writes.
+func newColumns(t *schema.Table) (*columns, error) {
+	c := new(columns)
+	for _, want := range []struct {
+		name   string
+		typ    schema.Type
+		number *protowire.Number
+	}{
+		{"original_event", schema.String, &c.event},
+		{"original_event_bytes", schema.Bytes, &c.eventBytes},
+		{"original_event_size", schema.Int64, &c.eventSize},
+		{"original_event_sha256", schema.Bytes, &c.eventSHA256},
+		{"error_code", schema.String, &c.code},
+		{"error_field", schema.String, &c.field},
+		{"error", schema.String, &c.message},
+		{"failed_at", schema.Timestamp, &c.failedAt},
+		{"consumer", schema.String, &c.consumer},
+		{"kafka_topic", schema.String, &c.topic},
+		{"kafka_partition", schema.Int64, &c.partition},
+		{"kafka_offset", schema.Int64, &c.offset},
+		{"kafka_key", schema.Bytes, &c.key},
+		{"kafka_timestamp", schema.Timestamp, &c.timestamp},
+		{"pubsub_message_id", schema.String, &c.messageID},
+		{"delivery_attempt", schema.Int64, &c.attempt},
+		{"trace_id", schema.String, &c.traceID},
+	} {
+		column, ok := t.Column(want.name)
+		if !ok || column.Type != want.typ {
+			return nil, fmt.Errorf("the table %s needs a column %s of type %s", t.Name, want.name, want.typ)
+		}
+		*want.number = column.Number
+	}
+	return c, nil
+}
+
+// appendRow appends the row of l to b.
+func (c *columns) appendRow(b []byte, l *letter, lv level) []byte {
+	b = c.appendOriginal(b, l, lv)
+	message := l.why.Message
+	if l.refusal != "" {
+		message += " (BigQuery refused the whole row: " + l.refusal + ")"
+	}
+	if message == "" {
+		message = "The record was rejected without a reason."
+	}
+	// The code and the reason stay on every level: that is what the table is for.
+	b = appendText(b, c.code, l.why.Code, 256)
+	b = appendText(b, c.field, l.why.Field, lv.text)
+	b = appendText(b, c.message, message, max(lv.text, 1<<10))
+	b = appendVarint(b, c.failedAt, l.time())
+	b = appendText(b, c.consumer, l.consumer, lv.text)
+	b = appendText(b, c.messageID, l.messageID, lv.text)
+	if l.attempt > 0 {
+		b = appendVarint(b, c.attempt, l.attempt)
+	}
+	b = appendText(b, c.traceID, traceID(l.header.Traceparent), lv.text)
+	if l.record.Offset < 0 {
+		return b // not from Kafka
+	}
+	b = appendText(b, c.topic, l.header.Topic, max(lv.text, 256))
+	b = appendVarint(b, c.partition, int64(l.header.Partition))
+	b = appendVarint(b, c.offset, l.record.Offset)
+	if key := l.record.Key; key != nil && len(key) <= lv.text {
+		b = appendBytes(b, c.key, key)
+	}
+	if ms := l.record.Timestamp; ms > 0 && ms <= lastTimestamp/1000 {
+		b = appendVarint(b, c.timestamp, ms*1000)
+	}
+	return b
+}
+
+// appendOriginal appends the event, or as much of it as the level allows with the
+// length and the hash of the whole. A tombstone has none.
+func (c *columns) appendOriginal(b []byte, l *letter, lv level) []byte {
+	value, size, sum := l.record.Value, l.why.Size, l.why.SHA256
+	whole := utf8.Valid(value)
+	if len(value) > lv.original {
+		if size == 0 {
+			hash := sha256.Sum256(value)
+			size, sum = int64(len(value)), hash[:]
+		}
+		value = value[:lv.original]
+	}
+	if size > 0 {
+		b = appendVarint(b, c.eventSize, size)
+		b = appendBytes(b, c.eventSHA256, sum)
+		if head := wholeRunes(value); whole || utf8.Valid(head) {
+			value = head
+		}
+	}
+	switch {
+	case l.record.Value == nil || lv.original == 0:
+		return b
+	case lv.utf8 && utf8.Valid(value):
+		return appendBytes(b, c.event, value)
+	}
+	return appendBytes(b, c.eventBytes, value)
+}
+
+// wholeRunes is b without a rune that was cut at its end.
+func wholeRunes(b []byte) []byte {
+	for i := len(b) - 1; i >= 0 && i >= len(b)-utf8.UTFMax; i-- {
+		if utf8.RuneStart(b[i]) {
+			if !utf8.FullRune(b[i:]) {
+				return b[:i]
+			}
+			break
+		}
+	}
+	return b
+}
+
+// The times that the columns can hold, microseconds since the Unix epoch.
+const (
+	lastTimestamp = 253402300799_999999 // 9999-12-31
+	day           = 24 * 60 * 60 * 1_000_000
+)
+
+// time is when the record failed. The table is partitioned by it, and BigQuery's
+// default stream takes partitions from five years back to one year ahead only.
+func (l *letter) time() int64 {
+	if l.failedAt < l.now-4*365*day || l.failedAt > l.now+day {
+		return l.now
+	}
+	return l.failedAt
+}
+
+// traceID is the trace id in a W3C traceparent, or "".
+func traceID(traceparent string) string {
+	parts := strings.Split(traceparent, "-")
+	if len(parts) < 4 || len(parts[1]) != 32 || strings.Trim(parts[1], "0123456789abcdef") != "" {
+		return ""
+	}
+	return parts[1]
+}
+
+// text is s as a STRING column takes it.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+// appendText leaves out what is empty.
+func appendText(b []byte, n protowire.Number, s string, limit int) []byte {
+	if s = text(s); len(s) > limit {
+		s = string(wholeRunes([]byte(s[:limit])))
+	}
+	if s == "" {
+		return b
+	}
+	return protowire.AppendString(protowire.AppendTag(b, n, protowire.BytesType), s)
+}
+
+func appendBytes(b []byte, n protowire.Number, v []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(b, n, protowire.BytesType), v)
+}
+
+func appendVarint(b []byte, n protowire.Number, v int64) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(b, n, protowire.VarintType), uint64(v))
+}

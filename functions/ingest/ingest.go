@@ -1,0 +1,245 @@
+// Package ingest is the function that turns pushed batches of events into rows of
+// fact_events.
+//
+//	f, err := ingest.New(ingest.Config{Table: schema.FactEvents(), …}, appender, publisher)
+//	handler := gate.Handler(push.Config{Function: "Ingest", …}, f.Handle)
+//
+// Each record of a batch ends in one of two places: as a row, or, if it can never
+// be one, as a record of the dead-letter topic with its reason. Handle returns nil
+// when BigQuery has acknowledged every row and Pub/Sub every reject; before that,
+// any failure leaves the message with Pub/Sub, which delivers it again. Rows that
+// have landed by then land twice, which the view over the table hides.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2"
+
+	"sluice/functions/event"
+	"sluice/functions/push"
+	"sluice/functions/warehouse"
+	"sluice/functions/warehouse/schema"
+	"sluice/internal/batch"
+)
+
+// Config is what Ingest needs to know.
+type Config struct {
+	Table  *schema.Table // of the rows
+	Event  event.Config
+	Limits batch.Limits // of a payload; zero fields: batch.DefaultLimits
+	// Consumer names this service and its revision in dead letters.
+	Consumer string
+}
+
+// Function is the function.
+type Function struct {
+	config      Config
+	table       *warehouse.Appender
+	deadLetters *pubsub.Publisher
+	workers     sync.Pool
+}
+
+// New returns a Function that appends rows to table and publishes what can be no
+// row to deadLetters. Both remain the caller's to close.
+func New(c Config, table *warehouse.Appender, deadLetters *pubsub.Publisher) (*Function, error) {
+	first, err := newWorker(c)
+	if err != nil {
+		return nil, err
+	}
+	f := &Function{config: c, table: table, deadLetters: deadLetters}
+	f.workers.New = func() any {
+		w, err := newWorker(c)
+		if err != nil { // the first one was made of the same
+			panic(err)
+		}
+		return w
+	}
+	f.workers.Put(first)
+	return f, nil
+}
+
+// Handle is a push.Func.
+func (f *Function) Handle(ctx context.Context, m *push.Message) error {
+	// The decoded batch, its rows, and the request that carries them.
+	if err := m.Reserve(3 * int64(batch.DeclaredSize(m.Data, f.config.Limits))); err != nil {
+		return err
+	}
+	w := f.workers.Get().(*worker)
+	l := line{}
+	defer func() { l.note(m) }()
+
+	start := time.Now()
+	b, err := w.batches.Decode(m.Data, f.config.Limits)
+	if err != nil {
+		f.workers.Put(w)
+		return f.undecodable(ctx, m, err, &l)
+	}
+	l.batch(b)
+	err = w.decode(b, start)
+	l.decode = time.Since(start)
+	if err != nil {
+		return err
+	}
+
+	start = time.Now()
+	refused, err := f.table.Write(ctx, w.rows)
+	l.append = time.Since(start)
+	if err != nil {
+		// The rows may still be being sent: their memory is not used again.
+		w.forgetRows()
+		f.workers.Put(w)
+		return err
+	}
+	l.landed = len(w.rows) - len(refused)
+	l.age(b, time.Now())
+	w.refuse(refused)
+
+	start = time.Now()
+	err = f.publish(ctx, m, b, w.rejects, &l)
+	l.publish = time.Since(start)
+	f.workers.Put(w)
+	return err
+}
+
+// undecodable dead-letters a payload that is no batch: no try will make it one.
+func (f *Function) undecodable(ctx context.Context, m *push.Message, cause error, l *line) error {
+	damage, ok := errors.AsType[*batch.Error](cause)
+	if !ok {
+		return cause
+	}
+	// A bridge that is newer than this function: it is this function's turn.
+	if errors.Is(damage, batch.ErrVersion) {
+		return fmt.Errorf("deploy this version's functions before its bridge: %w", damage)
+	}
+	b := &batch.Batch{Records: []batch.Record{{Offset: batch.NoOffset, Value: m.Data}}}
+	start := time.Now()
+	err := f.publish(ctx, m, b, []reject{{0, batch.Rejection{
+		Code:    string(event.CodeUndecodablePayload),
+		Message: fmt.Sprintf("The payload of Pub/Sub message %s cannot be read: %v", m.ID, damage),
+	}}}, l)
+	l.publish = time.Since(start)
+	return err
+}
+
+// worker is the memory that one request needs, used from request to request.
+type worker struct {
+	batches batch.Decoder
+	events  *event.Decoder
+
+	wire    []byte   // the rows, one after the other
+	ends    []int    // where each ends in wire
+	rows    [][]byte // the parts of wire
+	records []int    // of each row: its record's index in the batch
+	rejects []reject
+}
+
+// reject is a record that can be no row.
+type reject struct {
+	record int // its index in the batch
+	why    batch.Rejection
+}
+
+func newWorker(c Config) (*worker, error) {
+	d, err := event.NewDecoder(c.Table, c.Event)
+	return &worker{events: d}, err
+}
+
+// decode makes each record of b a row or a reject.
+func (w *worker) decode(b *batch.Batch, now time.Time) error {
+	w.wire, w.ends, w.rows = w.wire[:0], w.ends[:0], w.rows[:0]
+	w.records, w.rejects = w.records[:0], w.rejects[:0]
+	meta := event.Meta{IngestedAt: now.UnixMicro(), Topic: b.Topic, Partition: b.Partition}
+	for i := range b.Records {
+		r := &b.Records[i]
+		meta.Offset, meta.Timestamp = r.Offset, r.Timestamp
+		wire, err := w.events.AppendRow(w.wire, r.Value, meta)
+		if err == nil {
+			w.wire = wire
+			w.ends = append(w.ends, len(wire))
+			w.records = append(w.records, i)
+			continue
+		}
+		why, ok := errors.AsType[*event.Rejection](err)
+		if !ok {
+			return err
+		}
+		w.rejects = append(w.rejects, reject{i, batch.Rejection{Code: string(why.Code), Field: why.Field, Message: why.Message}})
+	}
+	// Only now, because wire moves as it grows.
+	begin := 0
+	for _, end := range w.ends {
+		w.rows = append(w.rows, w.wire[begin:end:end])
+		begin = end
+	}
+	return nil
+}
+
+// refuse makes rejects of the rows that BigQuery refused.
+func (w *worker) refuse(refused []warehouse.RowError) {
+	for _, e := range refused {
+		w.rejects = append(w.rejects, reject{w.records[e.Index], batch.Rejection{Code: e.Code, Message: e.Message}})
+	}
+}
+
+// forgetRows leaves the memory of the rows to whoever uses it still.
+func (w *worker) forgetRows() { w.wire, w.rows = nil, nil }
+
+// line collects the fields of the request's log line.
+type line struct {
+	known                   bool // the batch could be decoded
+	topic                   string
+	partition               int32
+	first, last             int64
+	traceparent             string
+	records, landed         int
+	rejected                map[string]int
+	oldest                  time.Duration
+	decode, append, publish time.Duration
+}
+
+func (l *line) batch(b *batch.Batch) {
+	l.known = true
+	l.topic, l.partition, l.records, l.traceparent = b.Topic, b.Partition, len(b.Records), b.Traceparent
+	l.first, l.last = batch.NoOffset, batch.NoOffset
+	if n := len(b.Records); n > 0 {
+		l.first, l.last = b.Records[0].Offset, b.Records[n-1].Offset
+	}
+}
+
+// age takes down how old the oldest record was when it landed.
+func (l *line) age(b *batch.Batch, now time.Time) {
+	for i := range b.Records {
+		if t := b.Records[i].Timestamp; t > 0 {
+			l.oldest = max(l.oldest, now.Sub(time.UnixMilli(t)))
+		}
+	}
+}
+
+// note writes the fields: coordinates (absent for events that did not come through
+// Kafka), counts, and times in milliseconds. age_ms is that of the oldest record,
+// from Kafka's timestamp to BigQuery's acknowledgement.
+func (l *line) note(m *push.Message) {
+	if l.topic != "" {
+		m.Note(slog.String("topic", l.topic), slog.Int("partition", int(l.partition)),
+			slog.Int64("first_offset", l.first), slog.Int64("last_offset", l.last))
+	}
+	if l.known {
+		m.Note(slog.Int("records", l.records), slog.Int("landed", l.landed))
+	}
+	push.NoteRejected(m, l.rejected)
+	m.Note(slog.Float64("decode_ms", push.Milliseconds(l.decode)),
+		slog.Float64("append_ms", push.Milliseconds(l.append)),
+		slog.Float64("publish_ms", push.Milliseconds(l.publish)))
+	if l.oldest > 0 {
+		m.Note(slog.Float64("age_ms", push.Milliseconds(l.oldest)))
+	}
+	if l.traceparent != "" {
+		m.Note(slog.String("traceparent", l.traceparent))
+	}
+}

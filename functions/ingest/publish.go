@@ -1,0 +1,120 @@
+package ingest
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2"
+
+	"sluice/functions/push"
+	"sluice/internal/batch"
+)
+
+const (
+	// bundle is how many bytes of rejected records, before compression, go into one
+	// message. The emulators of Pub/Sub take requests of 4 MB.
+	bundle = 3 << 20
+	// maxPayload is the most bytes that a message may have: Pub/Sub's limit is
+	// 10,000,000 for the request.
+	maxPayload = 9_500_000
+	// head is how much is kept of a record that does not fit.
+	head = 1 << 20
+)
+
+// publish publishes the rejected records of b in the batch format, in as few
+// messages as they fit into, and waits until all are acknowledged.
+func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch, rejects []reject, l *line) error {
+	if len(rejects) == 0 {
+		return nil
+	}
+	h := b.Header
+	h.Origin = batch.Origin{
+		Consumer:        f.config.Consumer,
+		FailedAt:        time.Now().UnixMicro(),
+		MessageID:       m.ID,
+		DeliveryAttempt: int32(m.DeliveryAttempt),
+	}
+	if !m.PublishTime.IsZero() {
+		h.Origin.PublishTime = m.PublishTime.UnixMicro()
+	}
+	enc := batch.NewEncoder(h)
+	var results []*pubsub.PublishResult
+	send := func() error {
+		payload, err := enc.Payload(nil)
+		if err == nil && len(payload) > maxPayload {
+			err = fmt.Errorf("a batch of rejected records has %d bytes", len(payload))
+		}
+		if err == nil {
+			results = append(results, f.deadLetters.Publish(ctx, &pubsub.Message{Data: payload}))
+		}
+		enc.Reset(h)
+		return err
+	}
+	l.rejected = make(map[string]int)
+	for _, j := range rejects {
+		l.rejected[j.why.Code]++
+		r := b.Records[j.record]
+		r.Rejection = j.why
+		n := size(&r)
+		if enc.Len() > 0 && enc.Size()+n > bundle {
+			if err := send(); err != nil {
+				return err
+			}
+		}
+		if n > bundle { // alone, and perhaps too large all the same
+			enc.Append(&r)
+			payload, err := enc.Payload(nil)
+			if err != nil {
+				return err
+			}
+			if len(payload) > maxPayload {
+				enc.Reset(h)
+				cut(&r)
+				enc.Append(&r)
+			}
+			if err := send(); err != nil {
+				return err
+			}
+			continue
+		}
+		enc.Append(&r)
+	}
+	if enc.Len() > 0 {
+		if err := send(); err != nil {
+			return err
+		}
+	}
+	for _, result := range results {
+		if _, err := result.Get(ctx); err != nil {
+			return fmt.Errorf("publish %d rejected records to %s: %w", len(rejects), f.deadLetters, err)
+		}
+	}
+	return nil
+}
+
+// size is about what r adds to a batch, bytes.
+func size(r *batch.Record) int {
+	n := 64 + len(r.Key) + len(r.Value) + len(r.Rejection.Message)
+	for _, h := range r.Headers {
+		n += 16 + len(h.Key) + len(h.Value)
+	}
+	return n
+}
+
+// cut reduces r to what always fits: the value's head, with the length and the hash
+// of the whole, and the key unless it is huge itself.
+func cut(r *batch.Record) {
+	if len(r.Value) > head {
+		if r.Rejection.Size == 0 {
+			sum := sha256.Sum256(r.Value)
+			r.Rejection.Size, r.Rejection.SHA256 = int64(len(r.Value)), sum[:]
+		}
+		r.Value = r.Value[:head]
+	}
+	if len(r.Key) > head {
+		r.Key = nil
+	}
+	r.Headers = nil
+}

@@ -1,0 +1,185 @@
+package service
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"sluice/functions/event"
+	"sluice/functions/push"
+	"sluice/functions/warehouse"
+)
+
+// The functions.
+const (
+	Ingest     = "Ingest"
+	DeadLetter = "DeadLetter"
+)
+
+// Config is the whole configuration. Flags has the same fields, with what they mean.
+type Config struct {
+	Port     string
+	Target   string
+	LogLevel slog.Level
+	Revision string
+
+	Project          string
+	Dataset          string
+	FactEventsTable  string
+	EventsDLQTable   string
+	DeadLetterTopic  string
+	BigQueryEmulator string
+	PubSubEmulator   string
+
+	EventTypes    List
+	EventMaxAge   time.Duration
+	EventMaxAhead time.Duration
+
+	HandlerTimeout time.Duration
+	AppendTimeout  time.Duration
+	MaxInFlight    int64
+
+	PushAudience       string
+	PushServiceAccount string
+}
+
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config {
+	contract := event.DefaultConfig()
+	return Config{
+		Port:            "8080",
+		Dataset:         "clickstream",
+		FactEventsTable: "fact_events",
+		EventsDLQTable:  "events_dlq",
+		DeadLetterTopic: "clickstream-dead-letter",
+		EventTypes:      contract.Types,
+		EventMaxAge:     contract.MaxAge,
+		EventMaxAhead:   contract.MaxAhead,
+		HandlerTimeout:  push.DefaultConfig().Timeout,
+		AppendTimeout:   warehouse.DefaultAppenderConfig().Timeout,
+		MaxInFlight:     192 << 20,
+	}
+}
+
+// Flags declares the fields on fs; their present values are the defaults. Each flag
+// is an environment variable too: -handler-timeout is HANDLER_TIMEOUT.
+func (c *Config) Flags(fs *flag.FlagSet) {
+	fs.StringVar(&c.Port, "port", c.Port, "port to listen on")
+	fs.StringVar(&c.Target, "function-target", c.Target, "function to serve at /: Ingest or DeadLetter; empty: both, at /Ingest and /DeadLetter")
+	fs.TextVar(&c.LogLevel, "log-level", c.LogLevel, "least severe lines to log: DEBUG, INFO, WARN or ERROR")
+	fs.StringVar(&c.Revision, "k-revision", c.Revision, "name of this revision in dead letters; Cloud Run sets it")
+
+	fs.StringVar(&c.Project, "google-cloud-project", c.Project, "project of the dataset and the topics (required)")
+	fs.StringVar(&c.Dataset, "bigquery-dataset", c.Dataset, "dataset of the tables")
+	fs.StringVar(&c.FactEventsTable, "fact-events-table", c.FactEventsTable, "table of the events")
+	fs.StringVar(&c.EventsDLQTable, "events-dlq-table", c.EventsDLQTable, "table of the rejected events")
+	fs.StringVar(&c.DeadLetterTopic, "pubsub-dead-letter-topic", c.DeadLetterTopic, "topic for events that can never be inserted")
+	fs.StringVar(&c.BigQueryEmulator, "bigquery-storage-emulator-host", c.BigQueryEmulator, "host:port of a Storage Write API server to use instead of BigQuery's, without encryption or credentials")
+	fs.StringVar(&c.PubSubEmulator, "pubsub-emulator-host", c.PubSubEmulator, "host:port of a Pub/Sub server to use instead of Google's, without encryption or credentials")
+
+	fs.Var(&c.EventTypes, "event-types", "values that event_type may have, separated by commas")
+	fs.DurationVar(&c.EventMaxAge, "event-max-age", c.EventMaxAge, "how far back event_timestamp may be; BigQuery's partitions take 5 years")
+	fs.DurationVar(&c.EventMaxAhead, "event-max-ahead", c.EventMaxAhead, "how far ahead event_timestamp may be; BigQuery's partitions take 1 year")
+
+	fs.DurationVar(&c.HandlerTimeout, "handler-timeout", c.HandlerTimeout, "bound of one push; must be below the subscription's ack deadline")
+	fs.DurationVar(&c.AppendTimeout, "append-timeout", c.AppendTimeout, "bound of one request to BigQuery; must be below handler-timeout")
+	fs.Int64Var(&c.MaxInFlight, "max-in-flight-bytes", c.MaxInFlight, "memory that the requests of an instance may hold together; above it they are answered 429. About a quarter of the instance's")
+
+	fs.StringVar(&c.PushAudience, "push-audience", c.PushAudience, "audience of the OIDC tokens that Pub/Sub pushes with; empty: tokens are left to Cloud Run's IAM check")
+	fs.StringVar(&c.PushServiceAccount, "push-service-account", c.PushServiceAccount, "email of the service account that Pub/Sub pushes as; needed with push-audience")
+}
+
+// The names that Google Cloud allows, as far as a slip of the hand goes.
+var (
+	projectName = regexp.MustCompile(`^[a-z][a-z0-9.:-]{4,61}[a-z0-9]$`)
+	tableName   = regexp.MustCompile(`^[\p{L}\p{M}\p{N}\p{Pc}\p{Pd} ]{1,1024}$`)
+	datasetName = regexp.MustCompile(`^[A-Za-z0-9_]{1,1024}$`)
+	topicName   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$`)
+)
+
+// Validate returns every mistake in c, each by the name of its flag.
+func (c *Config) Validate() error {
+	var errs []error
+	wrong := func(flag string, value any, remedy string) {
+		name := strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+		errs = append(errs, fmt.Errorf("-%s (or %s) is %q: %s", flag, name, fmt.Sprint(value), remedy))
+	}
+	if port, err := strconv.Atoi(c.Port); err != nil || port < 0 || port > 65535 {
+		wrong("port", c.Port, "want a number from 0 to 65535")
+	}
+	if c.Target != "" && c.Target != Ingest && c.Target != DeadLetter {
+		wrong("function-target", c.Target, "want Ingest, DeadLetter, or nothing for both")
+	}
+	if !projectName.MatchString(c.Project) {
+		wrong("google-cloud-project", c.Project, "want the id of the project, such as clickstream-prod")
+	}
+	if !datasetName.MatchString(c.Dataset) {
+		wrong("bigquery-dataset", c.Dataset, "want letters, digits and underscores, without the project")
+	}
+	if c.serves(Ingest) {
+		if !tableName.MatchString(c.FactEventsTable) {
+			wrong("fact-events-table", c.FactEventsTable, "want a table's name, without the dataset")
+		}
+		if !topicName.MatchString(c.DeadLetterTopic) {
+			wrong("pubsub-dead-letter-topic", c.DeadLetterTopic, "want a topic's id, without the project")
+		}
+		if len(c.EventTypes) == 0 {
+			wrong("event-types", c.EventTypes.String(), "want at least one")
+		}
+		if c.EventMaxAge <= 0 {
+			wrong("event-max-age", c.EventMaxAge, "want a positive duration, such as 43800h")
+		}
+		if c.EventMaxAhead <= 0 {
+			wrong("event-max-ahead", c.EventMaxAhead, "want a positive duration, such as 8760h")
+		}
+	}
+	if c.serves(DeadLetter) && !tableName.MatchString(c.EventsDLQTable) {
+		wrong("events-dlq-table", c.EventsDLQTable, "want a table's name, without the dataset")
+	}
+	if c.HandlerTimeout <= 0 || c.HandlerTimeout > 10*time.Minute {
+		wrong("handler-timeout", c.HandlerTimeout, "want a positive duration below the ack deadline, which is 10m at most")
+	}
+	if c.AppendTimeout <= 0 || c.AppendTimeout >= c.HandlerTimeout {
+		wrong("append-timeout", c.AppendTimeout, "want a positive duration below handler-timeout")
+	}
+	if c.MaxInFlight <= 0 {
+		wrong("max-in-flight-bytes", c.MaxInFlight, "want a positive number")
+	}
+	if (c.PushAudience == "") != (c.PushServiceAccount == "") {
+		wrong("push-audience", c.PushAudience, "want it and push-service-account both, or neither")
+	}
+	return errors.Join(errs...)
+}
+
+// serves reports whether the function is to be served.
+func (c *Config) serves(target string) bool {
+	return c.Target == "" || c.Target == target
+}
+
+// List is a flag of values separated by commas.
+type List []string
+
+// String is the flag's text.
+func (l *List) String() string {
+	if l == nil {
+		return ""
+	}
+	return strings.Join(*l, ",")
+}
+
+// Set parses the flag's text.
+func (l *List) Set(s string) error {
+	var values []string
+	for v := range strings.SplitSeq(s, ",") {
+		if v = strings.TrimSpace(v); v != "" {
+			values = append(values, v)
+		}
+	}
+	*l = values
+	return nil
+}

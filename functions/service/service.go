@@ -1,0 +1,179 @@
+// Package service puts the functions together: clients, tables, functions, handlers.
+// The program and the tests start the same value, only the server around differs:
+//
+//	c := service.DefaultConfig()
+//	c.Project = "clickstream-prod"                // or c.Flags(flagSet), and parse
+//	err := c.Validate()
+//	s, err := service.New(ctx, c, log)
+//	http.Handle("/Ingest", s.Handler(service.Ingest))
+//	…
+//	err = s.Close(ctx)                            // drains, then closes the clients
+package service
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	storage "cloud.google.com/go/bigquery/storage/apiv1"
+	"cloud.google.com/go/pubsub/v2"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"sluice/functions/deadletter"
+	"sluice/functions/event"
+	"sluice/functions/ingest"
+	"sluice/functions/push"
+	"sluice/functions/warehouse"
+	"sluice/functions/warehouse/schema"
+)
+
+// Service is the functions of one process.
+type Service struct {
+	gate     *push.Gate
+	handlers map[string]http.Handler
+	close    []func(context.Context) error // in the reverse order of what was opened
+}
+
+// New makes the clients and the functions that c asks for. Clients connect when they
+// are first used. ctx is only for the making.
+func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Service{gate: push.NewGate(log), handlers: make(map[string]http.Handler)}
+	defer func() {
+		if err != nil {
+			_ = s.Close(ctx)
+		}
+	}()
+	write, err := storage.NewBigQueryWriteClient(ctx, endpoint(c.BigQueryEmulator)...)
+	if err != nil {
+		return nil, fmt.Errorf("make the BigQuery client: %w", err)
+	}
+	s.onClose(func(context.Context) error { return write.Close() })
+
+	p := push.Config{Project: c.Project, Timeout: c.HandlerTimeout, Budget: push.NewBudget(c.MaxInFlight)}
+	if c.PushAudience != "" {
+		if p.Caller, err = push.NewCaller(ctx, push.CallerConfig{Audience: c.PushAudience, Email: c.PushServiceAccount}); err != nil {
+			return nil, err
+		}
+	}
+	if c.serves(Ingest) {
+		t := schema.FactEvents()
+		deadLetters, err := s.publisher(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		f, err := ingest.New(ingest.Config{
+			Table:    t,
+			Event:    event.Config{Types: c.EventTypes, MaxAge: c.EventMaxAge, MaxAhead: c.EventMaxAhead},
+			Consumer: cmp.Or(c.Revision, "ingest"),
+		}, s.appender(c, write, t, c.FactEventsTable, log), deadLetters)
+		if err != nil {
+			return nil, err
+		}
+		p.Function = Ingest
+		s.handlers[Ingest] = s.gate.Handler(p, f.Handle)
+	}
+	if c.serves(DeadLetter) {
+		t := schema.EventsDLQ()
+		f, err := deadletter.New(deadletter.Config{Table: t}, s.appender(c, write, t, c.EventsDLQTable, log))
+		if err != nil {
+			return nil, err
+		}
+		p.Function = DeadLetter
+		s.handlers[DeadLetter] = s.gate.Handler(p, f.Handle)
+	}
+	return s, nil
+}
+
+// appender returns an appender to the table of that name.
+func (s *Service) appender(c Config, client *storage.BigQueryWriteClient, t *schema.Table, name string, log *slog.Logger) *warehouse.Appender {
+	a := warehouse.NewAppender(client, t, warehouse.AppenderConfig{
+		Table:   fmt.Sprintf("projects/%s/datasets/%s/tables/%s", c.Project, c.Dataset, name),
+		TraceID: "sluice:" + cmp.Or(c.Revision, "functions"),
+		Timeout: c.AppendTimeout,
+	}, log)
+	s.onClose(a.Close)
+	return a
+}
+
+// publisher returns the publisher of the dead-letter topic.
+func (s *Service) publisher(ctx context.Context, c Config) (*pubsub.Publisher, error) {
+	client, err := pubsub.NewClient(ctx, c.Project, endpoint(c.PubSubEmulator)...)
+	if err != nil {
+		return nil, fmt.Errorf("make the Pub/Sub client: %w", err)
+	}
+	s.onClose(func(context.Context) error { return client.Close() })
+	p := client.Publisher(c.DeadLetterTopic)
+	p.PublishSettings.DelayThreshold = 5 * time.Millisecond // a request waits for it
+	p.PublishSettings.ByteThreshold = 3 << 20
+	// The library's own retries end before the request does: what it would send later
+	// is a dead letter twice.
+	p.PublishSettings.Timeout = c.AppendTimeout
+	p.PublishSettings.FlowControlSettings = pubsub.FlowControlSettings{
+		MaxOutstandingBytes:   int(c.MaxInFlight),
+		LimitExceededBehavior: pubsub.FlowControlBlock,
+	}
+	s.onClose(func(ctx context.Context) error {
+		return within(ctx, "publish the last dead letters", p.Stop)
+	})
+	return p, nil
+}
+
+// Handler returns the handler of Ingest or DeadLetter, nil if it is not served.
+func (s *Service) Handler(target string) http.Handler {
+	h, ok := s.handlers[target]
+	if !ok {
+		return nil
+	}
+	return h
+}
+
+// Drain lets running requests end, until ctx does, and answers new ones 503.
+func (s *Service) Drain(ctx context.Context) error { return s.gate.Drain(ctx) }
+
+// Close drains, and closes all that New made, within ctx.
+func (s *Service) Close(ctx context.Context) error {
+	errs := []error{s.Drain(ctx)}
+	for i := len(s.close) - 1; i >= 0; i-- {
+		errs = append(errs, s.close[i](ctx))
+	}
+	s.close = nil
+	return errors.Join(errs...)
+}
+
+func (s *Service) onClose(f func(context.Context) error) { s.close = append(s.close, f) }
+
+// endpoint returns the options of a client: none for Google's own servers.
+func endpoint(emulator string) []option.ClientOption {
+	if emulator == "" {
+		return nil
+	}
+	return []option.ClientOption{
+		option.WithEndpoint(emulator),
+		option.WithoutAuthentication(),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
+	}
+}
+
+// within runs a function that knows no context.
+func within(ctx context.Context, what string, f func()) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %w", what, context.Cause(ctx))
+	}
+}
