@@ -40,9 +40,6 @@ resource "google_cloud_run_v2_worker_pool" "bridge" {
   name                = "bridge"
   location            = var.region
   deletion_protection = local.production
-  # Worker pools are in preview in some regions still. Cloud Run answers with the
-  # stage that it found sufficient.
-  launch_stage = "BETA"
 
   scaling {
     scaling_mode          = "MANUAL"
@@ -112,10 +109,6 @@ resource "google_cloud_run_v2_worker_pool" "bridge" {
         failure_threshold     = 3
       }
     }
-  }
-
-  lifecycle {
-    ignore_changes = [launch_stage]
   }
 
   # Published before a subscription exists, an event or a dead letter is lost.

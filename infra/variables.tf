@@ -135,3 +135,25 @@ variable "managed_kafka" {
     error_message = "managed_kafka needs at least 3 vcpus and 1 to 8 GiB of memory for each."
   }
 }
+
+variable "notification_channels" {
+  description = "Monitoring notification channels that alerts go to, as projects/PROJECT/notificationChannels/ID (gcloud beta monitoring channels list). None: incidents are only shown in the console."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for channel in var.notification_channels : can(regex("^projects/[^/]+/notificationChannels/[^/]+$", channel))])
+    error_message = "notification_channels are full names: projects/PROJECT/notificationChannels/ID."
+  }
+}
+
+variable "runbook_url" {
+  description = "Where people read infra/RUNBOOK.md, for example https://github.com/OWNER/NAME/blob/main/infra/RUNBOOK.md. Empty: alerts name the file's section without a link."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.runbook_url == "" || can(regex("^https://[^#]+$", var.runbook_url))
+    error_message = "runbook_url is an https:// address without a #section."
+  }
+}

@@ -1,0 +1,46 @@
+# Objectives, over 28 days. Cloud Monitoring counts the points of a metric, and a
+# point is a request, that is a batch: a batch is late if its oldest event was. The
+# third objective, quality (99 % of events can land), would be wrong in batches:
+# the alert "Reject ratio above 1 %" holds it in events.
+
+resource "google_monitoring_custom_service" "sluice" {
+  service_id   = "sluice"
+  display_name = "Sluice"
+}
+
+# 99 % of events are in BigQuery within 5 s of Kafka's timestamp.
+resource "google_monitoring_slo" "latency" {
+  service             = google_monitoring_custom_service.sluice.service_id
+  slo_id              = "latency"
+  display_name        = "99 % of batches in BigQuery within 5 s"
+  goal                = 0.99
+  rolling_period_days = 28
+
+  request_based_sli {
+    distribution_cut {
+      distribution_filter = "metric.type=\"logging.googleapis.com/user/${google_logging_metric.distribution["latency"].name}\" AND resource.type=\"cloud_run_revision\""
+
+      range {
+        min = 0
+        max = 5000
+      }
+    }
+  }
+}
+
+# 99 % of the functions' answers are no server error: what the burn-rate alerts
+# watch.
+resource "google_monitoring_slo" "answers" {
+  service             = google_monitoring_custom_service.sluice.service_id
+  slo_id              = "answers"
+  display_name        = "99 % of pushes answered without a server error"
+  goal                = 0.99
+  rolling_period_days = 28
+
+  request_based_sli {
+    good_total_ratio {
+      total_service_filter = "metric.type=\"run.googleapis.com/request_count\" AND resource.type=\"cloud_run_revision\""
+      bad_service_filter   = "metric.type=\"run.googleapis.com/request_count\" AND resource.type=\"cloud_run_revision\" AND metric.labels.response_code_class=\"5xx\""
+    }
+  }
+}
