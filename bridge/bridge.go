@@ -42,7 +42,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -59,27 +59,23 @@ type Bridge struct {
 	cfg       Config
 	log       *slog.Logger
 	publisher *publisher
-	encoders  sync.Pool // *batch.Encoder
+	encoders  freelist[batch.Encoder]
+	payloads  freelist[[]byte]
 	inbox     inbox
-	counters  counters
+	// compressing holds one element for each batch that is being compressed.
+	compressing chan struct{}
+	counters    counters
 
 	// Owned by the goroutine in Run.
 	consumer   *kafka.Consumer
 	fetcher    *fetch.Fetcher
-	partitions map[partitionKey]*partition
+	ledger     ledger
 	sources    map[fetch.Source]*partition // of the current assignment
-	epoch      int64                       // of the latest assignment
 	inflight   int64                       // bytes packed and unacknowledged
 	publishCtx context.Context             // ends when shutdown stops waiting for batches
 	record     batch.Record                // reused
 	fatal      error                       // ends Run
 	closing    atomic.Bool                 // the consumer is being closed, perhaps by another goroutine
-}
-
-// partitionKey names a partition.
-type partitionKey struct {
-	topic string
-	id    int32
 }
 
 // fetchRecords is how many records are taken from librdkafka at a time.
@@ -95,12 +91,12 @@ func New(cfg Config, client *pubsub.Client, log *slog.Logger) (*Bridge, error) {
 		return nil, err
 	}
 	b := &Bridge{
-		cfg:        cfg,
-		log:        log,
-		partitions: map[partitionKey]*partition{},
-		sources:    map[fetch.Source]*partition{},
+		cfg:         cfg,
+		log:         log,
+		ledger:      ledger{partitions: map[partitionKey]*partition{}},
+		sources:     map[fetch.Source]*partition{},
+		compressing: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
-	b.encoders.New = func() any { return new(batch.Encoder) }
 	b.inbox.wake = make(chan struct{}, 1)
 	b.publisher = newPublisher(cfg, client, log, &b.counters)
 	return b, nil
@@ -117,7 +113,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	defer cancel()
 	b.publishCtx = publishCtx
 
-	consumer, err := kafka.NewConsumer(b.cfg.consumerConfig())
+	consumer, err := kafka.NewConsumer(b.cfg.ConsumerConfig())
 	if err != nil {
 		return fmt.Errorf("bridge: the Kafka consumer cannot be created, check --kafka-config and KAFKA_CONFIG_*: %w", err)
 	}
@@ -142,7 +138,7 @@ func (b *Bridge) loop(ctx context.Context) error {
 		b.collect()
 		due := b.flushDue(now)
 		if now.After(nextLag) {
-			b.observe(now)
+			b.observe()
 			nextLag = now.Add(lagInterval)
 		}
 		full := b.inflight >= b.cfg.MaxInflightBytes
@@ -207,7 +203,7 @@ func (b *Bridge) take(i int, now time.Time) {
 	source := b.fetcher.Source(i)
 	p := b.sources[source]
 	if p == nil {
-		if p = b.partitions[partitionKey{b.fetcher.TopicName(i), source.Partition}]; p == nil {
+		if p = b.ledger.partitions[partitionKey{b.fetcher.TopicName(i), source.Partition}]; p == nil {
 			return // a record of a partition that was just given up
 		}
 		b.sources[source] = p
@@ -232,14 +228,8 @@ func (b *Bridge) collect() {
 	for _, r := range results {
 		b.inflight -= r.bytes
 		b.counters.inflightBatches.Add(-1)
-		p := b.partitions[r.key]
-		if p == nil || p.epoch != r.epoch {
+		if !b.ledger.apply(r) {
 			b.counters.lateResults.Add(1)
-			continue // of an assignment that has ended
-		}
-		p.inflight--
-		if r.acked && p.track.ack(r.seq) {
-			p.dirty = true
 		}
 	}
 	b.counters.inflightBytes.Store(b.inflight)
@@ -251,12 +241,9 @@ func (b *Bridge) collect() {
 // within auto.commit.interval.ms and when a partition is given up.
 func (b *Bridge) store() {
 	var offsets []kafka.TopicPartition
-	for _, p := range b.partitions {
-		if next, ok := p.track.offset(); ok && p.dirty {
-			p.dirty = false
-			offsets = append(offsets, kafka.TopicPartition{Topic: &p.key.topic, Partition: p.key.id, Offset: kafka.Offset(next)})
-		}
-	}
+	b.ledger.advanced(func(p *partition, next int64) {
+		offsets = append(offsets, kafka.TopicPartition{Topic: &p.key.topic, Partition: p.key.id, Offset: kafka.Offset(next)})
+	})
 	if len(offsets) == 0 {
 		return
 	}
@@ -281,7 +268,7 @@ func (b *Bridge) store() {
 // next one has left.
 func (b *Bridge) flushDue(now time.Time) time.Duration {
 	due := idle
-	for _, p := range b.partitions {
+	for _, p := range b.ledger.partitions {
 		if p.enc == nil {
 			continue
 		}

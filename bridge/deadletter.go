@@ -32,24 +32,24 @@ func (b *Bridge) deadLetter(p *partition, r *batch.Record, now time.Time) {
 			SHA256: sum[:],
 		},
 	}
-	enc := b.encoders.Get().(*batch.Encoder)
+	enc := b.encoders.get()
 	enc.Reset(batch.Header{
 		Topic: p.key.topic, Partition: p.key.id,
 		Origin: batch.Origin{Consumer: b.cfg.Consumer, FailedAt: now.UnixMicro()},
 	})
 	enc.Append(&head)
 	b.inflight += int64(enc.Size())
-	result := b.begin(p, r.Offset+1, int64(enc.Size()))
+	result := b.begin(p, r.Offset+1, int64(enc.Size()), now)
 	b.log.Warn("a record is too large for Pub/Sub and goes to the dead-letter topic",
 		"topic", p.key.topic, "partition", p.key.id, "offset", r.Offset, "bytes", n)
 	go func() {
-		payload, err := enc.Payload(nil)
-		b.encoders.Put(enc)
-		if err != nil {
-			b.log.Error("a dead letter cannot be encoded", "error", err)
-		} else {
-			result.acked = b.publisher.publish(p.ctx, b.publisher.deadLetter, payload)
+		payload := b.payloads.get()
+		ok := b.encode(enc, payload)
+		b.encoders.put(enc)
+		if ok {
+			result.acked = b.publisher.publish(p.ctx, b.publisher.deadLetter, *payload)
 		}
+		b.payloads.put(payload)
 		if result.acked {
 			b.counters.deadLettered.Add(1)
 		}

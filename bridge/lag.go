@@ -21,9 +21,9 @@ func (s *position) seen(offset int64) {
 }
 
 // observe computes what others may read of the owner's state.
-func (b *Bridge) observe(now time.Time) {
-	v := &view{lag: make(map[TopicPartition]int64, len(b.partitions))}
-	for _, p := range b.partitions {
+func (b *Bridge) observe() {
+	v := &view{lag: make(map[TopicPartition]int64, len(b.ledger.partitions)), oldest: b.ledger.oldest()}
+	for _, p := range b.ledger.partitions {
 		// The high watermark comes with every fetch response; reading it asks nobody.
 		_, high, err := b.consumer.GetWatermarkOffsets(p.key.topic, p.key.id)
 		if next, ok := p.position(); ok && err == nil && high >= 0 {

@@ -54,7 +54,7 @@ func (b *Bridge) add(p *partition, r *batch.Record, now time.Time) {
 		b.flush(p)
 	}
 	if p.enc == nil {
-		p.enc = b.encoders.Get().(*batch.Encoder)
+		p.enc = b.encoders.get()
 		p.enc.Reset(batch.Header{Topic: p.key.topic, Partition: p.key.id})
 		p.since = now
 		b.inflight += int64(p.enc.Size())
@@ -80,14 +80,37 @@ func (b *Bridge) flush(p *partition) {
 		return
 	}
 	p.enc = nil
-	r := b.begin(p, p.next, int64(enc.Size()))
+	r := b.begin(p, p.next, int64(enc.Size()), p.since)
 	b.counters.batches.Add(1)
 	b.counters.recordsOut.Add(int64(enc.Len()))
+	// Compressing waits for nothing but a processor, so that waiting here for one
+	// of the batches before is short. It keeps the batches few that are being
+	// compressed, and their memory warm.
+	b.compressing <- struct{}{}
 	go func() {
-		r.acked = b.publisher.batch(p.ctx, enc)
-		b.encoders.Put(enc)
+		payload := b.payloads.get()
+		ok := b.encode(enc, payload)
+		b.encoders.put(enc) // what is on its way is compressed
+		<-b.compressing
+		if ok {
+			r.acked = b.publisher.publish(p.ctx, b.publisher.topic, *payload)
+		}
+		b.payloads.put(payload)
 		b.inbox.put(r)
 	}()
+}
+
+// encode compresses a batch into payload. No codec in use can fail; if one ever
+// does, the batch stays unacknowledged.
+func (b *Bridge) encode(enc *batch.Encoder, payload *[]byte) bool {
+	var err error
+	if *payload, err = enc.Payload((*payload)[:0]); err != nil {
+		b.log.Error("a batch cannot be encoded", "error", err.Error())
+		return false
+	}
+	b.counters.packedBytes.Add(int64(enc.Size()))
+	b.counters.payloadBytes.Add(int64(len(*payload)))
+	return true
 }
 
 // discard drops p's unfinished batch: nobody has seen it, and the partition's next
@@ -97,16 +120,14 @@ func (b *Bridge) discard(p *partition) {
 		return
 	}
 	b.inflight -= int64(p.enc.Size())
-	b.encoders.Put(p.enc)
+	b.encoders.put(p.enc)
 	p.enc = nil
 }
 
-// begin enters a range that ends before offset next into p's tracker. The result
-// that it returns must come back through the inbox.
-func (b *Bridge) begin(p *partition, next int64, bytes int64) result {
+// begin enters a range into the ledger and charges the batch that carries it.
+func (b *Bridge) begin(p *partition, next, bytes int64, since time.Time) result {
 	b.inflight += batchOverhead
 	b.counters.inflightBytes.Store(b.inflight)
 	b.counters.inflightBatches.Add(1)
-	p.inflight++
-	return result{key: p.key, epoch: p.epoch, seq: p.track.add(next), bytes: bytes + batchOverhead}
+	return b.ledger.begin(p, next, bytes+batchOverhead, since)
 }

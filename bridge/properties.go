@@ -109,9 +109,9 @@ func (p *Properties) FromEnvironment(environ []string, readFile func(string) ([]
 	return nil
 }
 
-// consumerConfig is the configuration of the Kafka consumer: the bridge's
+// ConsumerConfig is the configuration of the Kafka consumer: the bridge's
 // defaults, what the operator has set over them, and what is fixed over that.
-func (c *Config) consumerConfig() *kafka.ConfigMap {
+func (c *Config) ConsumerConfig() *kafka.ConfigMap {
 	m := kafka.ConfigMap{
 		// Duplicates after a crash are what was acknowledged since the last commit.
 		"auto.commit.interval.ms": "1000",

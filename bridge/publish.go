@@ -13,9 +13,8 @@ import (
 	vkit "cloud.google.com/go/pubsub/v2/apiv1"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/googleapis/gax-go/v2"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
-
-	"sluice/internal/batch"
 )
 
 // publisher publishes one message a request, and tries again until Pub/Sub has
@@ -27,21 +26,21 @@ import (
 // nobody can count. Flow control is the byte budget of the bridge and the number of
 // requests at a time.
 type publisher struct {
-	client                *vkit.TopicAdminClient
-	topic, deadLetter     string // projects/P/topics/T
-	timeout               time.Duration
-	retryMin, retryMax    time.Duration
-	slots                 chan struct{} // one for each request at a time
-	payloads              sync.Pool     // *[]byte
-	log                   *slog.Logger
-	counters              *counters
-	mu                    sync.Mutex
-	failing               int       // batches whose last try has failed
-	failingSince, started time.Time // of the present trouble
+	client             *vkit.TopicAdminClient
+	topic, deadLetter  string // projects/P/topics/T
+	timeout            time.Duration
+	retryMin, retryMax time.Duration
+	options            []gax.CallOption
+	slots              chan struct{} // one for each request at a time
+	log                *slog.Logger
+	counters           *counters
+	mu                 sync.Mutex
+	failing            int       // batches whose last try has failed
+	failingSince       time.Time // of the present trouble
 }
 
 func newPublisher(cfg Config, client *pubsub.Client, log *slog.Logger, c *counters) *publisher {
-	p := &publisher{
+	return &publisher{
 		client:     client.TopicAdminClient,
 		topic:      topicName(cfg.Project, cfg.Topic),
 		deadLetter: topicName(cfg.Project, cfg.DeadLetterTopic),
@@ -51,9 +50,13 @@ func newPublisher(cfg Config, client *pubsub.Client, log *slog.Logger, c *counte
 		slots:      make(chan struct{}, cfg.PublishConcurrency),
 		log:        log,
 		counters:   c,
+		options: []gax.CallOption{
+			// Without the generated client's own retries each failure is seen, and
+			// there is one place that waits.
+			gax.WithRetry(nil),
+			gax.WithGRPCOptions(grpc.ForceCodecV2(newPublishCodec())),
+		},
 	}
-	p.payloads.New = func() any { return new([]byte) }
-	return p
 }
 
 // topicName is the full name of a topic given as such or by its ID.
@@ -62,22 +65,6 @@ func topicName(project, topic string) string {
 		return topic
 	}
 	return fmt.Sprintf("projects/%s/topics/%s", project, topic)
-}
-
-// batch publishes what enc holds to the topic. It is false if ctx ended first.
-func (p *publisher) batch(ctx context.Context, enc *batch.Encoder) bool {
-	buf := p.payloads.Get().(*[]byte)
-	defer p.payloads.Put(buf)
-	payload, err := enc.Payload((*buf)[:0])
-	if err != nil {
-		// No codec in use can fail. If one does, the range stays unacknowledged.
-		p.log.Error("a batch cannot be encoded", "error", err)
-		return false
-	}
-	*buf = payload
-	p.counters.payloadBytes.Add(int64(len(payload)))
-	p.counters.packedBytes.Add(int64(enc.Size()))
-	return p.publish(ctx, p.topic, payload)
 }
 
 // publish tries until topic has taken data. It is false if ctx ended first.
@@ -127,14 +114,10 @@ func (p *publisher) try(ctx context.Context, req *pubsubpb.PublishRequest) error
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	start := time.Now()
-	_, err := p.client.Publish(ctx, req, noRetry)
+	_, err := p.client.Publish(ctx, req, p.options...)
 	p.counters.published(time.Since(start), err)
 	return err
 }
-
-// noRetry turns off the generated client's own retries: each failure is seen, and
-// there is one place that waits.
-var noRetry = gax.WithRetry(nil)
 
 // failed notes that a batch has begun to fail. One line tells when publishing as a
 // whole does.

@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -28,11 +27,8 @@ func (b *Bridge) assign(c *kafka.Consumer, parts []kafka.TopicPartition) {
 		}
 		return
 	}
-	b.epoch++
 	for _, tp := range parts {
-		p := &partition{key: partitionKey{*tp.Topic, tp.Partition}, epoch: b.epoch}
-		p.ctx, p.cancel = context.WithCancel(b.publishCtx)
-		b.partitions[p.key] = p
+		p := b.ledger.open(b.publishCtx, partitionKey{*tp.Topic, tp.Partition})
 		if err := b.fetcher.Forward(p.key.topic, p.key.id); err != nil {
 			b.fatal = err
 		}
@@ -50,7 +46,7 @@ func (b *Bridge) revoke(c *kafka.Consumer, parts []kafka.TopicPartition) {
 	if !b.closing.Load() {
 		var going []*partition
 		for _, tp := range parts {
-			if p := b.partitions[partitionKey{*tp.Topic, tp.Partition}]; p != nil {
+			if p := b.ledger.partitions[partitionKey{*tp.Topic, tp.Partition}]; p != nil {
 				b.discard(p)
 				going = append(going, p)
 			}
@@ -68,9 +64,8 @@ func (b *Bridge) revoke(c *kafka.Consumer, parts []kafka.TopicPartition) {
 		}
 		unfinished := 0
 		for _, p := range going {
-			p.cancel()
 			unfinished += p.inflight
-			delete(b.partitions, p.key)
+			b.ledger.close(p)
 		}
 		clear(b.sources)
 		message := "partitions revoked"
@@ -90,13 +85,13 @@ func (b *Bridge) revoke(c *kafka.Consumer, parts []kafka.TopicPartition) {
 func (b *Bridge) rebalanced(message string, parts []kafka.TopicPartition, more ...any) {
 	b.counters.rebalances.Add(1)
 	b.counters.joined.Store(true)
-	b.counters.assigned.Store(int64(len(b.partitions)))
+	b.counters.assigned.Store(int64(len(b.ledger.partitions)))
 	b.counters.inflightBytes.Store(b.inflight)
 	names := make([]string, len(parts))
 	for i, tp := range parts {
 		names[i] = fmt.Sprintf("%s[%d]", *tp.Topic, tp.Partition)
 	}
-	b.log.Info(message, append([]any{"partitions", names, "assigned", len(b.partitions), "epoch", b.epoch}, more...)...)
+	b.log.Info(message, append([]any{"partitions", names, "assigned", len(b.ledger.partitions), "epoch", b.ledger.epoch}, more...)...)
 }
 
 // await collects results until done or the deadline.

@@ -11,23 +11,15 @@ import (
 // ends whatever has gone away: the sum of three timeouts is its bound.
 func (b *Bridge) shutdown(stopPublishing context.CancelFunc) {
 	start := time.Now()
-	for _, p := range b.partitions {
+	for _, p := range b.ledger.partitions {
 		b.flush(p)
 	}
 	drained := b.await(start.Add(b.cfg.DrainTimeout), func() bool {
 		// Rebalances go on: a partition that another member gets meanwhile is let go.
 		b.event(b.consumer.Poll(0))
-		for _, p := range b.partitions {
-			if p.inflight > 0 {
-				return false
-			}
-		}
-		return true
+		return b.ledger.inflight() == 0
 	})
-	unfinished := int64(0)
-	for _, p := range b.partitions {
-		unfinished += int64(p.inflight)
-	}
+	unfinished := b.ledger.inflight()
 	stopPublishing()
 	b.closing.Store(true)
 	committed := b.within(b.cfg.CommitTimeout, func() {

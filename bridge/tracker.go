@@ -1,5 +1,7 @@
 package bridge
 
+import "time"
+
 // tracker knows, for one assignment of one partition, which offset may be
 // committed: the one after the last record before which everything is
 // acknowledged. Ranges are added in the order of their offsets and acknowledged
@@ -20,12 +22,13 @@ type tracker struct {
 // span is one published range of records.
 type span struct {
 	next  int64 // offset of its last record, plus one
+	since time.Time
 	acked bool
 }
 
-// add enters the range that ends before offset next and returns its sequence
-// number.
-func (t *tracker) add(next int64) uint64 {
+// add enters the range that ends before offset next and began to wait at since,
+// and returns its sequence number.
+func (t *tracker) add(next int64, since time.Time) uint64 {
 	if t.n == len(t.ranges) {
 		grown := make([]span, max(8, 2*len(t.ranges)))
 		for i := range t.n {
@@ -33,7 +36,7 @@ func (t *tracker) add(next int64) uint64 {
 		}
 		t.ranges, t.head = grown, 0
 	}
-	*t.at(t.n) = span{next: next}
+	*t.at(t.n) = span{next: next, since: since}
 	t.n++
 	return t.first + uint64(t.n) - 1
 }
@@ -57,8 +60,13 @@ func (t *tracker) ack(seq uint64) bool {
 	return advanced
 }
 
-// pending is the number of ranges from the first unacknowledged one on.
-func (t *tracker) pending() int { return t.n }
+// oldest is when the first unacknowledged range began to wait.
+func (t *tracker) oldest() (time.Time, bool) {
+	if t.n == 0 {
+		return time.Time{}, false
+	}
+	return t.at(0).since, true
+}
 
 // offset is the offset that may be stored: everything before it is
 // acknowledged. It is false as long as nothing is.

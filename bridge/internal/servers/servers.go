@@ -1,0 +1,281 @@
+// Package servers is what the bridge's tests run against: a Kafka broker (kfake) and
+// a Pub/Sub server (pstest) in the test's process, and questions about what they
+// hold.
+//
+//	s := servers.New(t, 4)                  // partitions of topic "clickstream"
+//	s.Produce(s.Numbered(0, 1000)...)       // record i goes to partition i mod 4
+//	…                                       // a bridge with s.Config(nil) and s.Client()
+//	duplicates := s.CheckAll(1000)          // fails the test if a record is missing
+package servers
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2"
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"cloud.google.com/go/pubsub/v2/pstest"
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"sluice/bridge"
+	"sluice/internal/batch"
+)
+
+// The names of everything.
+const (
+	KafkaTopic = "clickstream"
+	Project    = "test"
+	Topic      = "projects/test/topics/clickstream"
+	DeadLetter = "projects/test/topics/clickstream-dead-letter"
+)
+
+// Servers is a broker and a Pub/Sub server that end with the test.
+type Servers struct {
+	t          testing.TB
+	Broker     *kfake.Cluster
+	Brokers    string // bootstrap servers
+	Partitions int32  // of KafkaTopic
+	PubSub     *pstest.Server
+}
+
+// New starts them.
+func New(t testing.TB, partitions int32, opts ...pstest.ServerReactorOption) *Servers {
+	t.Helper()
+	// A quick first join and short sessions: rebalances are a matter of fractions
+	// of a second here.
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, KafkaTopic),
+		kfake.GroupMinSessionTimeout(500*time.Millisecond),
+		kfake.BrokerConfigs(map[string]string{
+			"group.initial.rebalance.delay.ms": "50",
+			"message.max.bytes":                "20000000",
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
+	s := &Servers{t: t, Broker: broker, Brokers: broker.ListenAddrs()[0], Partitions: partitions}
+	s.PubSub = pstest.NewServer(opts...)
+	t.Cleanup(func() { s.PubSub.Close() })
+	for _, name := range []string{Topic, DeadLetter} {
+		if _, err := s.PubSub.GServer.CreateTopic(t.Context(), &pubsubpb.Topic{Name: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+// Client is a Pub/Sub client of the server at addr.
+func Client(t testing.TB, addr string) *pubsub.Client {
+	t.Helper()
+	c, err := pubsub.NewClient(t.Context(), Project, option.WithEndpoint(addr), option.WithoutAuthentication(),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// Config is a configuration for tests: defaults, with short times.
+func (s *Servers) Config(change func(*bridge.Config)) bridge.Config {
+	c := bridge.DefaultConfig()
+	c.Brokers = s.Brokers
+	c.Project = Project
+	c.Linger = 20 * time.Millisecond
+	c.RetryMin, c.RetryMax = 10*time.Millisecond, 100*time.Millisecond
+	c.HTTPAddr = ""
+	if change != nil {
+		change(&c)
+	}
+	return c
+}
+
+// Running is a bridge in this process.
+type Running struct {
+	*bridge.Bridge
+	t    testing.TB
+	stop context.CancelFunc
+	done chan struct{}
+	err  error
+}
+
+// Start runs a bridge until the test ends or its stop is called.
+func (s *Servers) Start(change func(*bridge.Config)) *Running {
+	s.t.Helper()
+	b, err := bridge.New(s.Config(change), Client(s.t, s.PubSub.Addr), Logger(s.t))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(s.t.Context())
+	r := &Running{Bridge: b, t: s.t, stop: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		r.err = b.Run(ctx)
+	}()
+	s.t.Cleanup(func() { r.Shutdown() })
+	return r
+}
+
+// Shutdown stops the bridge and waits for it.
+func (r *Running) Shutdown() {
+	r.t.Helper()
+	r.stop()
+	<-r.done
+	if r.err != nil {
+		r.t.Errorf("Run: %v", r.err)
+	}
+}
+
+// Logger writes to the test's log.
+func Logger(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(&logWriter{t: t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+type logWriter struct {
+	mu sync.Mutex
+	t  testing.TB
+}
+
+func (w *logWriter) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.t.Context().Err() == nil { // a line after the test's end would panic
+		w.t.Log(string(b[:len(b)-1]))
+	}
+	return len(b), nil
+}
+
+var _ io.Writer = (*logWriter)(nil)
+
+// Wait waits until f is true. The limit is for what would otherwise hang.
+func Wait(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); !f(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("gave up waiting for %s", what)
+		}
+	}
+}
+
+// Produce writes records and returns when the broker has them.
+func (s *Servers) Produce(messages ...*kafka.Message) {
+	s.t.Helper()
+	p, err := kafka.NewProducer(&kafka.ConfigMap{
+		"bootstrap.servers": s.Brokers, "enable.metrics.push": false, "message.max.bytes": 20_000_000, "linger.ms": 1,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer p.Close()
+	name := KafkaTopic
+	reports := make(chan kafka.Event, len(messages))
+	for _, m := range messages {
+		m.TopicPartition.Topic = &name
+		for {
+			err := p.Produce(m, reports)
+			if e, ok := err.(kafka.Error); ok && e.Code() == kafka.ErrQueueFull {
+				p.Flush(10)
+				continue
+			}
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			break
+		}
+	}
+	for range messages {
+		if m := (<-reports).(*kafka.Message); m.TopicPartition.Error != nil {
+			s.t.Fatal(m.TopicPartition.Error)
+		}
+	}
+}
+
+// Numbered are n records in turn over the partitions, whose values are unique.
+func (s *Servers) Numbered(from, n int) []*kafka.Message {
+	messages := make([]*kafka.Message, n)
+	for i := range messages {
+		messages[i] = &kafka.Message{
+			TopicPartition: kafka.TopicPartition{Partition: int32(i) % s.Partitions},
+			Value:          fmt.Appendf(nil, `{"n": %d, "padding": "%040d"}`, from+i, i),
+		}
+	}
+	return messages
+}
+
+// Coordinate is where a record came from.
+type Coordinate struct {
+	Partition int32
+	Offset    int64
+}
+
+// Published are the records that a topic has, with how often each came.
+func (s *Servers) Published(name string) (copies map[Coordinate]int, records []batch.Record, batches []*batch.Batch) {
+	s.t.Helper()
+	copies = map[Coordinate]int{}
+	for _, m := range s.PubSub.Messages() {
+		if m.Topic != name {
+			continue
+		}
+		var dec batch.Decoder
+		b, err := dec.Decode(m.Data, batch.DefaultLimits)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, r := range b.Records {
+			copies[Coordinate{b.Partition, r.Offset}]++
+		}
+		records = append(records, b.Records...)
+		batches = append(batches, b)
+	}
+	return copies, records, batches
+}
+
+// Committed is the group's offset for a partition, or a negative number.
+func (s *Servers) Committed(partition int32) int64 {
+	s.t.Helper()
+	return s.CommittedIn(partition, bridge.DefaultConfig().Group)
+}
+
+func (s *Servers) CommittedIn(partition int32, group string) int64 {
+	s.t.Helper()
+	c, err := kafka.NewConsumer(&kafka.ConfigMap{"bootstrap.servers": s.Brokers, "group.id": group, "enable.metrics.push": false})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer c.Close()
+	name := KafkaTopic
+	parts, err := c.Committed([]kafka.TopicPartition{{Topic: &name, Partition: partition}}, 10_000)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return int64(parts[0].Offset)
+}
+
+// CheckAll fails unless offsets 0 to n-1 of each partition came at least once, and
+// returns how many copies too many there are.
+func (s *Servers) CheckAll(n int) (duplicates int) {
+	s.t.Helper()
+	copies, _, _ := s.Published(Topic)
+	missing := 0
+	for i := range n {
+		c := copies[Coordinate{int32(i) % s.Partitions, int64(i) / int64(s.Partitions)}]
+		if c == 0 {
+			missing++
+		} else {
+			duplicates += c - 1
+		}
+	}
+	if missing > 0 {
+		s.t.Fatalf("%d of %d records never came", missing, n)
+	}
+	return duplicates
+}

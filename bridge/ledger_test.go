@@ -1,0 +1,194 @@
+package bridge
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// The tracker by hand: acknowledgements in any order move the offset only over
+// what is complete.
+func TestTracker(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		acks []uint64
+		want int64 // -1: nothing may be stored
+	}{
+		{"nothing acknowledged", nil, -1},
+		{"the first", []uint64{0}, 10},
+		{"all in order", []uint64{0, 1, 2}, 30},
+		{"all in reverse", []uint64{2, 1, 0}, 30},
+		{"all but the first", []uint64{1, 2}, -1},
+		{"all but the second", []uint64{0, 2}, 10},
+		{"twice the same", []uint64{0, 0, 0}, 10},
+		{"one that never was", []uint64{3, 0}, 10},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var tr tracker
+			for _, next := range []int64{10, 20, 30} {
+				tr.add(next, time.Time{})
+			}
+			for _, seq := range test.acks {
+				tr.ack(seq)
+			}
+			got, ok := tr.offset()
+			if !ok {
+				got = -1
+			}
+			if got != test.want {
+				t.Errorf("offset %d, want %d", got, test.want)
+			}
+		})
+	}
+}
+
+// world is the simple reference of the model test: a log with gaps, who has been
+// acknowledged, and what the group has committed. It remembers each record on its
+// own and so cannot share the ledger's mistakes with ranges.
+type world struct {
+	log       []int64        // offsets of the records of one partition, ascending, with gaps
+	acked     map[int64]bool // offsets that Pub/Sub has acknowledged, whoever sent them
+	committed int64          // the group's offset
+}
+
+// member is one bridge: a ledger, what it has fetched, and what is on its way.
+type member struct {
+	ledger   ledger
+	p        *partition // nil: not assigned
+	at       int        // index in the log of the next record to fetch
+	pack     []int64    // fetched, not sent
+	inflight []flight
+	stored   int64 // what it has handed to the group; -1: nothing in this assignment
+}
+
+type flight struct {
+	r       result
+	offsets []int64
+}
+
+// Random interleavings of fetches, sends, acknowledgements, failures, rebalances
+// and crashes of three members: an offset is never stored while a record before it
+// is unacknowledged, late results change nothing, and when all is well in the end
+// everything is committed.
+func TestLedgerAgainstReference(t *testing.T) {
+	for seed := range uint64(300) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			model(t, rand.New(rand.NewPCG(seed, 1)))
+		})
+	}
+}
+
+func model(t *testing.T, rnd *rand.Rand) {
+	w := world{acked: map[int64]bool{}}
+	offset := int64(rnd.IntN(3))
+	for range 200 {
+		w.log = append(w.log, offset)
+		offset += 1 + int64(rnd.IntN(4)/3*rnd.IntN(5)) // compaction and transaction markers
+	}
+	key := partitionKey{"t", 0}
+	members := make([]*member, 3)
+	for i := range members {
+		members[i] = &member{ledger: ledger{partitions: map[partitionKey]*partition{}}}
+	}
+	owner := -1
+
+	store := func(m *member) {
+		m.ledger.advanced(func(p *partition, next int64) {
+			if m.p == nil {
+				t.Fatalf("offset %d was stored for a partition that is not assigned", next)
+			}
+			for _, o := range w.log {
+				if o < next && !w.acked[o] {
+					t.Fatalf("offset %d was stored, record %d is not acknowledged", next, o)
+				}
+			}
+			if next < m.stored {
+				t.Fatalf("the stored offset went back from %d to %d", m.stored, next)
+			}
+			m.stored = next
+			w.committed = next
+		})
+	}
+	assign := func(i int) {
+		m := members[i]
+		m.p = m.ledger.open(t.Context(), key)
+		m.pack, m.stored = nil, -1
+		for m.at = 0; m.at < len(w.log) && w.log[m.at] < w.committed; m.at++ {
+		}
+		owner = i
+	}
+	send := func(m *member) {
+		if len(m.pack) == 0 {
+			return
+		}
+		r := m.ledger.begin(m.p, m.pack[len(m.pack)-1]+1, 1, time.Time{})
+		m.inflight = append(m.inflight, flight{r, m.pack})
+		m.pack = nil
+	}
+	finish := func(m *member, i int, acked, known bool) {
+		f := m.inflight[i]
+		m.inflight = append(m.inflight[:i], m.inflight[i+1:]...)
+		for _, o := range f.offsets {
+			w.acked[o] = w.acked[o] || acked
+		}
+		f.r.acked = acked && known // an answer can be lost on its way back
+		current := m.p != nil && f.r.epoch == m.p.epoch
+		if applied := m.ledger.apply(f.r); applied != current {
+			t.Fatalf("a result of epoch %d was applied: %t", f.r.epoch, applied)
+		}
+		store(m)
+	}
+
+	assign(0)
+	for range 2000 {
+		m := members[rnd.IntN(len(members))]
+		switch op := rnd.IntN(100); {
+		case op < 45:
+			if m.p != nil && m.at < len(w.log) {
+				m.pack = append(m.pack, w.log[m.at])
+				m.at++
+			}
+		case op < 65:
+			if m.p != nil {
+				send(m)
+			}
+		case op < 92:
+			if len(m.inflight) > 0 {
+				finish(m, rnd.IntN(len(m.inflight)), true, true)
+			}
+		case op < 94:
+			// Given up, before or after Pub/Sub had taken it. A partition that stays
+			// does not give up; its batches end so only when the context ends.
+			if len(m.inflight) > 0 && m.p == nil {
+				finish(m, rnd.IntN(len(m.inflight)), rnd.IntN(2) == 0, false)
+			}
+		case op < 99: // a rebalance
+			o := members[owner]
+			o.ledger.close(o.p)
+			o.p, o.pack = nil, nil
+			assign(rnd.IntN(len(members))) // often the same member again
+		default: // a crash and a restart
+			if m == members[owner] {
+				*m = member{ledger: ledger{partitions: map[partitionKey]*partition{}}}
+				assign(rnd.IntN(len(members)))
+			}
+		}
+	}
+	// In peace everything comes to an end.
+	m := members[owner]
+	for ; m.at < len(w.log); m.at++ {
+		m.pack = append(m.pack, w.log[m.at])
+	}
+	send(m)
+	for len(m.inflight) > 0 {
+		finish(m, rnd.IntN(len(m.inflight)), true, true)
+	}
+	if want := w.log[len(w.log)-1] + 1; w.committed != want {
+		t.Errorf("committed %d in the end, want %d", w.committed, want)
+	}
+	if n := m.ledger.inflight(); n != 0 {
+		t.Errorf("%d batches are still counted as in flight", n)
+	}
+}
