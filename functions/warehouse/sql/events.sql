@@ -7,5 +7,5 @@ FROM ${dataset}.fact_events
 WHERE TRUE
 QUALIFY ROW_NUMBER() OVER (
   PARTITION BY event_id, event_timestamp
-  ORDER BY ingested_at, kafka_topic, kafka_partition, kafka_offset
+  ORDER BY ingested_at, kafka_topic NULLS LAST, kafka_partition, kafka_offset
 ) = 1

@@ -5,7 +5,7 @@ package warehouse
 // case-insensitive. What no macro can supply, because DuckDB's parser refuses it:
 // EXCEPT(column), SAFE_CAST, backticks, a bare date part as an argument
 // (TIMESTAMP_TRUNC(t, MINUTE): write TIMESTAMP_SECONDS(DIV(UNIX_SECONDS(t), 60) * 60)),
-// list[OFFSET(n)] (write list[ORDINAL(n + 1)]).
+// list[OFFSET(n)] (write list[ORDINAL(n + 1)]), TIMESTAMP('…') (write TIMESTAMP '…').
 var macros = []string{
 	`current_timestamp() AS get_current_timestamp()`,
 	`timestamp_sub(t, i) AS t - i`,

@@ -34,7 +34,7 @@ func start(t *testing.T, c warehouse.Config) *warehouse.Server {
 }
 
 // dial makes the client that the product uses.
-func dial(t *testing.T, w *warehouse.Server) *storage.BigQueryWriteClient {
+func dial(t testing.TB, w *warehouse.Server) *storage.BigQueryWriteClient {
 	t.Helper()
 	client, err := storage.NewBigQueryWriteClient(context.Background(),
 		option.WithEndpoint(w.Addr()), option.WithoutAuthentication(),
@@ -47,7 +47,7 @@ func dial(t *testing.T, w *warehouse.Server) *storage.BigQueryWriteClient {
 }
 
 // open opens an append stream.
-func open(t *testing.T, client *storage.BigQueryWriteClient) storagepb.BigQueryWrite_AppendRowsClient {
+func open(t testing.TB, client *storage.BigQueryWriteClient) storagepb.BigQueryWrite_AppendRowsClient {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
