@@ -96,9 +96,9 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 
 // The names that Google Cloud allows, as far as a slip of the hand goes.
 var (
-	projectName = regexp.MustCompile(`^[a-z][a-z0-9.:-]{4,61}[a-z0-9]$`)
-	tableName   = regexp.MustCompile(`^[\p{L}\p{M}\p{N}\p{Pc}\p{Pd} ]{1,1024}$`)
-	datasetName = regexp.MustCompile(`^[A-Za-z0-9_]{1,1024}$`)
+	projectName = regexp.MustCompile(`^[a-z][a-z0-9.:-]*[a-z0-9]$`)
+	tableName   = regexp.MustCompile(`^[\p{L}\p{M}\p{N}\p{Pc}\p{Pd} ]+$`)
+	datasetName = regexp.MustCompile(`^[A-Za-z0-9_]+$`)
 	topicName   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$`)
 )
 

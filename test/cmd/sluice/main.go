@@ -1,0 +1,62 @@
+// Sluice on one machine: the program behind ./scripts/run and ./scripts/query.
+//
+//	sluice run     the whole pipeline in one process, on embedded servers
+//	sluice query   SQL on a warehouse that run --data kept
+//
+// The scripts build and call it; -h after a command tells its flags.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// commands by name; each returns an error to print, or nil for exit status 0.
+var commands = map[string]func(ctx context.Context, args []string) error{
+	"run":   run,
+	"query": query,
+}
+
+// errFailed ends the program with status 1 when all that is to be said has been said.
+var errFailed = errors.New("failed")
+
+func main() {
+	os.Exit(execute())
+}
+
+func execute() int {
+	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
+		fmt.Fprintln(os.Stderr, "usage: sluice run|query [flags]; -h after a command tells its flags")
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// The first signal ends gracefully, the second at once.
+	context.AfterFunc(ctx, stop)
+
+	switch err := commands[os.Args[1]](ctx, os.Args[2:]); {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, errFailed):
+		return 1
+	case errors.Is(err, errUsage):
+		fmt.Fprintf(os.Stderr, "sluice %s: %v\n", os.Args[1], err)
+		return 2
+	default:
+		fmt.Fprintf(os.Stderr, "sluice %s: %v\n", os.Args[1], err)
+		return 1
+	}
+}
+
+// errUsage marks errors in the command line: exit status 2.
+var errUsage = errors.New("usage")
+
+// usageError is an errUsage that says what is wrong.
+func usageError(format string, args ...any) error {
+	return fmt.Errorf("%w: %s (-h tells the flags)", errUsage, fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"sluice/functions/warehouse/schema"
+	"sluice/test/embedded/warehouse"
+)
+
+// query runs SQL on a kept warehouse and prints what it answers.
+func query(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("query", flag.ContinueOnError)
+	var (
+		data   = flags.String("data", ".data", "the `folder` that ./scripts/run --data kept")
+		asJSON = flags.Bool("json", false, "print one JSON object per row instead of a table")
+	)
+	flags.Usage = func() {
+		fmt.Fprintf(flags.Output(), `Runs SQL on a warehouse that ./scripts/run --data DIR kept.
+
+  ./scripts/query --data DIR 'SELECT event_type, COUNT(*) AS n FROM events GROUP BY event_type'
+
+Tables: fact_events, events_dlq. Views: events (each event once), dead_letters_by_code,
+pipeline_health_per_minute. The pipeline must not be running on the same folder.
+
+`)
+		flags.PrintDefaults()
+	}
+	statement, err := parseQuery(flags, args)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(*data, "warehouse.duckdb")); err != nil {
+		return fmt.Errorf("--data %s holds no warehouse: keep one with ./scripts/run --data %[1]s (%w)", *data, err)
+	}
+	w, err := warehouse.Start(warehouse.Config{Dir: *data, Tables: []*schema.Table{schema.FactEvents(), schema.EventsDLQ()}})
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	names, table, err := answer(ctx, w.DB(), statement)
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		return printRows(os.Stdout, names, table)
+	}
+	printTable(os.Stdout, names, table)
+	return nil
+}
+
+// parseQuery takes the one SQL statement out of args; flags may stand on both sides of it.
+func parseQuery(flags *flag.FlagSet, args []string) (string, error) {
+	if err := flags.Parse(args); err != nil {
+		return "", err
+	}
+	statement := strings.TrimRight(flags.Arg(0), "; \n\t")
+	if flags.NArg() > 1 {
+		if err := flags.Parse(flags.Args()[1:]); err != nil {
+			return "", err
+		}
+		if flags.NArg() > 0 {
+			return "", usageError("unexpected argument %q: give one SQL statement, in quotes", flags.Arg(0))
+		}
+	}
+	if strings.TrimSpace(statement) == "" {
+		return "", usageError("give one SQL statement, in quotes")
+	}
+	return statement, nil
+}
+
+// answer runs the statement.
+func answer(ctx context.Context, db *sql.DB, statement string) (names []string, table [][]any, err error) {
+	rows, err := db.QueryContext(ctx, asStored(ctx, db, statement))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer rows.Close()
+	types, err := rows.ColumnTypes()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, t := range types {
+		names = append(names, t.Name())
+	}
+	for rows.Next() {
+		values := make([]any, len(names))
+		into := make([]any, len(names))
+		for i := range values {
+			into[i] = &values[i]
+		}
+		if err := rows.Scan(into...); err != nil {
+			return nil, nil, err
+		}
+		for i, v := range values {
+			values[i] = presentable(v)
+		}
+		table = append(table, values)
+	}
+	return names, table, rows.Err()
+}
+
+// asStored makes the statement answer JSON columns as the text that is stored: the
+// database driver would decode them, and lose the order of their members. Statements
+// that cannot stand in a FROM clause are left as they are.
+func asStored(ctx context.Context, db *sql.DB, statement string) string {
+	rows, err := db.QueryContext(ctx, "DESCRIBE "+statement)
+	if err != nil {
+		return statement
+	}
+	defer rows.Close()
+	var casts []string
+	for rows.Next() {
+		var name, typ string
+		var rest [4]any
+		if rows.Scan(&name, &typ, &rest[0], &rest[1], &rest[2], &rest[3]) != nil {
+			return statement
+		}
+		if typ == "JSON" {
+			quoted := `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+			casts = append(casts, fmt.Sprintf("CAST(%s AS VARCHAR) AS %[1]s", quoted))
+		}
+	}
+	if rows.Err() != nil || len(casts) == 0 {
+		return statement
+	}
+	return fmt.Sprintf("SELECT * REPLACE (%s) FROM (%s)", strings.Join(casts, ", "), statement)
+}
+
+// presentable turns a value of the database driver into one that prints well and
+// that encoding/json writes as BigQuery's console does.
+func presentable(v any) any {
+	switch v := v.(type) {
+	case time.Time:
+		return v.UTC().Format("2006-01-02 15:04:05.999999 UTC")
+	case []byte:
+		if utf8.Valid(v) {
+			return string(v)
+		}
+		return fmt.Sprintf("0x%x", v)
+	case fmt.Stringer:
+		return v.String()
+	}
+	return v
+}
+
+// printRows prints one JSON object per row, columns in the query's order.
+func printRows(w io.Writer, names []string, rows [][]any) error {
+	var line strings.Builder
+	for _, row := range rows {
+		line.Reset()
+		for i, v := range row {
+			line.WriteString(map[bool]string{true: "{", false: ","}[i == 0])
+			name, err := json.Marshal(names[i])
+			if err != nil {
+				return err
+			}
+			value, err := json.Marshal(v)
+			if err != nil {
+				return fmt.Errorf("column %s: %w", names[i], err)
+			}
+			line.Write(name)
+			line.WriteByte(':')
+			line.Write(value)
+		}
+		line.WriteString("}\n")
+		if _, err := io.WriteString(w, line.String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printTable prints aligned columns, numbers to the right.
+func printTable(w io.Writer, names []string, rows [][]any) {
+	cells := make([][]string, 0, len(rows)+1)
+	cells = append(cells, names)
+	right := make([]bool, len(names))
+	for _, row := range rows {
+		line := make([]string, len(row))
+		for i, v := range row {
+			switch v := v.(type) {
+			case nil:
+				line[i] = "NULL"
+			case string:
+				line[i] = strings.NewReplacer("\n", `\n`, "\t", `\t`, "\r", `\r`).Replace(v)
+			case float64:
+				line[i], right[i] = fmt.Sprintf("%.6g", v), true
+			default:
+				line[i], right[i] = fmt.Sprint(v), true
+			}
+		}
+		cells = append(cells, line)
+	}
+	width := make([]int, len(names))
+	for _, line := range cells {
+		for i, cell := range line {
+			width[i] = max(width[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for n, line := range cells {
+		for i, cell := range line {
+			if i > 0 {
+				fmt.Fprint(w, "  ")
+			}
+			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell))
+			switch {
+			case right[i]:
+				fmt.Fprint(w, pad, cell)
+			case i < len(line)-1:
+				fmt.Fprint(w, cell, pad)
+			default:
+				fmt.Fprint(w, cell)
+			}
+		}
+		fmt.Fprintln(w)
+		if n == 0 {
+			for i := range names {
+				if i > 0 {
+					fmt.Fprint(w, "  ")
+				}
+				fmt.Fprint(w, strings.Repeat("-", width[i]))
+			}
+			fmt.Fprintln(w)
+		}
+	}
+	if len(rows) == 1 {
+		fmt.Fprintln(w, "(1 row)")
+		return
+	}
+	fmt.Fprintf(w, "(%d rows)\n", len(rows))
+}

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"sluice/internal/telemetry"
+	"sluice/test/generate"
+	"sluice/test/stack"
+)
+
+// runFlags are the flags of run.
+type runFlags struct {
+	input      string
+	seed       uint64
+	events     int
+	rate       float64
+	bad        float64
+	duplicate  float64
+	once       bool
+	json       bool
+	data       string
+	partitions int
+	bridges    int
+	wrapped    bool
+	logLevel   slog.Level
+	patience   time.Duration
+}
+
+func parseRunFlags(args []string) (runFlags, error) {
+	f := runFlags{logLevel: slog.LevelWarn}
+	flags := flag.NewFlagSet("run", flag.ContinueOnError)
+	flags.StringVar(&f.input, "input", "", "newline-delimited JSON `file` to send, .gz and .zst as they are; - is standard input (default: generated clickstream)")
+	flags.Uint64Var(&f.seed, "seed", 1, "seed of the generated events: the same seed makes the same events")
+	flags.IntVar(&f.events, "events", -1, "send this many events (default: all of --input, or no end)")
+	flags.Float64Var(&f.rate, "rate", 0, "events per second (default: 1000 generated events per second, or as fast as it goes with --once or --input; 0 given: as fast as it goes)")
+	flags.Float64Var(&f.bad, "bad", 1, "`percent` of the generated events that are bad")
+	flags.Float64Var(&f.duplicate, "duplicate", 0, "`percent` of the generated events that repeat an earlier one")
+	flags.BoolVar(&f.once, "once", false, "stop when every record has landed or been dead-lettered; exit status 1 if one is missing")
+	flags.BoolVar(&f.json, "json", false, "print one summary object on standard output")
+	flags.StringVar(&f.data, "data", "", "keep the warehouse and Kafka's topics in this `folder` (default: in memory)")
+	flags.IntVar(&f.partitions, "partitions", 4, "partitions of the Kafka topic")
+	flags.IntVar(&f.bridges, "bridges", 1, "how many bridges share the partitions")
+	flags.BoolVar(&f.wrapped, "wrapped", false, "push messages in Pub/Sub's JSON envelope instead of unwrapped")
+	flags.TextVar(&f.logLevel, "log-level", f.logLevel, "lowest `level` of the services' own log lines on standard error: DEBUG, INFO, WARN, ERROR")
+	flags.DurationVar(&f.patience, "patience", time.Minute, "with --once: give up when nothing has arrived for this long")
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), `Runs the whole pipeline in one process: Kafka, bridge, Pub/Sub, functions, warehouse.
+The servers are embedded, the bridge and the functions are the ones that are deployed.
+
+  ./scripts/run                                     generated clickstream until Ctrl-C
+  ./scripts/run --once --events 100000 --json       a fixed load, and its summary
+  ./scripts/run --once --input events.ndjson.gz --data .data
+  ./scripts/query --data .data 'SELECT * FROM pipeline_health_per_minute'
+
+`)
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args); err != nil {
+		return f, err
+	}
+	given := map[string]bool{}
+	flags.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
+	switch {
+	case flags.NArg() > 0:
+		return f, usageError("unexpected argument %q", flags.Arg(0))
+	case given["events"] && f.events < 0:
+		return f, usageError("--events is %d, a number of events from 0 on is needed", f.events)
+	case f.rate < 0:
+		return f, usageError("--rate is %g, events per second from 0 on are needed", f.rate)
+	case f.bad < 0 || f.bad > 100:
+		return f, usageError("--bad is %g, a percentage from 0 to 100 is needed", f.bad)
+	case f.duplicate < 0 || f.duplicate > 100:
+		return f, usageError("--duplicate is %g, a percentage from 0 to 100 is needed", f.duplicate)
+	case f.partitions < 1 || f.partitions > 1000:
+		return f, usageError("--partitions is %d, a number from 1 to 1000 is needed", f.partitions)
+	case f.bridges < 1 || f.bridges > 16:
+		return f, usageError("--bridges is %d, a number from 1 to 16 is needed", f.bridges)
+	case f.input != "" && (given["bad"] || given["duplicate"] || given["seed"]):
+		return f, usageError("--bad, --duplicate and --seed are for generated events, not for --input")
+	case f.once && f.input == "" && f.events < 0:
+		return f, usageError("--once needs an end: give --events or --input")
+	}
+	if !given["rate"] && f.input == "" && !f.once {
+		f.rate = 1000
+	}
+	return f, nil
+}
+
+// Summary is what --json prints.
+type Summary struct {
+	Produced        int64             `json:"produced"`
+	Landed          int64             `json:"landed"`
+	DeadLettered    int64             `json:"dead_lettered"`
+	DuplicateRows   int64             `json:"duplicate_rows"`
+	Missing         int64             `json:"missing"`
+	Seconds         float64           `json:"seconds"`
+	EventsPerSecond float64           `json:"events_per_second"`
+	Latency         stack.Percentiles `json:"latency_ms"`
+}
+
+func run(ctx context.Context, args []string) error {
+	f, err := parseRunFlags(args)
+	if err != nil {
+		return err
+	}
+	var in source = &generated{
+		generator: generate.New(generate.Config{Seed: f.seed, Bad: f.bad, Duplicate: f.duplicate}),
+		left:      f.events,
+	}
+	if f.input != "" {
+		if in, err = openLines(f.input, f.events); err != nil {
+			return err
+		}
+	}
+	defer in.close()
+
+	progress := newProgress(os.Stderr)
+	s, err := stack.Start(ctx, stack.Config{
+		Dir:        f.data,
+		Partitions: f.partitions,
+		Bridges:    f.bridges,
+		Wrapped:    f.wrapped,
+		Log:        telemetry.NewLogger(progress, f.logLevel),
+	})
+	if err != nil {
+		return err
+	}
+	summary, err := drive(ctx, s, f, in, progress)
+	// The pipeline is taken down whatever happened, under its own bound.
+	stopping, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := errors.Join(err, s.Stop(stopping)); err != nil {
+		return err
+	}
+	if f.json {
+		if err := json.NewEncoder(os.Stdout).Encode(summary); err != nil {
+			return err
+		}
+	} else {
+		summary.print(os.Stdout)
+	}
+	if f.once && summary.Missing > 0 {
+		return errFailed
+	}
+	return nil
+}
+
+// drive sends the input through the pipeline and waits for it as f says.
+func drive(ctx context.Context, s *stack.Stack, f runFlags, in source, progress *progress) (Summary, error) {
+	var summary Summary
+	from := s.Ends()
+	producer, err := s.NewProducer()
+	if err != nil {
+		return summary, err
+	}
+	defer producer.Close()
+
+	begin := time.Now()
+	stopProgress := progress.start(func() string { return progressLine(s, producer, begin) })
+	defer stopProgress()
+
+	if err := produce(ctx, producer, in, f.rate); err != nil && !errors.Is(err, context.Canceled) {
+		return summary, err
+	}
+	flushing, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := producer.Flush(flushing); err != nil {
+		return summary, fmt.Errorf("producing to Kafka: %w", err)
+	}
+	to := s.Ends()
+
+	if !f.once {
+		<-ctx.Done() // the input may have ended before
+	}
+	// After an interrupt the rest gets a while to land: a graceful end leaves nothing in flight.
+	waiting := ctx
+	if !f.once {
+		bounded, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		waiting = bounded
+	}
+	account, err := s.AwaitAll(waiting, from, to, f.patience)
+	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return summary, err
+	}
+	seconds := time.Since(begin).Seconds()
+	summary = Summary{
+		Produced: producer.Delivered(), Landed: account.Landed, DeadLettered: account.DeadLettered,
+		DuplicateRows: account.DuplicateRows, Missing: account.Missing,
+		Seconds: seconds, EventsPerSecond: float64(producer.Delivered()) / seconds, Latency: s.Latency.Percentiles(),
+	}
+	return summary, nil
+}
+
+// produce sends the input at rate events per second; 0: as fast as it goes.
+func produce(ctx context.Context, p *stack.Producer, in source, rate float64) error {
+	begin := time.Now()
+	for n := 0; ; n++ {
+		if n%64 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if rate > 0 {
+			due := begin.Add(time.Duration(float64(n) / rate * float64(time.Second)))
+			if wait := time.Until(due); wait > time.Millisecond {
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-time.After(wait):
+				}
+			}
+		}
+		key, value, err := in.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := p.Produce(ctx, key, value, nil); err != nil {
+			return fmt.Errorf("producing event %d to Kafka: %w", n+1, err)
+		}
+	}
+}
+
+func (s Summary) print(w io.Writer) {
+	fmt.Fprintf(w, `produced       %12d
+landed         %12d
+dead-lettered  %12d
+missing        %12d
+duplicate rows %12d
+seconds        %12.1f
+events/s       %12.0f
+latency        p50 %d ms, p95 %d ms, p99 %d ms, max %d ms
+`, s.Produced, s.Landed, s.DeadLettered, s.Missing, s.DuplicateRows, s.Seconds, s.EventsPerSecond,
+		s.Latency.P50, s.Latency.P95, s.Latency.P99, s.Latency.Max)
+}
