@@ -76,5 +76,6 @@ func serve(ctx context.Context, cfg bridge.Config, log *slog.Logger) error {
 		}()
 		defer srv.Close()
 	}
+	go b.LogStats(ctx, 30*time.Second)
 	return b.Run(ctx)
 }
