@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// TestMain lets the test binary be the program, so that exit statuses and output
+// streams are the real ones.
+func TestMain(m *testing.M) {
+	if os.Getenv("SLUICE_BE_THE_PROGRAM") != "" {
+		os.Exit(execute())
+	}
+	os.Exit(m.Run())
+}
+
+// program runs sluice with the arguments.
+func program(t *testing.T, stdin []byte, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), executable, args...)
+	cmd.Env = append(os.Environ(), "SLUICE_BE_THE_PROGRAM=1")
+	cmd.Stdin = bytes.NewReader(stdin)
+	var out, errs strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+		status = exit.ExitCode()
+	}
+	return out.String(), errs.String(), status
+}
+
+// summarize runs sluice run --once --json and returns its summary.
+func summarize(t *testing.T, stdin []byte, args ...string) Summary {
+	t.Helper()
+	out, errs, status := program(t, stdin, append([]string{"run", "--once", "--json"}, args...)...)
+	if status != 0 {
+		t.Fatalf("exit status %d\n%s", status, errs)
+	}
+	var s Summary
+	if err := json.Unmarshal([]byte(out), &s); err != nil {
+		t.Fatalf("%v in %q", err, out)
+	}
+	return s
+}
+
+// input is newline-delimited JSON as people have it: an empty line, a Windows line
+// end, no newline at the end, and one line that is no event.
+func input() []byte {
+	var b bytes.Buffer
+	for i := range 5 {
+		fmt.Fprintf(&b, `{"event_id":"in-%d","event_timestamp":%q,"event_type":"search","user_id":"u"}`, i, time.Now().UTC().Format(time.RFC3339))
+		b.WriteString([]string{"\n", "\r\n", "\n\n", "\n", "\n"}[i])
+	}
+	b.WriteString("no event")
+	return b.Bytes()
+}
+
+// --input reads what people have, from files and from standard input, packed or
+// not; and --data keeps what landed over runs for query.
+func TestInputLandsAndIsQueried(t *testing.T) {
+	dir := t.TempDir()
+	plain := input()
+	var gz, zst bytes.Buffer
+	g := gzip.NewWriter(&gz)
+	g.Write(plain)
+	g.Close()
+	z, err := zstd.NewWriter(&zst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z.Write(plain)
+	z.Close()
+	data := filepath.Join(dir, "data")
+	forms := []struct {
+		name    string
+		content []byte
+	}{{"in.ndjson", plain}, {"in.ndjson.gz", gz.Bytes()}, {"in.ndjson.zst", zst.Bytes()}, {"-", nil}}
+	for _, f := range forms {
+		name, stdin := f.name, plain
+		if name != "-" {
+			name, stdin = filepath.Join(dir, f.name), nil
+			if err := os.WriteFile(name, f.content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := summarize(t, stdin, "--input", name, "--data", data)
+		if s.Produced != 6 || s.Landed != 5 || s.DeadLettered != 1 || s.Missing != 0 {
+			t.Errorf("%s: %+v", f.name, s)
+		}
+	}
+	out, errs, status := program(t, nil, "query", "--data", data, "--json",
+		"SELECT COUNT(*) AS n, COUNT(DISTINCT event_id) AS ids, MAX(kafka_offset) >= 0 AS placed FROM fact_events")
+	if want := `{"n":20,"ids":5,"placed":true}` + "\n"; out != want || status != 0 {
+		t.Errorf("query printed %s%s with status %d, want %s", out, errs, status, want)
+	}
+	out, _, _ = program(t, nil, "query", "SELECT original_event, error_code FROM events_dlq", "--data", data)
+	if !strings.Contains(out, "no event        invalid_json") || !strings.Contains(out, "(4 rows)") {
+		t.Errorf("the table is\n%s", out)
+	}
+}
+
+// A generated load with bad and repeated events is accounted for to the record.
+func TestGeneratedLoadIsAccountedFor(t *testing.T) {
+	s := summarize(t, nil, "--events", "5000", "--bad", "5", "--duplicate", "5", "--seed", "2", "--bridges", "2", "--wrapped")
+	if s.Produced != 5000 || s.Missing != 0 || s.Landed+s.DeadLettered != 5000 {
+		t.Errorf("%+v", s)
+	}
+	if s.DeadLettered < 150 || s.DeadLettered > 350 {
+		t.Errorf("%d dead-lettered of 5000 events with 5 %% bad ones", s.DeadLettered)
+	}
+	if s.EventsPerSecond <= 0 || s.Latency.Max < s.Latency.P50 || s.Latency.P50 <= 0 {
+		t.Errorf("figures make no sense: %+v", s)
+	}
+}
+
+// Words that cannot be meant are refused before anything starts, with the remedy.
+func TestUsageErrors(t *testing.T) {
+	cases := []struct {
+		args, says string
+		status     int
+	}{
+		{"run --once", "--once needs an end", 2},
+		{"run --rate -1", "--rate is -1", 2},
+		{"run --bad 101", "--bad is 101", 2},
+		{"run --input x --bad 1", "not for --input", 2},
+		{"run --partitions 0", "--partitions is 0", 2},
+		{"run what", `unexpected argument "what"`, 2},
+		{"run --once --input does-not-exist.ndjson", "does-not-exist.ndjson", 1},
+		{"query", "give one SQL statement", 2},
+		{"query --data does-not-exist SELECT", "holds no warehouse", 1},
+		{"fly", "usage: sluice", 2},
+	}
+	for _, c := range cases {
+		_, errs, status := program(t, nil, strings.Fields(c.args)...)
+		if status != c.status || !strings.Contains(errs, c.says) {
+			t.Errorf("%s: status %d and %q, want %d and %q", c.args, status, errs, c.status, c.says)
+		}
+	}
+	if _, errs, status := program(t, nil, "run", "-h"); status != 0 || !strings.Contains(errs, "-duplicate") {
+		t.Errorf("-h: status %d and %q", status, errs)
+	}
+}
