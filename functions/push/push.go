@@ -94,7 +94,7 @@ func (m *Message) Reserve(n int64) error {
 	if m.budget == nil {
 		return nil
 	}
-	if !m.budget.take(n) {
+	if !m.budget.take(n, m.reserved) {
 		return ErrBusy
 	}
 	m.reserved += n
@@ -120,8 +120,9 @@ type Budget struct {
 // NewBudget returns a budget of limit bytes.
 func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
 
-func (b *Budget) take(n int64) bool {
-	if used := b.used.Add(n); used > b.limit && used != n {
+// take takes n bytes for who has held bytes already.
+func (b *Budget) take(n, held int64) bool {
+	if used := b.used.Add(n); used > b.limit && used != held+n {
 		b.used.Add(-n)
 		return false
 	}

@@ -42,6 +42,7 @@ type Config struct {
 
 	HandlerTimeout time.Duration
 	AppendTimeout  time.Duration
+	BreakerOpen    time.Duration
 	MaxInFlight    int64
 
 	PushAudience       string
@@ -62,6 +63,7 @@ func DefaultConfig() Config {
 		EventMaxAhead:   contract.MaxAhead,
 		HandlerTimeout:  push.DefaultConfig().Timeout,
 		AppendTimeout:   warehouse.DefaultAppenderConfig().Timeout,
+		BreakerOpen:     warehouse.DefaultAppenderConfig().BreakerOpen,
 		MaxInFlight:     192 << 20,
 	}
 }
@@ -88,6 +90,7 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 
 	fs.DurationVar(&c.HandlerTimeout, "handler-timeout", c.HandlerTimeout, "bound of one push; must be below the subscription's ack deadline")
 	fs.DurationVar(&c.AppendTimeout, "append-timeout", c.AppendTimeout, "bound of one request to BigQuery; must be below handler-timeout")
+	fs.DurationVar(&c.BreakerOpen, "breaker-open", c.BreakerOpen, "how long BigQuery is left alone after several failures in a row")
 	fs.Int64Var(&c.MaxInFlight, "max-in-flight-bytes", c.MaxInFlight, "memory that the requests of an instance may hold together; above it they are answered 429. About a quarter of the instance's")
 
 	fs.StringVar(&c.PushAudience, "push-audience", c.PushAudience, "audience of the OIDC tokens that Pub/Sub pushes with; empty: tokens are left to Cloud Run's IAM check")
@@ -146,6 +149,9 @@ func (c *Config) Validate() error {
 	}
 	if c.AppendTimeout <= 0 || c.AppendTimeout >= c.HandlerTimeout {
 		wrong("append-timeout", c.AppendTimeout, "want a positive duration below handler-timeout")
+	}
+	if c.BreakerOpen <= 0 {
+		wrong("breaker-open", c.BreakerOpen, "want a positive duration, such as 5s")
 	}
 	if c.MaxInFlight <= 0 {
 		wrong("max-in-flight-bytes", c.MaxInFlight, "want a positive number")

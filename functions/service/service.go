@@ -96,9 +96,10 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 // appender returns an appender to the table of that name.
 func (s *Service) appender(c Config, client *storage.BigQueryWriteClient, t *schema.Table, name string, log *slog.Logger) *warehouse.Appender {
 	a := warehouse.NewAppender(client, t, warehouse.AppenderConfig{
-		Table:   fmt.Sprintf("projects/%s/datasets/%s/tables/%s", c.Project, c.Dataset, name),
-		TraceID: "sluice:" + cmp.Or(c.Revision, "functions"),
-		Timeout: c.AppendTimeout,
+		Table:       fmt.Sprintf("projects/%s/datasets/%s/tables/%s", c.Project, c.Dataset, name),
+		TraceID:     "sluice:" + cmp.Or(c.Revision, "functions"),
+		Timeout:     c.AppendTimeout,
+		BreakerOpen: c.BreakerOpen,
 	}, log)
 	s.onClose(a.Close)
 	return a
