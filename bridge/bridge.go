@@ -65,6 +65,7 @@ type Bridge struct {
 	// compressing holds one element for each batch that is being compressed.
 	compressing chan struct{}
 	counters    counters
+	metrics     *metrics
 
 	// Owned by the goroutine in Run.
 	consumer   *kafka.Consumer
@@ -98,7 +99,11 @@ func New(cfg Config, client *pubsub.Client, log *slog.Logger) (*Bridge, error) {
 		compressing: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
 	b.inbox.wake = make(chan struct{}, 1)
-	b.publisher = newPublisher(cfg, client, log, &b.counters)
+	var err error
+	if b.metrics, err = newMetrics(b.Stats, cfg.MaxInflightBytes); err != nil {
+		return nil, err
+	}
+	b.publisher = newPublisher(cfg, client, log, &b.counters, b.metrics)
 	return b, nil
 }
 
@@ -177,6 +182,8 @@ func (b *Bridge) event(e kafka.Event) {
 		b.log.Warn("Kafka client error", "code", e.Code().String(), "error", e.Error())
 	case kafka.OffsetsCommitted:
 		b.committed(e)
+	case *kafka.Stats:
+		b.statistics(e.String())
 	case kafka.OAuthBearerTokenRefresh:
 		b.refreshToken()
 	case *kafka.Message:

@@ -17,7 +17,8 @@ const headBytes = 64 << 10
 // acknowledged the record is done, and the partition moves on.
 func (b *Bridge) deadLetter(p *partition, r *batch.Record, now time.Time) {
 	sum := sha256.Sum256(r.Value)
-	whole, n := len(r.Value), size(r)
+	whole := len(r.Value)
+	_, n := size(r)
 	head := batch.Record{
 		Offset:    r.Offset,
 		Timestamp: r.Timestamp,

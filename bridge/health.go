@@ -6,11 +6,12 @@ import (
 	"time"
 )
 
-// Handler serves /livez and /readyz.
+// Handler serves /livez, /readyz and /metrics.
 func (b *Bridge) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", b.answer(b.live))
 	mux.HandleFunc("GET /readyz", b.answer(b.ready))
+	mux.Handle("GET /metrics", b.metrics.handler)
 	return mux
 }
 

@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"encoding/json"
+	"strconv"
 	"time"
 )
 
@@ -13,11 +15,21 @@ type position struct {
 	known  bool
 }
 
-// seen notes that the record at offset was fetched.
+// seen notes that consumption began at offset, if that was not known.
 func (s *position) seen(offset int64) {
 	if !s.known {
 		s.offset, s.known = offset, true
 	}
+}
+
+// position is the first offset that is not acknowledged: the tracker's, or until it
+// has one, where consumption began. librdkafka's own consumer_lag is −1 until the
+// first commit, and counts what is fetched as done.
+func (p *partition) position() (int64, bool) {
+	if next, ok := p.track.offset(); ok {
+		return next, true
+	}
+	return p.start.offset, p.start.known
 }
 
 // observe computes what others may read of the owner's state.
@@ -33,11 +45,32 @@ func (b *Bridge) observe() {
 	b.counters.view.Store(v)
 }
 
-// position is the first offset that is not acknowledged: the tracker's, or until it
-// has one, where consumption began.
-func (p *partition) position() (int64, bool) {
-	if next, ok := p.track.offset(); ok {
-		return next, true
+// librdkafkaStats are the few of librdkafka's statistics that are of use here.
+// See https://github.com/confluentinc/librdkafka/blob/master/STATISTICS.md.
+type librdkafkaStats struct {
+	Topics map[string]struct {
+		Partitions map[string]struct {
+			Queued int64 `json:"fetchq_cnt"`
+			Next   int64 `json:"next_offset"`
+		} `json:"partitions"`
+	} `json:"topics"`
+}
+
+// statistics learns where partitions stand from which no record has come yet: with
+// nothing prefetched, the next offset to fetch is the first one not taken. So an idle
+// partition has a lag of zero, not an unknown one.
+func (b *Bridge) statistics(text string) {
+	var stats librdkafkaStats
+	if err := json.Unmarshal([]byte(text), &stats); err != nil {
+		b.log.Warn("librdkafka's statistics cannot be read", "error", err.Error())
+		return
 	}
-	return p.start.offset, p.start.known
+	for topic, t := range stats.Topics {
+		for id, s := range t.Partitions {
+			n, err := strconv.ParseInt(id, 10, 32)
+			if p := b.ledger.partitions[partitionKey{topic, int32(n)}]; err == nil && p != nil && s.Queued == 0 && s.Next >= 0 {
+				p.start.seen(s.Next)
+			}
+		}
+	}
 }

@@ -30,20 +30,21 @@ type partition struct {
 // record without headers, and to each header.
 const recordOverhead = 48
 
-// size bounds the bytes that r takes in a batch.
-func size(r *batch.Record) int {
-	n := len(r.Key) + len(r.Value) + recordOverhead
+// size is the bytes of r's key, value and headers, and a bound of what it takes in
+// a batch.
+func size(r *batch.Record) (content, bound int) {
+	content = len(r.Key) + len(r.Value)
 	for i := range r.Headers {
-		n += len(r.Headers[i].Key) + len(r.Headers[i].Value) + recordOverhead/2
+		content += len(r.Headers[i].Key) + len(r.Headers[i].Value)
 	}
-	return n
+	return content, content + recordOverhead*(1+len(r.Headers))
 }
 
 // add packs a record and sends what is full.
 func (b *Bridge) add(p *partition, r *batch.Record, now time.Time) {
-	n := size(r)
+	content, n := size(r)
 	b.counters.recordsIn.Add(1)
-	b.counters.bytesIn.Add(int64(n) - recordOverhead)
+	b.counters.bytesIn.Add(int64(content))
 	p.start.seen(r.Offset)
 	if n > b.cfg.maxRecordBytes() {
 		b.flush(p) // ranges enter the tracker in the order of their offsets
@@ -82,6 +83,7 @@ func (b *Bridge) flush(p *partition) {
 	p.enc = nil
 	r := b.begin(p, p.next, int64(enc.Size()), p.since)
 	b.counters.batches.Add(1)
+	b.metrics.packed(enc.Len(), enc.Size())
 	b.counters.recordsOut.Add(int64(enc.Len()))
 	// Compressing waits for nothing but a processor, so that waiting here for one
 	// of the batches before is short. It keeps the batches few that are being

@@ -122,8 +122,9 @@ func (c *Config) ConsumerConfig() *kafka.ConfigMap {
 		"queued.max.messages.kbytes": fmt.Sprint(max(1024, c.MaxInflightBytes/2/1024)),
 		"fetch.max.bytes":            fmt.Sprint(min(50<<20, max(2<<20, c.MaxInflightBytes/8))),
 		"enable.metrics.push":        "false",
-		"statistics.interval.ms":     "0",
-		"log.connection.close":       "false",
+		// Where idle partitions stand, see statistics.
+		"statistics.interval.ms": "5000",
+		"log.connection.close":   "false",
 	}
 	for name, value := range c.Properties.m {
 		m[name] = value

@@ -34,12 +34,13 @@ type publisher struct {
 	slots              chan struct{} // one for each request at a time
 	log                *slog.Logger
 	counters           *counters
+	metrics            *metrics
 	mu                 sync.Mutex
 	failing            int       // batches whose last try has failed
 	failingSince       time.Time // of the present trouble
 }
 
-func newPublisher(cfg Config, client *pubsub.Client, log *slog.Logger, c *counters) *publisher {
+func newPublisher(cfg Config, client *pubsub.Client, log *slog.Logger, c *counters, m *metrics) *publisher {
 	return &publisher{
 		client:     client.TopicAdminClient,
 		topic:      topicName(cfg.Project, cfg.Topic),
@@ -50,6 +51,7 @@ func newPublisher(cfg Config, client *pubsub.Client, log *slog.Logger, c *counte
 		slots:      make(chan struct{}, cfg.PublishConcurrency),
 		log:        log,
 		counters:   c,
+		metrics:    m,
 		options: []gax.CallOption{
 			// Without the generated client's own retries each failure is seen, and
 			// there is one place that waits.
@@ -115,7 +117,10 @@ func (p *publisher) try(ctx context.Context, req *pubsubpb.PublishRequest) error
 	defer cancel()
 	start := time.Now()
 	_, err := p.client.Publish(ctx, req, p.options...)
-	p.counters.published(time.Since(start), err)
+	p.metrics.published(time.Since(start), err)
+	if err == nil {
+		p.counters.acknowledged.Add(1)
+	}
 	return err
 }
 

@@ -32,7 +32,8 @@ type Stats struct {
 	// Lag is the records in Kafka that are not acknowledged, per partition assigned.
 	// A partition whose lag is not known is not in it.
 	Lag map[TopicPartition]int64
-	// OldestUnacknowledged is the age of the oldest batch on its way; 0: none.
+	// OldestUnacknowledged is the age of the oldest record taken and not acknowledged;
+	// 0: there is none.
 	OldestUnacknowledged time.Duration
 }
 
@@ -67,19 +68,12 @@ type counters struct {
 // view is what the owner computes for others from time to time.
 type view struct {
 	lag    map[TopicPartition]int64
-	oldest time.Time // when the oldest unacknowledged batch began; zero: none
+	oldest time.Time // when the oldest unacknowledged record was taken; zero: there is none
 }
 
 func (c *counters) setFull(full bool) {
 	if c.full.Load() != full {
 		c.full.Store(full)
-	}
-}
-
-// published notes one publish request.
-func (c *counters) published(_ time.Duration, err error) {
-	if err == nil {
-		c.acknowledged.Add(1)
 	}
 }
 
