@@ -279,3 +279,45 @@ func (s *Servers) CheckAll(n int) (duplicates int) {
 	}
 	return duplicates
 }
+
+// PublishFault is a pstest reactor that may refuse publish requests. It sees the
+// batch that a request carries. Its function may be changed at any time; without
+// one, requests succeed.
+type PublishFault struct {
+	mu sync.Mutex
+	f  func(topic string, b *batch.Batch) error
+}
+
+// Set changes the function. It is called by several goroutines at a time.
+func (p *PublishFault) Set(f func(topic string, b *batch.Batch) error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.f = f
+}
+
+// Option installs the fault in a server.
+func (p *PublishFault) Option() pstest.ServerReactorOption {
+	return pstest.ServerReactorOption{FuncName: "Publish", Reactor: p}
+}
+
+// React implements pstest.Reactor.
+func (p *PublishFault) React(req any) (handled bool, ret any, err error) {
+	p.mu.Lock()
+	f := p.f
+	p.mu.Unlock()
+	r := req.(*pubsubpb.PublishRequest)
+	if f == nil {
+		return false, nil, nil
+	}
+	for _, m := range r.Messages {
+		var dec batch.Decoder
+		b, err := dec.Decode(m.Data, batch.DefaultLimits)
+		if err == nil {
+			err = f(r.Topic, b)
+		}
+		if err != nil {
+			return true, &pubsubpb.PublishResponse{}, err
+		}
+	}
+	return false, nil, nil
+}

@@ -1,0 +1,182 @@
+package bridge_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"sluice/bridge"
+	"sluice/bridge/internal/servers"
+	"sluice/internal/batch"
+)
+
+// Without lingering, batches leave exactly when they are full of records; what is
+// left leaves at the end.
+func TestBatchesFillUpToMaxRecords(t *testing.T) {
+	s := servers.New(t, 1)
+	s.Produce(s.Numbered(0, 250)...)
+	b := s.Start(func(c *bridge.Config) { c.BatchRecords, c.Linger = 100, time.Hour })
+	servers.Wait(t, "two full batches", func() bool { return b.Stats().Acknowledged == 2 && b.Stats().RecordsIn == 250 })
+	b.Shutdown()
+	_, _, batches := s.Published(servers.Topic)
+	sizes := map[int]int{}
+	for _, p := range batches {
+		sizes[len(p.Records)]++
+	}
+	if len(batches) != 3 || sizes[100] != 2 || sizes[50] != 1 {
+		t.Errorf("batches by size are %v, want two of 100 and one of 50", sizes)
+	}
+	s.CheckAll(250)
+}
+
+// A batch never exceeds its bytes, unless a single record does: that travels alone.
+func TestBatchesFillUpToMaxBytes(t *testing.T) {
+	s := servers.New(t, 1)
+	var messages []*kafka.Message
+	for i := range 100 {
+		n := 1000
+		if i == 50 {
+			n = 50_000
+		}
+		messages = append(messages, &kafka.Message{Value: bytes.Repeat([]byte{'x'}, n)})
+	}
+	s.Produce(messages...)
+	const limit = 10_000
+	b := s.Start(func(c *bridge.Config) { c.BatchBytes, c.Linger = limit, time.Hour })
+	servers.Wait(t, "all records", func() bool { return b.Stats().RecordsIn == 100 })
+	b.Shutdown()
+	_, _, batches := s.Published(servers.Topic)
+	for _, p := range batches {
+		n := 0
+		for _, r := range p.Records {
+			n += len(r.Value)
+		}
+		if n > limit && len(p.Records) > 1 {
+			t.Errorf("a batch of %d records has %d bytes, more than %d", len(p.Records), n, limit)
+		}
+	}
+	// 9 records of 1,000 bytes fit, and their framing; the 50 before the large one
+	// and the 49 after it make 6 batches each.
+	if len(batches) != 13 {
+		t.Errorf("%d batches, want 13", len(batches))
+	}
+	s.CheckAll(100)
+}
+
+// A lone record leaves without a second one, for however long none comes.
+func TestALoneRecordLeaves(t *testing.T) {
+	s := servers.New(t, 1)
+	b := s.Start(nil)
+	for i := range 3 {
+		s.Produce(s.Numbered(i, 1)...)
+		servers.Wait(t, "the record", func() bool { return b.Stats().Acknowledged == int64(i+1) })
+	}
+	if _, records, _ := s.Published(servers.Topic); len(records) != 3 {
+		t.Errorf("%d records, want 3", len(records))
+	}
+}
+
+// Keys, values and headers are any bytes, null is not empty, and each record keeps
+// its coordinates and time.
+func TestRecordsAreOpaque(t *testing.T) {
+	s := servers.New(t, 1)
+	at := time.UnixMilli(1_700_000_000_123)
+	s.Produce(
+		&kafka.Message{Key: []byte("\x00k\xff"), Value: []byte("\xff\xfe\x00"), Timestamp: at, Headers: []kafka.Header{
+			{Key: "h", Value: []byte("\x00\xff")}, {Key: "h", Value: nil}, {Key: "é\xff", Value: []byte{}},
+		}},
+		&kafka.Message{Timestamp: at},
+		&kafka.Message{Key: []byte{}, Value: []byte{}, Timestamp: at},
+	)
+	b := s.Start(nil)
+	servers.Wait(t, "all records", func() bool { return b.Stats().RecordsIn == 3 })
+	b.Shutdown()
+	_, records, batches := s.Published(servers.Topic)
+	want := []string{
+		`0 1700000000123 "\x00k\xff"="\xff\xfe\x00" ["h"="\x00\xff" "h"=null "é\xff"=""]`,
+		`1 1700000000123 null=null []`,
+		`2 1700000000123 ""="" []`,
+	}
+	if len(records) != len(want) {
+		t.Fatalf("%d records, want %d", len(records), len(want))
+	}
+	for i, r := range records {
+		if got := describe(&r); got != want[i] {
+			t.Errorf("record %d is\n%s\nwant\n%s", i, got, want[i])
+		}
+	}
+	if h := batches[0].Header; h.Topic != servers.KafkaTopic || h.Partition != 0 || h.Origin != (batch.Origin{}) {
+		t.Errorf("the header is %+v", h)
+	}
+}
+
+func describe(r *batch.Record) string {
+	var headers []string
+	for _, h := range r.Headers {
+		headers = append(headers, fmt.Sprintf("%q=%s", h.Key, quote(h.Value)))
+	}
+	return fmt.Sprintf("%d %d %s=%s [%s]", r.Offset, r.Timestamp, quote(r.Key), quote(r.Value), strings.Join(headers, " "))
+}
+
+func quote(b []byte) string {
+	if b == nil {
+		return "null"
+	}
+	return fmt.Sprintf("%q", b)
+}
+
+// A record that no Pub/Sub message can carry goes to the dead-letter topic with all
+// that is needed to find and to explain it; its neighbours and its partition go on.
+func TestTooLarge(t *testing.T) {
+	s := servers.New(t, 1)
+	const limit = 1 << 20
+	large := make([]byte, limit+1)
+	rand.Read(large)
+	fits := make([]byte, limit-100_000) // alone, and without compressing
+	rand.Read(fits)
+	s.Produce(
+		&kafka.Message{Value: []byte("before")},
+		&kafka.Message{Key: bytes.Repeat([]byte("k"), 100_000), Value: large, Timestamp: time.UnixMilli(1_700_000_000_123)},
+		&kafka.Message{Value: fits},
+		&kafka.Message{Value: []byte("after")},
+	)
+	b := s.Start(func(c *bridge.Config) {
+		c.MaxMessageBytes, c.BatchBytes, c.Consumer = limit, 64<<10, "bridge-7"
+	})
+	servers.Wait(t, "the dead letter", func() bool { return b.Stats().DeadLettered == 1 && b.Stats().RecordsIn == 4 })
+	b.Shutdown()
+
+	if got := s.Committed(0); got != 4 {
+		t.Errorf("committed %d, want 4: the partition did not move on", got)
+	}
+	copies, _, _ := s.Published(servers.Topic)
+	for _, offset := range []int64{0, 2, 3} {
+		if copies[servers.Coordinate{Partition: 0, Offset: offset}] != 1 {
+			t.Errorf("record %d came %d times", offset, copies[servers.Coordinate{Partition: 0, Offset: offset}])
+		}
+	}
+	_, records, batches := s.Published(servers.DeadLetter)
+	if len(records) != 1 {
+		t.Fatalf("%d dead letters, want 1", len(records))
+	}
+	r, h := records[0], batches[0].Header
+	sum := sha256.Sum256(large)
+	switch {
+	case h.Topic != servers.KafkaTopic || h.Partition != 0 || r.Offset != 1 || r.Timestamp != 1_700_000_000_123:
+		t.Errorf("its coordinates are %s[%d]@%d at %d", h.Topic, h.Partition, r.Offset, r.Timestamp)
+	case h.Origin.Consumer != "bridge-7" || h.Origin.FailedAt == 0:
+		t.Errorf("its origin is %+v", h.Origin)
+	case r.Rejection.Code != "too_large" || r.Rejection.Message == "":
+		t.Errorf("its code is %q, its message %q", r.Rejection.Code, r.Rejection.Message)
+	case r.Rejection.Size != limit+1 || !bytes.Equal(r.Rejection.SHA256, sum[:]):
+		t.Errorf("its size is %d and its hash %x", r.Rejection.Size, r.Rejection.SHA256)
+	case !bytes.Equal(r.Value, large[:64<<10]) || len(r.Key) != 64<<10:
+		t.Errorf("it has %d bytes of its value and %d of its key, want the first 64 KiB", len(r.Value), len(r.Key))
+	}
+}

@@ -1,0 +1,107 @@
+package bridge_test
+
+import (
+	"bytes"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"sluice/bridge"
+	"sluice/bridge/internal/servers"
+	"sluice/internal/batch"
+)
+
+// get asks the bridge's own HTTP handler.
+func get(b *servers.Running, path string) (int, string) {
+	w := httptest.NewRecorder()
+	b.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	return w.Code, w.Body.String()
+}
+
+// Whatever Pub/Sub answers, nothing is skipped: it is tried again until it
+// succeeds, readiness goes down meanwhile, and recovery needs no restart.
+func TestPublishIsTriedAgain(t *testing.T) {
+	for _, code := range []codes.Code{
+		codes.Unavailable, codes.Internal, codes.ResourceExhausted, codes.DeadlineExceeded, codes.Aborted, codes.Unknown, codes.Canceled,
+		// An operator mends these; good data must wait for it.
+		codes.PermissionDenied, codes.NotFound, codes.Unauthenticated, codes.InvalidArgument, codes.FailedPrecondition,
+	} {
+		t.Run(code.String(), func(t *testing.T) {
+			var fault servers.PublishFault
+			var refused atomic.Int64
+			fault.Set(func(string, *batch.Batch) error {
+				refused.Add(1)
+				return status.Error(code, "refused by the test")
+			})
+			s := servers.New(t, 2, fault.Option())
+			s.Produce(s.Numbered(0, 500)...)
+			b := s.Start(nil)
+			servers.Wait(t, "several refusals", func() bool { return b.Stats().Retries >= 6 && b.Stats().RecordsIn == 500 })
+			if status, body := get(b, "/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(body, "publishing") {
+				t.Errorf("while publishing fails, /readyz answers %d %s", status, body)
+			}
+			if status, body := get(b, "/livez"); status != http.StatusOK {
+				t.Errorf("while publishing fails, /livez answers %d %s: a restart would not help", status, body)
+			}
+			if _, body := get(b, "/metrics"); !strings.Contains(body, "\nsluice_bridge_publish_failing 1\n") {
+				t.Error("while publishing fails, sluice_bridge_publish_failing is not 1")
+			}
+			for p := range int32(2) {
+				if got := s.Committed(p); got >= 0 {
+					t.Errorf("partition %d: %d is committed, and nothing acknowledged", p, got)
+				}
+			}
+			fault.Set(nil)
+			servers.Wait(t, "recovery", func() bool { return b.Stats().InflightBatches == 0 })
+			if status, body := get(b, "/readyz"); status != http.StatusOK {
+				t.Errorf("after the recovery, /readyz answers %d %s", status, body)
+			}
+			b.Shutdown()
+			if d := s.CheckAll(500); d != 0 {
+				t.Errorf("%d duplicates, although nothing that was refused had been taken", d)
+			}
+			for p := range int32(2) {
+				if got := s.Committed(p); got != 250 {
+					t.Errorf("partition %d: committed %d, want 250", p, got)
+				}
+			}
+		})
+	}
+}
+
+// A batch that is refused again and again holds up its own partition's offset, and
+// nothing else: not the batches of other partitions, nor those behind it.
+func TestOneBadMessageFailsNoOther(t *testing.T) {
+	const n = 400
+	var fault servers.PublishFault
+	fault.Set(func(_ string, b *batch.Batch) error {
+		for _, r := range b.Records {
+			if b.Partition == 1 && bytes.Contains(r.Value, []byte(`{"n": 201,`)) {
+				return status.Error(codes.InvalidArgument, "refused by the test")
+			}
+		}
+		return nil
+	})
+	s := servers.New(t, 2, fault.Option())
+	s.Produce(s.Numbered(0, n)...)
+	b := s.Start(func(c *bridge.Config) { c.BatchRecords = 10 })
+	servers.Wait(t, "all but one batch", func() bool { return b.Stats().Acknowledged == n/10-1 })
+	servers.Wait(t, "the commits", func() bool { return s.Committed(0) == n/2 && s.Committed(1) == 100 })
+	if s := b.Stats(); s.InflightBatches != 1 || !s.Failing {
+		t.Errorf("%d batches are in flight, failing is %t; want the one that is refused", s.InflightBatches, s.Failing)
+	}
+	fault.Set(nil)
+	servers.Wait(t, "the last batch", func() bool { return b.Stats().Acknowledged == n/10 })
+	b.Shutdown()
+	if d := s.CheckAll(n); d != 0 {
+		t.Errorf("%d duplicates", d)
+	}
+	if got := s.Committed(1); got != n/2 {
+		t.Errorf("committed %d, want %d", got, n/2)
+	}
+}
