@@ -106,3 +106,19 @@ func (w *world) settle(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// flood publishes n messages at once.
+func (w *world) flood(t *testing.T, topic string, n int) {
+	t.Helper()
+	p := w.client.Publisher(topic)
+	defer p.Stop()
+	results := make([]*client.PublishResult, n)
+	for i := range results {
+		results[i] = p.Publish(t.Context(), &client.Message{Data: []byte("x")})
+	}
+	for _, r := range results {
+		if _, err := r.Get(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

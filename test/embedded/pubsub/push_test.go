@@ -2,7 +2,11 @@ package pubsub_test
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,13 +66,13 @@ func TestPushWrappedAndUnwrapped(t *testing.T) {
 	}
 }
 
-// Protects which answers ack: these five and no other.
+// Protects which final answers ack: these four and no other.
 func TestAckStatuses(t *testing.T) {
 	for _, test := range []struct {
 		status int
 		ack    bool
 	}{
-		{102, true}, {200, true}, {201, true}, {202, true}, {204, true},
+		{200, true}, {201, true}, {202, true}, {204, true},
 		{203, false}, {206, false}, {301, false}, {400, false}, {404, false}, {429, false}, {500, false}, {503, false},
 	} {
 		t.Run(http.StatusText(test.status), func(t *testing.T) {
@@ -123,5 +127,152 @@ func TestDeadLetter(t *testing.T) {
 	s := w.Stats("source")
 	if s.Delivered != 5 || s.Failed != 5 || s.DeadLettered != 1 || s.Backlog != 0 {
 		t.Errorf("stats %+v", s)
+	}
+}
+
+// Protects 102 Processing, which acks although it is not a final answer.
+func TestProcessingAcks(t *testing.T) {
+	w := newWorld(t, pubsub.Config{})
+	hold := make(chan struct{})
+	endpoint := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.WriteHeader(http.StatusProcessing)
+		select {
+		case <-hold:
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(endpoint.Close)
+	t.Cleanup(func() { close(hold) })
+	w.subscribe(t, pubsub.PushSubscription{Name: "s", Topic: "events", Endpoint: endpoint.URL})
+	w.publish(t, "events", &client.Message{Data: []byte("x")})
+	w.settle(t)
+	if s := w.Stats("s"); s.Acked != 1 || s.Failed != 0 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+// Protects the end of a delivery: silence beyond the ack deadline is a failure,
+// the request is cancelled, and the message comes again.
+func TestAckDeadline(t *testing.T) {
+	w := newWorld(t, pubsub.Config{BackoffScale: 0.01})
+	var requests, cancelled atomic.Int32
+	endpoint := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			return
+		}
+		if requests.Add(1) == 1 {
+			<-r.Context().Done()
+			cancelled.Add(1)
+			return
+		}
+		rw.WriteHeader(http.StatusNoContent)
+	}))
+	t.Cleanup(endpoint.Close)
+	w.subscribe(t, pubsub.PushSubscription{Name: "s", Topic: "events", Endpoint: endpoint.URL, AckDeadline: time.Second})
+	w.publish(t, "events", &client.Message{Data: []byte("x")})
+	w.settle(t)
+	if s := w.Stats("s"); s.Delivered != 2 || s.Failed != 1 || s.Acked != 1 || cancelled.Load() != 1 {
+		t.Errorf("stats %+v, %d requests cancelled", s, cancelled.Load())
+	}
+}
+
+// Protects redelivery: waits grow from the policy's least to its greatest, and a
+// failing message does not hold up the others.
+func TestRetryPolicy(t *testing.T) {
+	w := newWorld(t, pubsub.Config{BackoffScale: 0.01})
+	var mu sync.Mutex
+	var tries []time.Time
+	endpoint := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if string(body) == "bad" {
+			if tries = append(tries, time.Now()); len(tries) < 5 {
+				rw.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+		}
+		rw.WriteHeader(http.StatusNoContent)
+	}))
+	t.Cleanup(endpoint.Close)
+	w.subscribe(t, pubsub.PushSubscription{Name: "s", Topic: "events", Endpoint: endpoint.URL, Unwrapped: true, MinBackoff: 10 * time.Second, MaxBackoff: 20 * time.Second})
+	w.publish(t, "events", &client.Message{Data: []byte("bad")})
+	for range 20 {
+		w.publish(t, "events", &client.Message{Data: []byte("good")})
+	}
+	w.settle(t)
+	if s := w.Stats("s"); s.Delivered != 25 || s.Failed != 4 || s.Acked != 21 || s.Backlog != 0 || s.BacklogBytes != 0 {
+		t.Errorf("stats %+v", s)
+	}
+	for i, least := range []time.Duration{80 * time.Millisecond, 160 * time.Millisecond, 160 * time.Millisecond, 160 * time.Millisecond} {
+		if waited := tries[i+1].Sub(tries[i]); waited < least {
+			t.Errorf("wait %d: %v, want at least %v", i+1, waited, least)
+		}
+	}
+}
+
+// Protects throughput tests: the window opens with success, and closes with failure.
+func TestWindow(t *testing.T) {
+	w := newWorld(t, pubsub.Config{MaxOutstanding: 16, BackoffScale: 0.01})
+	var failing atomic.Bool
+	var most, current atomic.Int32
+	endpoint := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		n := current.Add(1)
+		defer current.Add(-1)
+		for {
+			seen := most.Load()
+			if n <= seen || most.CompareAndSwap(seen, n) {
+				break
+			}
+		}
+		time.Sleep(time.Millisecond)
+		if failing.Load() {
+			rw.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
+		rw.WriteHeader(http.StatusNoContent)
+	}))
+	t.Cleanup(endpoint.Close)
+	w.subscribe(t, pubsub.PushSubscription{Name: "s", Topic: "events", Endpoint: endpoint.URL})
+	if s := w.Stats("s"); s.Window != 4 {
+		t.Errorf("window %d at the beginning, want 4", s.Window)
+	}
+	w.flood(t, "events", 300)
+	w.Pause("s")
+	w.flood(t, "events", 300)
+	w.Resume("s")
+	w.settle(t)
+	if s := w.Stats("s"); s.Window != 16 || most.Load() > 16 {
+		t.Errorf("window %d, at most %d requests at once, want 16", s.Window, most.Load())
+	}
+	failing.Store(true)
+	w.flood(t, "events", 100)
+	for w.Stats("s").Failed < 100 {
+		time.Sleep(time.Millisecond)
+	}
+	if s := w.Stats("s"); s.Window > 4 {
+		t.Errorf("window %d after failures", s.Window)
+	}
+	failing.Store(false)
+	w.settle(t)
+}
+
+// Protects the deployment of a new endpoint: what is waiting goes there.
+func TestSetEndpoint(t *testing.T) {
+	w := newWorld(t, pubsub.Config{BackoffScale: 0.01})
+	w.subscribe(t, pubsub.PushSubscription{Name: "s", Topic: "events", Endpoint: "http://127.0.0.1:1/", Unwrapped: true})
+	w.publish(t, "events", &client.Message{Data: []byte("x")})
+	for w.Stats("s").Failed == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := w.SetEndpoint(t.Context(), "s", w.endpoint.URL); err != nil {
+		t.Fatal(err)
+	}
+	w.settle(t)
+	if got := w.pushes(); len(got) != 1 || string(got[0].body) != "x" {
+		t.Errorf("%d pushes: %+v", len(got), got)
 	}
 }
