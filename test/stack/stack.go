@@ -139,6 +139,11 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Dir != "" {
+		if err = s.rewind(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err = s.StartFunctions(ctx); err != nil {
 		return nil, err
 	}

@@ -131,6 +131,42 @@ func TestGeneratedLoadIsAccountedFor(t *testing.T) {
 	}
 }
 
+// Ending a run without mercy loses nothing: the next run on the same folder picks up
+// what had not arrived.
+func TestKilledRunIsMadeUpForByTheNext(t *testing.T) {
+	data := t.TempDir()
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed := exec.CommandContext(t.Context(), executable, "run", "--once", "--events", "10000000", "--data", data)
+	killed.Env = append(os.Environ(), "SLUICE_BE_THE_PROGRAM=1")
+	progress, err := killed.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := killed.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// The first line of progress comes in mid-stream.
+	if _, err := progress.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := killed.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = killed.Wait()
+	summarize(t, nil, "--events", "10", "--data", data)
+	out, errs, status := program(t, nil, "query", "--data", data, "--json", `
+		WITH arrived AS (
+		  SELECT kafka_partition AS p, kafka_offset AS o FROM fact_events UNION SELECT kafka_partition, kafka_offset FROM events_dlq)
+		SELECT SUM(n) > 1000 AS many, SUM(missing) = 0 AS complete
+		FROM (SELECT COUNT(*) AS n, MAX(o) + 1 - COUNT(*) AS missing FROM arrived GROUP BY p)`)
+	if want := `{"many":true,"complete":true}` + "\n"; out != want || status != 0 {
+		t.Errorf("query printed %s%s with status %d, want %s", out, errs, status, want)
+	}
+}
+
 // Words that cannot be meant are refused before anything starts, with the remedy.
 func TestUsageErrors(t *testing.T) {
 	cases := []struct {

@@ -187,14 +187,19 @@ func drive(ctx context.Context, s *stack.Stack, f runFlags, in source, progress 
 		defer cancel()
 		waiting = bounded
 	}
-	account, err := s.AwaitAll(waiting, from, to, f.patience)
+	// What an earlier run on the same folder left undone is waited for too.
+	all, err := s.AwaitAll(waiting, nil, to, f.patience)
 	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return summary, err
+	}
+	account, err := s.Account(context.WithoutCancel(ctx), from, to)
+	if err != nil {
 		return summary, err
 	}
 	seconds := time.Since(begin).Seconds()
 	summary = Summary{
 		Produced: producer.Delivered(), Landed: account.Landed, DeadLettered: account.DeadLettered,
-		DuplicateRows: account.DuplicateRows, Missing: account.Missing,
+		DuplicateRows: account.DuplicateRows, Missing: all.Missing,
 		Seconds: seconds, EventsPerSecond: float64(producer.Delivered()) / seconds, Latency: s.Latency.Percentiles(),
 	}
 	return summary, nil
