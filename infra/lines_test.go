@@ -1,0 +1,176 @@
+package infra_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2"
+	"google.golang.org/grpc/codes"
+
+	"sluice/bridge"
+	"sluice/functions/push"
+	"sluice/functions/service"
+	"sluice/functions/warehouse/schema"
+	"sluice/internal/batch"
+	"sluice/internal/telemetry"
+	embeddedpubsub "sluice/test/embedded/pubsub"
+	"sluice/test/embedded/warehouse"
+)
+
+var lines struct {
+	sync.Mutex
+	entries []map[string]any
+}
+
+// written returns the log entries that the bridge and the functions write when
+// each thing that the metrics count happens once.
+func written(t *testing.T) []map[string]any {
+	t.Helper()
+	lines.Lock()
+	defer lines.Unlock()
+	if lines.entries == nil {
+		functions, b := new(buffer), new(buffer)
+		serve(t, functions)
+		runBridge(t, b)
+		lines.entries = append(functions.entries(t, "cloud_run_revision"), b.entries(t, "cloud_run_worker_pool")...)
+	}
+	return lines.entries
+}
+
+// buffer is a log.
+type buffer struct {
+	sync.Mutex
+	bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.Lock()
+	defer b.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func (b *buffer) entries(t *testing.T, resource string) []map[string]any {
+	t.Helper()
+	b.Lock()
+	defer b.Unlock()
+	var all []map[string]any
+	for text := range strings.Lines(b.String()) {
+		line := map[string]any{}
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, entry(resource, line))
+	}
+	return all
+}
+
+// serve pushes to the functions, as they are deployed, over the in-process servers.
+func serve(t *testing.T, log *buffer) {
+	ctx := t.Context()
+	w, err := warehouse.Start(warehouse.Config{Tables: []*schema.Table{schema.FactEvents(), schema.EventsDLQ()}})
+	check(t, err)
+	defer w.Close()
+	p, err := embeddedpubsub.Start(embeddedpubsub.Config{})
+	check(t, err)
+	defer p.Close()
+	check(t, p.CreateTopic(ctx, "clickstream-dead-letter"))
+
+	c := service.DefaultConfig()
+	c.Project, c.BigQueryEmulator, c.PubSubEmulator = "local", w.Addr(), p.Addr()
+	logger := telemetry.NewLogger(log, slog.LevelInfo)
+	s, err := service.New(ctx, c, logger)
+	check(t, err)
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		check(t, s.Close(ctx))
+	}()
+	ingest := s.Handler(service.Ingest)
+
+	// Everything that a batch can hold.
+	good := func(id, more string) string {
+		return fmt.Sprintf(`{"event_id":%q,"event_timestamp":%q,"event_type":"page_view","user_id":"u"%s}`, id, time.Now().UTC().Format(time.RFC3339), more)
+	}
+	deep := strings.Repeat(`{"a":`, 2000) + "1" + strings.Repeat("}", 2000)
+	e := batch.NewEncoder(batch.Header{Topic: "clickstream"})
+	for i, value := range []string{
+		good("1", ""),
+		good("poison", ""),
+		good("2", `,"user_id":"again"`), // duplicate_name
+		good("", ""),                    // empty_field
+		strings.Replace(good("3", ""), "page_view", "unknown", 1), // invalid_event_type
+		"{", // invalid_json
+		`{"event_id":"4","event_timestamp":"yesterday"}`, // invalid_timestamp
+		"\xff", // invalid_utf8
+		`{"event_id":"5","event_timestamp":"2026-01-01T00:00:00Z"}`, // missing_field
+		`{"event_id":"6","event_timestamp":"1970-01-01T00:00:00Z"}`, // timestamp_out_of_range
+		good("7", `,"x":`+deep),                             // too_deep
+		good("8", `,"x":"`+strings.Repeat("x", 11<<20)+`"`), // too_large
+		`{"event_id":9}`,                                    // wrong_type
+	} {
+		e.Append(&batch.Record{Offset: int64(i), Timestamp: time.Now().Add(-time.Second).UnixMilli(), Value: []byte(value)})
+	}
+	payload, err := e.Payload(nil)
+	check(t, err)
+	fault := w.Fail(warehouse.Fault{Table: "fact_events", Count: -1, BadRow: func(row []byte) bool { return bytes.Contains(row, []byte("poison")) }})
+	pushTo(ingest, payload) // and row_rejected
+	fault.Remove()
+	pushTo(ingest, payload[:len(payload)-9]) // undecodable_payload
+
+	// A quota that is used up until the circuit breaker opens, and then not.
+	fault = w.Fail(warehouse.Fault{Table: "fact_events", Count: -1, Code: codes.ResourceExhausted, InResponse: true})
+	for range 20 {
+		pushTo(ingest, []byte(good("10", "")))
+	}
+	fault.Remove()
+
+	// Reasons that need a column of a type which fact_events has not got today.
+	gate := push.NewGate(logger)
+	h := gate.Handler(push.Config{Function: service.Ingest}, func(_ context.Context, m *push.Message) error {
+		push.NoteRejected(m, map[string]int{"invalid_base64": 1, "out_of_range": 2})
+		return nil
+	})
+	pushTo(h, []byte("{}"))
+}
+
+// pushTo makes a request as Pub/Sub makes it.
+func pushTo(h http.Handler, payload []byte) {
+	r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(payload))
+	r.Header.Set("x-goog-pubsub-message-id", "1")
+	r.Header.Set("x-goog-pubsub-subscription-name", "projects/local/subscriptions/clickstream-ingest")
+	r.Header.Set("x-goog-pubsub-publish-time", time.Now().UTC().Format(time.RFC3339))
+	h.ServeHTTP(httptest.NewRecorder(), r)
+}
+
+// runBridge has a bridge write its line; it need not be connected for that.
+func runBridge(t *testing.T, log *buffer) {
+	p, err := embeddedpubsub.Start(embeddedpubsub.Config{})
+	check(t, err)
+	defer p.Close()
+	client, err := pubsub.NewClient(t.Context(), "local", p.ClientOptions()...)
+	check(t, err)
+	defer client.Close()
+	c := bridge.DefaultConfig()
+	c.Brokers, c.Project = "localhost:9092", "local"
+	b, err := bridge.New(c, client, telemetry.NewLogger(log, slog.LevelInfo))
+	check(t, err)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	b.LogStats(ended, time.Hour)
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

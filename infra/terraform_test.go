@@ -1,0 +1,136 @@
+// Package infra_test holds what Terraform itself cannot check: that infra/ agrees
+// with the programs that it deploys, with the SQL and the log lines that they
+// write, and with the runbook. It needs neither Terraform nor a cloud; infra/check
+// runs Terraform's own tests.
+package infra_test
+
+import (
+	"flag"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"sluice/bridge"
+	"sluice/functions/service"
+	queries "sluice/functions/warehouse/sql"
+)
+
+// read returns a file below infra/.
+func read(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// variables are the environment variables that a flag set declares.
+func variables(declare func(*flag.FlagSet)) map[string]bool {
+	fs := flag.NewFlagSet("", flag.ContinueOnError)
+	declare(fs)
+	names := map[string]bool{}
+	fs.VisitAll(func(f *flag.Flag) {
+		names[strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))] = true
+	})
+	return names
+}
+
+// assigned finds the environment variables that a Terraform file sets: its only
+// names in capitals.
+var assigned = regexp.MustCompile(`(?m)^\s*([A-Z][A-Z0-9_]+)\s+=`)
+
+// Protects deployments from variables that no program reads, which would silently
+// leave the default in force.
+func TestEnvironmentIsDeclaredByThePrograms(t *testing.T) {
+	functions, b := service.DefaultConfig(), bridge.DefaultConfig()
+	for file, declared := range map[string]map[string]bool{
+		"functions.tf": variables(functions.Flags),
+		"bridge.tf":    variables(b.Flags),
+	} {
+		set := assigned.FindAllStringSubmatch(read(t, file), -1)
+		if len(set) < 4 {
+			t.Errorf("%s sets %d variables: does the pattern still find them?", file, len(set))
+		}
+		for _, m := range set {
+			if !declared[m[1]] {
+				t.Errorf("%s sets %s, which its program does not read; it reads %v", file, m[1], slices.Sorted(maps.Keys(declared)))
+			}
+		}
+	}
+}
+
+// Protects the Kafka properties: Terraform makes their variables' names as the
+// bridge reads them back.
+func TestKafkaPropertiesKeepTheirNames(t *testing.T) {
+	if !strings.Contains(read(t, "bridge.tf"), `"KAFKA_CONFIG_${upper(replace(property, ".", "_"))}"`) {
+		t.Fatal("bridge.tf names the variables of Kafka properties in another way: change this test with it")
+	}
+	for _, property := range []string{"sasl.password", "security.protocol", "sasl.mechanisms", "ssl.ca.location"} {
+		var p bridge.Properties
+		variable := "KAFKA_CONFIG_" + strings.ToUpper(strings.ReplaceAll(property, ".", "_"))
+		if err := p.FromEnvironment([]string{variable + "=x"}, os.ReadFile); err != nil {
+			t.Errorf("%s: %v", variable, err)
+		}
+		if !slices.Contains(p.Names(), property) {
+			t.Errorf("%s becomes %v, not %s", variable, p.Names(), property)
+		}
+	}
+}
+
+// Protects the views: Terraform makes those that the local warehouse has, from the
+// same files.
+func TestViewsAreTheWarehouses(t *testing.T) {
+	m := regexp.MustCompile(`views\s+= toset\(\[(.*)\]\)`).FindStringSubmatch(read(t, "bigquery.tf"))
+	if m == nil {
+		t.Fatal("bigquery.tf has no list of views")
+	}
+	var got []string
+	for _, name := range strings.Split(m[1], ",") {
+		got = append(got, strings.Trim(name, ` "`))
+	}
+	want := slices.Sorted(slices.Values(queries.Views()))
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Errorf("bigquery.tf makes the views %v, the warehouse has %v", got, want)
+	}
+	// templatefile gives a meaning to more than the one placeholder.
+	for _, name := range want {
+		text := strings.ReplaceAll(read(t, "../functions/warehouse/sql/"+name+".sql"), "${dataset}", "")
+		if strings.Contains(text, "${") || strings.Contains(text, "%{") {
+			t.Errorf("%s.sql has ${ or %%{ besides ${dataset}, which Terraform would read as a template", name)
+		}
+	}
+}
+
+// Protects the functions from the world, whatever resource a change adds.
+func TestNothingIsPublic(t *testing.T) {
+	files, err := filepath.Glob("*.tf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := filepath.Glob("bootstrap/*.tf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(files, more...) {
+		for _, word := range []string{"allUsers", "allAuthenticatedUsers", "INGRESS_TRAFFIC_ALL", "roles/owner", "roles/editor"} {
+			if strings.Contains(read(t, file), word) {
+				t.Errorf("%s contains %s", file, word)
+			}
+		}
+	}
+}
+
+// Protects the file that a lock file would pin to one machine's platform and
+// provider: none is committed.
+func TestNoLockFile(t *testing.T) {
+	for _, dir := range []string{".", "bootstrap"} {
+		if !strings.Contains(read(t, "../.gitignore"), ".terraform.lock.hcl") {
+			t.Errorf("%s: .terraform.lock.hcl is not ignored", dir)
+		}
+	}
+}
