@@ -48,7 +48,7 @@ import (
 // never seen again. It must return soon after ctx ends.
 type Func func(ctx context.Context, m *Message) error
 
-// ErrBusy, or an error that wraps it, is answered 429.
+// ErrBusy is answered 429, and so is an error that wraps it.
 var ErrBusy = errors.New("this instance holds as many bytes as it may")
 
 // Message is one Pub/Sub message as it was pushed.

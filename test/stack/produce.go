@@ -35,7 +35,7 @@ func NewProducer(brokers, topic string) (*Producer, error) {
 		"enable.metrics.push":          false,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("Kafka producer: %w", err)
+		return nil, fmt.Errorf("making the Kafka producer: %w", err)
 	}
 	p := &Producer{topic: topic, client: client, done: make(chan struct{})}
 	go p.reports()
