@@ -30,10 +30,25 @@
 package fetch
 
 /*
-#cgo linux LDFLAGS: -Wl,--unresolved-symbols=ignore-all
 #cgo darwin LDFLAGS: -Wl,-undefined,dynamic_lookup
 #include <stdlib.h>
 #include "rdkafka.h"
+
+// Whether the librdkafka in this program has all that this package calls.
+static int complete(void) {
+	return rd_kafka_queue_new &&
+	       rd_kafka_queue_destroy &&
+	       rd_kafka_queue_get_partition &&
+	       rd_kafka_queue_forward &&
+	       rd_kafka_consume_queue &&
+	       rd_kafka_consume_batch_queue &&
+	       rd_kafka_message_destroy &&
+	       rd_kafka_message_timestamp &&
+	       rd_kafka_message_headers &&
+	       rd_kafka_header_cnt &&
+	       rd_kafka_header_get_all &&
+	       rd_kafka_topic_name;
+}
 
 // A record, flat, so that Go reads it without another call into C.
 typedef struct {
@@ -148,6 +163,9 @@ func New(c *kafka.Consumer, max int) (*Fetcher, error) {
 	}
 	if rk.Kind() != reflect.Pointer || rk.IsNil() {
 		return nil, errors.New("fetch: Consumer.handle.rk is no pointer to a live client")
+	}
+	if C.complete() == 0 {
+		return nil, errors.New("fetch: the librdkafka that this program is linked with lacks functions that librdkafka 2.x has: build with the one that comes with confluent-kafka-go")
 	}
 	client := (*C.rd_kafka_t)(rk.UnsafePointer())
 	f := &Fetcher{client: client, queue: C.rd_kafka_queue_new(client)}
