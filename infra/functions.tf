@@ -1,4 +1,9 @@
 # The two functions, one image: FUNCTION_TARGET picks which one runs.
+#
+# Who calls is checked by Cloud Run's IAM, which removes the token's signature before
+# the container sees it. The functions' own check (PUSH_AUDIENCE) would refuse every
+# push here; it is for places without that IAM check.
+# https://cloud.google.com/run/docs/troubleshooting#signature-removed
 
 locals {
   functions = {
@@ -12,6 +17,7 @@ locals {
       memory      = "1Gi"
       max         = var.function_instances.max
       env = {
+        EVENT_TYPES              = join(",", var.event_types)
         FACT_EVENTS_TABLE        = google_bigquery_table.fact_events.table_id
         PUBSUB_DEAD_LETTER_TOPIC = google_pubsub_topic.dead_letter.name
       }
@@ -24,7 +30,8 @@ locals {
       memory      = "512Mi"
       max         = min(4, var.function_instances.max)
       env = {
-        EVENTS_DLQ_TABLE = google_bigquery_table.events_dlq.table_id
+        EVENTS_DLQ_TABLE    = google_bigquery_table.events_dlq.table_id
+        MAX_IN_FLIGHT_BYTES = 96 * 1024 * 1024 # the default suits an instance of 1 GiB
       }
     }
   }
@@ -69,6 +76,7 @@ resource "google_cloud_run_v2_service" "function" {
           FUNCTION_TARGET      = each.value.target
           GOOGLE_CLOUD_PROJECT = var.project
           BIGQUERY_DATASET     = google_bigquery_dataset.clickstream.dataset_id
+          HANDLER_TIMEOUT      = "${local.handler_timeout_seconds}s"
         }, each.value.env)
 
         content {

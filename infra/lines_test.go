@@ -73,37 +73,60 @@ func (b *buffer) entries(t *testing.T, resource string) []map[string]any {
 	return all
 }
 
-// serve pushes to the functions, as they are deployed, over the in-process servers.
-func serve(t *testing.T, log *buffer) {
+// world is the functions as they are deployed, over the in-process servers.
+type world struct {
+	warehouse *warehouse.Server
+	pubsub    *embeddedpubsub.Server
+	ingest    http.Handler
+	log       *slog.Logger
+}
+
+func start(t *testing.T, log *buffer) *world {
+	t.Helper()
 	ctx := t.Context()
-	w, err := warehouse.Start(warehouse.Config{Tables: []*schema.Table{schema.FactEvents(), schema.EventsDLQ()}})
+	w := &world{log: telemetry.NewLogger(log, slog.LevelInfo)}
+	var err error
+	w.warehouse, err = warehouse.Start(warehouse.Config{Tables: []*schema.Table{schema.FactEvents(), schema.EventsDLQ()}})
 	check(t, err)
-	defer w.Close()
-	p, err := embeddedpubsub.Start(embeddedpubsub.Config{})
+	t.Cleanup(func() { w.warehouse.Close() })
+	w.pubsub, err = embeddedpubsub.Start(embeddedpubsub.Config{})
 	check(t, err)
-	defer p.Close()
-	check(t, p.CreateTopic(ctx, "clickstream-dead-letter"))
+	t.Cleanup(func() { w.pubsub.Close() })
 
 	c := service.DefaultConfig()
-	c.Project, c.BigQueryEmulator, c.PubSubEmulator = "local", w.Addr(), p.Addr()
-	logger := telemetry.NewLogger(log, slog.LevelInfo)
-	s, err := service.New(ctx, c, logger)
+	c.Project, c.BigQueryEmulator, c.PubSubEmulator = "local", w.warehouse.Addr(), w.pubsub.Addr()
+	s, err := service.New(ctx, c, w.log)
 	check(t, err)
-	defer func() {
+	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		check(t, s.Close(ctx))
-	}()
-	ingest := s.Handler(service.Ingest)
+		if err := s.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	w.ingest = s.Handler(service.Ingest)
+	deadLetter := httptest.NewServer(s.Handler(service.DeadLetter))
+	t.Cleanup(deadLetter.Close)
+	check(t, w.pubsub.CreateTopic(ctx, "clickstream-dead-letter"))
+	check(t, w.pubsub.CreatePushSubscription(ctx, embeddedpubsub.PushSubscription{
+		Name: "clickstream-dead-letter", Topic: "clickstream-dead-letter", Endpoint: deadLetter.URL, Unwrapped: true,
+	}))
+	return w
+}
 
-	// Everything that a batch can hold.
-	good := func(id, more string) string {
-		return fmt.Sprintf(`{"event_id":%q,"event_timestamp":%q,"event_type":"page_view","user_id":"u"%s}`, id, time.Now().UTC().Format(time.RFC3339), more)
-	}
+// good is an event that lands.
+func good(id, more string) string {
+	return fmt.Sprintf(`{"event_id":%q,"event_timestamp":%q,"event_type":"page_view","user_id":"u"%s}`, id, time.Now().UTC().Format(time.RFC3339), more)
+}
+
+// everything pushes one good event and, of what the contract refuses, one of each,
+// and waits until all are in their tables.
+func (w *world) everything(t *testing.T) {
+	t.Helper()
 	deep := strings.Repeat(`{"a":`, 2000) + "1" + strings.Repeat("}", 2000)
 	e := batch.NewEncoder(batch.Header{Topic: "clickstream"})
 	for i, value := range []string{
-		good("1", ""),
+		good("1", `,"referrer":"r"`),
 		good("poison", ""),
 		good("2", `,"user_id":"again"`), // duplicate_name
 		good("", ""),                    // empty_field
@@ -121,20 +144,29 @@ func serve(t *testing.T, log *buffer) {
 	}
 	payload, err := e.Payload(nil)
 	check(t, err)
-	fault := w.Fail(warehouse.Fault{Table: "fact_events", Count: -1, BadRow: func(row []byte) bool { return bytes.Contains(row, []byte("poison")) }})
-	pushTo(ingest, payload) // and row_rejected
+	fault := w.warehouse.Fail(warehouse.Fault{Table: "fact_events", Count: -1, BadRow: func(row []byte) bool { return bytes.Contains(row, []byte("poison")) }})
+	pushTo(w.ingest, payload) // and row_rejected
 	fault.Remove()
-	pushTo(ingest, payload[:len(payload)-9]) // undecodable_payload
+	pushTo(w.ingest, payload[:len(payload)-9]) // undecodable_payload
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	check(t, w.pubsub.WaitIdle(ctx))
+}
 
-	// A quota that is used up until the circuit breaker opens, and then not.
-	fault = w.Fail(warehouse.Fault{Table: "fact_events", Count: -1, Code: codes.ResourceExhausted, InResponse: true})
+// serve has the functions write each line that the metrics look for.
+func serve(t *testing.T, log *buffer) {
+	w := start(t, log)
+	w.everything(t)
+
+	// A quota that is used up until the circuit breaker opens.
+	fault := w.warehouse.Fail(warehouse.Fault{Table: "fact_events", Count: -1, Code: codes.ResourceExhausted, InResponse: true})
 	for range 20 {
-		pushTo(ingest, []byte(good("10", "")))
+		pushTo(w.ingest, []byte(good("10", "")))
 	}
 	fault.Remove()
 
 	// Reasons that need a column of a type which fact_events has not got today.
-	gate := push.NewGate(logger)
+	gate := push.NewGate(w.log)
 	h := gate.Handler(push.Config{Function: service.Ingest}, func(_ context.Context, m *push.Message) error {
 		push.NoteRejected(m, map[string]int{"invalid_base64": 1, "out_of_range": 2})
 		return nil

@@ -92,6 +92,17 @@ variable "bridge_instances" {
   }
 }
 
+variable "event_types" {
+  description = "Values that event_type may have; events with another go to the dead-letter table."
+  type        = list(string)
+  default     = ["page_view", "add_to_cart", "purchase", "search"]
+
+  validation {
+    condition     = length(var.event_types) > 0 && alltrue([for type in var.event_types : can(regex("^[^, ]+$", type))])
+    error_message = "event_types is a list of at least one name, each without commas and spaces."
+  }
+}
+
 variable "function_instances" {
   description = "Cloud Run instances of each function: min is kept warm and paid for, max bounds cost and BigQuery connections."
   type = object({

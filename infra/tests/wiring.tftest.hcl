@@ -102,3 +102,119 @@ run "production_is_protected" {
     error_message = "Production is protected from deletion."
   }
 }
+
+run "the_bridge_gets_its_settings" {
+  variables {
+    kafka = {
+      brokers    = "kafka:9093"
+      topics     = "clicks,views"
+      properties = { "security.protocol" = "SASL_SSL", "sasl.mechanisms" = "SCRAM-SHA-512" }
+      secrets    = { "sasl.password" = "kafka-password" }
+      network    = "default"
+      subnetwork = "private"
+    }
+  }
+
+  assert {
+    condition = alltrue([
+      for name, value in {
+        KAFKA_BROKERS                  = "kafka:9093"
+        KAFKA_TOPICS                   = "clicks,views"
+        KAFKA_CONFIG_SECURITY_PROTOCOL = "SASL_SSL"
+        KAFKA_CONFIG_SASL_MECHANISMS   = "SCRAM-SHA-512"
+      } : anytrue([for e in google_cloud_run_v2_worker_pool.bridge[0].template[0].containers[0].env : e.name == name && e.value == value])
+    ])
+    error_message = "Brokers, topics and properties are in the bridge's environment."
+  }
+  assert {
+    condition = anytrue([
+      for e in google_cloud_run_v2_worker_pool.bridge[0].template[0].containers[0].env :
+      e.name == "KAFKA_CONFIG_SASL_PASSWORD" && e.value_source[0].secret_key_ref[0].secret == "kafka-password" if length(e.value_source) > 0
+    ])
+    error_message = "The password comes from Secret Manager; Terraform never sees it."
+  }
+  assert {
+    condition     = google_cloud_run_v2_worker_pool.bridge[0].template[0].vpc_access[0].network_interfaces[0].subnetwork == "private"
+    error_message = "The bridge reaches Kafka through the VPC."
+  }
+}
+
+run "secrets_are_not_properties" {
+  command = plan
+
+  variables {
+    kafka = { brokers = "kafka:9093", topics = "clicks", properties = { "sasl.password" = "hunter2" } }
+  }
+
+  expect_failures = [var.kafka]
+}
+
+run "brokers_are_needed" {
+  command = plan
+
+  variables {
+    kafka = { topics = "clicks" }
+  }
+
+  expect_failures = [var.kafka]
+}
+
+run "images_can_be_rolled_back" {
+  command = plan
+
+  variables {
+    functions_image = "europe-west1-docker.pkg.dev/acme-clickstream/sluice/functions:latest"
+  }
+
+  expect_failures = [var.functions_image]
+}
+
+run "a_managed_kafka" {
+  variables {
+    kafka         = { topics = "clickstream", subnetwork = "projects/acme-clickstream/regions/europe-west1/subnetworks/default" }
+    managed_kafka = { subnetwork = "projects/acme-clickstream/regions/europe-west1/subnetworks/default" }
+  }
+
+  assert {
+    condition = anytrue([
+      for e in google_cloud_run_v2_worker_pool.bridge[0].template[0].containers[0].env :
+      e.name == "KAFKA_BROKERS" && e.value == "bootstrap.clickstream.europe-west1.managedkafka.acme-clickstream.cloud.goog:9092"
+    ])
+    error_message = "The bridge reads the cluster that is made."
+  }
+  assert {
+    condition     = anytrue([for e in google_cloud_run_v2_worker_pool.bridge[0].template[0].containers[0].env : e.name == "KAFKA_OAUTH" && e.value == "google"])
+    error_message = "The bridge logs in as its service account."
+  }
+}
+
+run "every_alert_has_its_runbook" {
+  variables {
+    runbook_url           = "https://example.com/RUNBOOK.md"
+    notification_channels = ["projects/acme-clickstream/notificationChannels/1"]
+  }
+
+  assert {
+    condition = alltrue([
+      for name, alert in google_monitoring_alert_policy.alert :
+      strcontains(file("${path.module}/RUNBOOK.md"), "\n### ${local.alerts[name].runbook}\n")
+      && alert.documentation[0].links[0].url == "https://example.com/RUNBOOK.md#${local.anchors[name]}"
+      && length(alert.notification_channels) == 1
+    ])
+    error_message = "Every alert links to a section of RUNBOOK.md that exists, and goes to the channels."
+  }
+  assert {
+    condition     = length(google_monitoring_alert_policy.alert) == 12
+    error_message = "All alerts of monitoring/alerts.yaml are made."
+  }
+}
+
+run "views_read_this_dataset" {
+  assert {
+    condition = alltrue([
+      for v in google_bigquery_table.view :
+      strcontains(v.view[0].query, "FROM acme-clickstream.clickstream.") && !strcontains(v.view[0].query, "$${")
+    ])
+    error_message = "Views name the project and the dataset, and no placeholder is left."
+  }
+}

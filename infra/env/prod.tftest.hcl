@@ -1,0 +1,36 @@
+# What infra/env/prod.tfvars promises. Run with -var-file=env/prod.tfvars.
+
+mock_provider "google" {
+  mock_data "google_project" {
+    defaults = { number = "123456789" }
+  }
+}
+
+variables {
+  project         = "acme-clickstream"
+  region          = "europe-west1"
+  functions_image = "europe-west1-docker.pkg.dev/acme-clickstream/sluice/functions:0123abc"
+  bridge_image    = "europe-west1-docker.pkg.dev/acme-clickstream/sluice/bridge:0123abc"
+  kafka           = { brokers = "kafka:9092", topics = "clickstream" }
+}
+
+run "is_protected_and_warm" {
+  assert {
+    condition = alltrue([
+      google_bigquery_table.fact_events.deletion_protection,
+      google_bigquery_table.events_dlq.deletion_protection,
+      !google_bigquery_dataset.clickstream.delete_contents_on_destroy,
+      alltrue([for s in google_cloud_run_v2_service.function : s.deletion_protection]),
+      google_cloud_run_v2_worker_pool.bridge[0].deletion_protection,
+    ])
+    error_message = "Nothing in production is deleted by a plan."
+  }
+  assert {
+    condition     = google_cloud_run_v2_service.function["ingest"].template[0].scaling[0].min_instance_count >= 1
+    error_message = "Production keeps an instance of Ingest warm."
+  }
+  assert {
+    condition     = var.retention.events_days == null
+    error_message = "Production keeps events for ever."
+  }
+}
