@@ -45,7 +45,7 @@ type columns struct {
 	code, field, message                      protowire.Number
 	failedAt, consumer                        protowire.Number
 	topic, partition, offset, key, timestamp  protowire.Number
-	messageID, attempt, traceID               protowire.Number
+	messageID, attempt, traceID, replayID     protowire.Number
 }
 
 // newColumns finds the columns in t, or says which one is missing or has another
@@ -74,6 +74,7 @@ func newColumns(t *schema.Table) (*columns, error) {
 		{"pubsub_message_id", schema.String, &c.messageID},
 		{"delivery_attempt", schema.Int64, &c.attempt},
 		{"trace_id", schema.String, &c.traceID},
+		{"replay_id", schema.String, &c.replayID},
 	} {
 		column, ok := t.Column(want.name)
 		if !ok || column.Type != want.typ {
@@ -105,6 +106,7 @@ func (c *columns) appendRow(b []byte, l *letter, lv level) []byte {
 		b = appendVarint(b, c.attempt, l.attempt)
 	}
 	b = appendText(b, c.traceID, traceID(l.header.Traceparent), lv.text)
+	b = appendText(b, c.replayID, l.header.Replay(l.record), lv.text)
 	if l.record.Offset < 0 {
 		return b // not from Kafka
 	}

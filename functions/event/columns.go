@@ -23,6 +23,7 @@ const (
 	kafkaPartition = "kafka_partition"
 	kafkaOffset    = "kafka_offset"
 	kafkaTimestamp = "kafka_timestamp"
+	replayID       = "replay_id"
 )
 
 // columns is a table's schema, prepared for decoding.
@@ -33,7 +34,7 @@ type columns struct {
 	maxAge, maxAhead int64 // microseconds
 
 	// The tags of the columns that this package fills; 0: the table has none.
-	properties, ingestedAt, kafkaTopic, kafkaPartition, kafkaOffset, kafkaTimestamp uint64
+	properties, ingestedAt, kafkaTopic, kafkaPartition, kafkaOffset, kafkaTimestamp, replayID uint64
 }
 
 // field is a column that events fill.
@@ -70,6 +71,7 @@ func newColumns(t *schema.Table, c Config) (*columns, error) {
 		kafkaPartition: {schema.Int64, &cs.kafkaPartition},
 		kafkaOffset:    {schema.Int64, &cs.kafkaOffset},
 		kafkaTimestamp: {schema.Timestamp, &cs.kafkaTimestamp},
+		replayID:       {schema.String, &cs.replayID},
 	}
 	for _, column := range t.Columns {
 		tag := protowire.EncodeTag(column.Number, column.WireType())
@@ -116,6 +118,10 @@ func (cs *columns) appendOurs(row, props []byte, m Meta) []byte {
 	if cs.ingestedAt != 0 {
 		row = protowire.AppendVarint(row, cs.ingestedAt)
 		row = protowire.AppendVarint(row, uint64(m.IngestedAt))
+	}
+	if cs.replayID != 0 && m.ReplayID != "" {
+		row = protowire.AppendVarint(row, cs.replayID)
+		row = protowire.AppendString(row, m.ReplayID)
 	}
 	if m.Offset < 0 {
 		return row

@@ -28,8 +28,8 @@
 //
 // All other members are kept as they stand, to the byte and in their order, as one
 // JSON object in the column properties, which is null if there are none. The columns
-// ingested_at, kafka_topic, kafka_partition, kafka_offset, kafka_timestamp and
-// properties are filled by this package: members of these names are other members.
+// ingested_at, kafka_topic, kafka_partition, kafka_offset, kafka_timestamp, replay_id
+// and properties are filled by this package: members of these names are other members.
 //
 // # Which rejection an event gets
 //
@@ -81,7 +81,8 @@ type Meta struct {
 	Topic     string
 	Partition int32
 	Offset    int64
-	Timestamp int64 // Kafka's, milliseconds since the Unix epoch; 0: none
+	Timestamp int64  // Kafka's, milliseconds since the Unix epoch; 0: none
+	ReplayID  string // valid UTF-8; empty: the event was not replayed
 }
 
 // Decoder turns events into rows. It is not safe for concurrent use.

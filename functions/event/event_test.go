@@ -353,6 +353,12 @@ func TestMeta(t *testing.T) {
 	if row := read(Meta{Topic: "t"}); row["kafka_offset"] != int64(0) || row["kafka_partition"] != int64(0) || row["kafka_topic"] != "t" || row["kafka_timestamp"] != nil {
 		t.Errorf("offset 0 of partition 0 without a timestamp: %v", row)
 	}
+	if row := read(Meta{Offset: -1, ReplayID: "r-1"}); row["replay_id"] != "r-1" {
+		t.Errorf("replay_id is %v, want r-1", row["replay_id"])
+	}
+	if row := read(Meta{Topic: "t"}); row["replay_id"] != nil {
+		t.Errorf("replay_id is %v for an event that was not replayed", row["replay_id"])
+	}
 	for _, stamp := range []int64{math.MinInt64, math.MaxInt64, 253_402_300_800_000} {
 		if row := read(Meta{Topic: "t", Timestamp: stamp}); row["kafka_timestamp"] != nil {
 			t.Errorf("kafka_timestamp is %v for %d, which no TIMESTAMP holds", row["kafka_timestamp"], stamp)

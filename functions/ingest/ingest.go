@@ -157,7 +157,7 @@ func (w *worker) decode(b *batch.Batch, now time.Time) error {
 	meta := event.Meta{IngestedAt: now.UnixMicro(), Topic: b.Topic, Partition: b.Partition}
 	for i := range b.Records {
 		r := &b.Records[i]
-		meta.Offset, meta.Timestamp = r.Offset, r.Timestamp
+		meta.Offset, meta.Timestamp, meta.ReplayID = r.Offset, r.Timestamp, b.Replay(r)
 		wire, err := w.events.AppendRow(w.wire, r.Value, meta)
 		if err == nil {
 			w.wire = wire

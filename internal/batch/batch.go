@@ -23,6 +23,8 @@
 // with a Rejection, and the Header tells who rejected it and when.
 package batch
 
+import "strings"
+
 // Header is what all records of a batch share.
 type Header struct {
 	// Topic and Partition say where the records came from. Topic is empty for
@@ -33,6 +35,30 @@ type Header struct {
 	Traceparent string
 	// Origin is set on dead letters only.
 	Origin Origin
+	// ReplayID names the replay that the records are part of, or is empty: they
+	// come for the first time, or again as they may.
+	ReplayID string
+}
+
+// ReplayIDHeader is the Kafka record header that names the replay a record is part
+// of, where a replay goes through Kafka and the bridge makes the batch's Header.
+const ReplayIDHeader = "sluice-replay-id"
+
+const maxReplayID = 128
+
+// Replay returns the id of the replay that the record r of a batch with this
+// header is part of, or "".
+func (h *Header) Replay(r *Record) string {
+	if h.ReplayID != "" {
+		return h.ReplayID
+	}
+	for i := range r.Headers {
+		// Anybody may set a header: what is too long to be an id is none.
+		if string(r.Headers[i].Key) == ReplayIDHeader && len(r.Headers[i].Value) <= maxReplayID {
+			return strings.ToValidUTF8(string(r.Headers[i].Value), "\uFFFD")
+		}
+	}
+	return ""
 }
 
 // Origin tells who rejected the records of a dead-letter batch. All fields are

@@ -14,7 +14,8 @@ func everything() *Batch {
 	return &Batch{
 		Header: Header{
 			Topic: "clickstream", Partition: 7, Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-			Origin: Origin{Consumer: "ingest-00042-abc", FailedAt: 1_700_000_000_123_456, MessageID: "1234567890", PublishTime: 1_700_000_000_000_000, DeliveryAttempt: 3},
+			Origin:   Origin{Consumer: "ingest-00042-abc", FailedAt: 1_700_000_000_123_456, MessageID: "1234567890", PublishTime: 1_700_000_000_000_000, DeliveryAttempt: 3},
+			ReplayID: "20231114-221320-4f2a",
 		},
 		Records: []Record{
 			{Offset: 0, Value: []byte(`{"event_id":"a"}`)},
@@ -351,7 +352,7 @@ func randomBatch(seed uint64, data []byte) *Batch {
 	}
 	text := func() string { return strings.ToValidUTF8(string(piece()), "?") }
 	number := func() int64 { return int64(r.Uint64()) >> r.IntN(64) }
-	b := &Batch{Header: Header{Topic: text(), Partition: int32(number()), Traceparent: text()}}
+	b := &Batch{Header: Header{Topic: text(), Partition: int32(number()), Traceparent: text(), ReplayID: text()}}
 	if r.IntN(2) == 0 {
 		b.Origin = Origin{Consumer: text(), FailedAt: number(), MessageID: text(), PublishTime: number(), DeliveryAttempt: int32(number())}
 	}

@@ -185,6 +185,8 @@ func (d *Decoder) message(b []byte) error {
 				ok = d.string(&d.batch.Traceparent, d.last.Traceparent, f.bytes)
 			case batchOrigin:
 				ok = d.origin(f.bytes)
+			case batchReplayID:
+				ok = d.string(&d.batch.ReplayID, d.last.ReplayID, f.bytes)
 			}
 		case -1:
 			ok = false

@@ -20,6 +20,7 @@ const (
 	batchRecords     = 3
 	batchTraceparent = 4
 	batchOrigin      = 5
+	batchReplayID    = 6
 
 	recordOffset    = 1
 	recordTimestamp = 2
@@ -68,6 +69,7 @@ func (e *Encoder) Reset(h Header) {
 	if h.Origin != (Origin{}) {
 		e.buf = appendOrigin(e.buf, &h.Origin)
 	}
+	e.buf = appendString(e.buf, batchReplayID, h.ReplayID)
 }
 
 // Append adds a copy of r. Strings that are not UTF-8 are made so: each run of wrong

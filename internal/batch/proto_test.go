@@ -12,7 +12,7 @@ import (
 
 // fromProto is what a generated message means in the types of this package.
 func fromProto(m *batchpb.Batch) *Batch {
-	b := &Batch{Header: Header{Topic: m.GetTopic(), Partition: m.GetPartition(), Traceparent: m.GetTraceparent()}}
+	b := &Batch{Header: Header{Topic: m.GetTopic(), Partition: m.GetPartition(), Traceparent: m.GetTraceparent(), ReplayID: m.GetReplayId()}}
 	if o := m.GetOrigin(); o != nil {
 		b.Origin = Origin{o.GetConsumer(), o.GetFailedAt(), o.GetMessageId(), o.GetPublishTime(), o.GetDeliveryAttempt()}
 	}

@@ -40,8 +40,9 @@ type Batch struct {
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"` // empty: the records did not come through Kafka
 	Partition     int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
 	Records       []*Record              `protobuf:"bytes,3,rep,name=records,proto3" json:"records,omitempty"`
-	Traceparent   string                 `protobuf:"bytes,4,opt,name=traceparent,proto3" json:"traceparent,omitempty"` // W3C trace context
-	Origin        *Origin                `protobuf:"bytes,5,opt,name=origin,proto3" json:"origin,omitempty"`           // dead letters only
+	Traceparent   string                 `protobuf:"bytes,4,opt,name=traceparent,proto3" json:"traceparent,omitempty"`           // W3C trace context
+	Origin        *Origin                `protobuf:"bytes,5,opt,name=origin,proto3" json:"origin,omitempty"`                     // dead letters only
+	ReplayId      string                 `protobuf:"bytes,6,opt,name=replay_id,json=replayId,proto3" json:"replay_id,omitempty"` // of the replay that the records are part of; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -109,6 +110,13 @@ func (x *Batch) GetOrigin() *Origin {
 		return x.Origin
 	}
 	return nil
+}
+
+func (x *Batch) GetReplayId() string {
+	if x != nil {
+		return x.ReplayId
+	}
+	return ""
 }
 
 // A Kafka record: opaque bytes, and null is not the same as empty.
@@ -406,13 +414,14 @@ var File_batch_proto protoreflect.FileDescriptor
 
 const file_batch_proto_rawDesc = "" +
 	"\n" +
-	"\vbatch.proto\x12\x0fsluice.batch.v1\"\xc1\x01\n" +
+	"\vbatch.proto\x12\x0fsluice.batch.v1\"\xde\x01\n" +
 	"\x05Batch\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x121\n" +
 	"\arecords\x18\x03 \x03(\v2\x17.sluice.batch.v1.RecordR\arecords\x12 \n" +
 	"\vtraceparent\x18\x04 \x01(\tR\vtraceparent\x12/\n" +
-	"\x06origin\x18\x05 \x01(\v2\x17.sluice.batch.v1.OriginR\x06origin\"\x84\x02\n" +
+	"\x06origin\x18\x05 \x01(\v2\x17.sluice.batch.v1.OriginR\x06origin\x12\x1b\n" +
+	"\treplay_id\x18\x06 \x01(\tR\breplayId\"\x84\x02\n" +
 	"\x06Record\x12\x1b\n" +
 	"\x06offset\x18\x01 \x01(\x03H\x00R\x06offset\x88\x01\x01\x12!\n" +
 	"\ftimestamp_ms\x18\x02 \x01(\x03R\vtimestampMs\x12\x15\n" +
