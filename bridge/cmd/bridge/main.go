@@ -21,6 +21,9 @@ import (
 	"sluice/internal/telemetry"
 )
 
+// version is what was built; infra/build/binary stamps it.
+var version = "unknown"
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// After the first signal the default action is back: a second one ends the
@@ -76,6 +79,7 @@ func serve(ctx context.Context, cfg bridge.Config, log *slog.Logger) error {
 		}()
 		defer srv.Close()
 	}
+	log.Info("starting", "version", version)
 	go b.LogStats(ctx, 30*time.Second)
 	return b.Run(ctx)
 }

@@ -25,6 +25,9 @@ import (
 	"sluice/internal/telemetry"
 )
 
+// version is what was built; infra/build/binary stamps it.
+var version = "unknown"
+
 // Cloud Run kills an instance 10 seconds after SIGTERM.
 const (
 	drainTime = 8 * time.Second
@@ -62,7 +65,7 @@ func run(args []string, stderr io.Writer) int {
 	// gate within the handlers sees to it that this is not in the middle of a request.
 	served := make(chan error, 1)
 	go func() { served <- funcframework.Start(c.Port) }()
-	log.Info("serving", slog.String("port", c.Port), slog.String("target", c.Target))
+	log.Info("serving", slog.String("port", c.Port), slog.String("target", c.Target), slog.String("version", version))
 
 	select {
 	case err := <-served:
