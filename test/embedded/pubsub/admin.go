@@ -3,7 +3,9 @@ package pubsub
 import (
 	"context"
 	"net/url"
+	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
@@ -16,8 +18,25 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 )
 
-// CreateTopic creates a topic, by its short or full name.
+// resourceID is what a topic or a subscription may be called.
+// https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names
+var resourceID = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9\-_.~+%]{2,254}$`)
+
+// checkName refuses what is no full name of a collection's member.
+func checkName(collection, name string) error {
+	parts := strings.Split(name, "/")
+	if len(parts) != 4 || parts[0] != "projects" || parts[1] == "" || parts[2] != collection ||
+		!resourceID.MatchString(parts[3]) || strings.HasPrefix(parts[3], "goog") {
+		return status.Errorf(codes.InvalidArgument, "Invalid [%s] name: (name=%s)", collection, name)
+	}
+	return nil
+}
+
+// CreateTopic creates a topic by its full name.
 func (p *publisher) CreateTopic(ctx context.Context, t *pubsubpb.Topic) (*pubsubpb.Topic, error) {
+	if err := checkName("topics", t.GetName()); err != nil {
+		return nil, err
+	}
 	p.s.admin.Lock()
 	defer p.s.admin.Unlock()
 	created, err := p.GServer.CreateTopic(ctx, t)
@@ -57,6 +76,9 @@ const (
 )
 
 func (b *subscriber) CreateSubscription(ctx context.Context, r *pubsubpb.Subscription) (*pubsubpb.Subscription, error) {
+	if err := checkName("subscriptions", r.GetName()); err != nil {
+		return nil, err
+	}
 	s := b.s
 	s.admin.Lock()
 	defer s.admin.Unlock()

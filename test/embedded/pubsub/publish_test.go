@@ -35,7 +35,7 @@ func publishOnce(t *testing.T, w *world, messages ...*pubsubpb.PubsubMessage) er
 // pass, which pstest refuses.
 func TestPublishLimits(t *testing.T) {
 	w := newWorld(t, pubsub.Config{})
-	w.subscribe(t, pubsub.PushSubscription{Name: "s", Topic: "events", Unwrapped: true})
+	w.subscribe(t, pubsub.PushSubscription{Name: "sub", Topic: "events", Unwrapped: true})
 	many := make([]*pubsubpb.PubsubMessage, 1001)
 	for i := range many {
 		many[i] = &pubsubpb.PubsubMessage{Data: []byte("x")}
@@ -63,11 +63,11 @@ func TestPublishLimits(t *testing.T) {
 		{"a reserved key", []*pubsubpb.PubsubMessage{{Attributes: map[string]string{"googclient_x": ""}}}, codes.InvalidArgument},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			before := w.Stats("s").Published
+			before := w.Stats("sub").Published
 			if err := publishOnce(t, w, test.messages...); status.Code(err) != test.code {
 				t.Errorf("%v, want %v", err, test.code)
 			}
-			if test.code != codes.OK && w.Stats("s").Published != before {
+			if test.code != codes.OK && w.Stats("sub").Published != before {
 				t.Error("part of a refused request was published")
 			}
 		})
@@ -96,12 +96,12 @@ func TestPublishFaults(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWorld(t, pubsub.Config{})
-			w.subscribe(t, pubsub.PushSubscription{Name: "s", Topic: "events"})
+			w.subscribe(t, pubsub.PushSubscription{Name: "sub", Topic: "events"})
 			fault := w.FailPublish(test.fault)
 			if err := publishOnce(t, w, &pubsubpb.PubsubMessage{Data: []byte("poison")}); status.Code(err) != test.code {
 				t.Errorf("%v, want %v", err, test.code)
 			}
-			if got := w.Stats("s").Published; got != test.published {
+			if got := w.Stats("sub").Published; got != test.published {
 				t.Errorf("%d messages published, want %d", got, test.published)
 			}
 			fault.Remove()
@@ -149,11 +149,11 @@ func TestPushFaults(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWorld(t, pubsub.Config{BackoffScale: 0.01})
-			w.subscribe(t, pubsub.PushSubscription{Name: "s", Topic: "events"})
+			w.subscribe(t, pubsub.PushSubscription{Name: "sub", Topic: "events"})
 			w.FailPush(test.fault)
 			w.publish(t, "events", &client.Message{Data: []byte("x")})
 			w.settle(t)
-			if got := w.Stats("s"); int64(len(w.pushes())) != test.requests || got.Acked != test.acks || got.Backlog != 0 {
+			if got := w.Stats("sub"); int64(len(w.pushes())) != test.requests || got.Acked != test.acks || got.Backlog != 0 {
 				t.Errorf("%d requests, %+v, want %d requests and %d acks", len(w.pushes()), got, test.requests, test.acks)
 			}
 		})
@@ -164,7 +164,7 @@ func TestPushFaults(t *testing.T) {
 // service is back at its address.
 func TestDownAndUp(t *testing.T) {
 	w := newWorld(t, pubsub.Config{})
-	w.subscribe(t, pubsub.PushSubscription{Name: "s", Topic: "events"})
+	w.subscribe(t, pubsub.PushSubscription{Name: "sub", Topic: "events"})
 	w.publish(t, "events", &client.Message{Data: []byte("x")})
 	if err := w.Down(); err != nil {
 		t.Fatal(err)
@@ -180,7 +180,7 @@ func TestDownAndUp(t *testing.T) {
 		t.Error(err)
 	}
 	w.settle(t)
-	if s := w.Stats("s"); s.Acked != 2 {
+	if s := w.Stats("sub"); s.Acked != 2 {
 		t.Errorf("stats %+v", s)
 	}
 }
@@ -223,7 +223,7 @@ func TestSubscriptionSettings(t *testing.T) {
 	admin := w.client.SubscriptionAdminClient
 	valid := func() *pubsubpb.Subscription {
 		return &pubsubpb.Subscription{
-			Name: w.SubscriptionName("s"), Topic: w.TopicName("events"), AckDeadlineSeconds: 60,
+			Name: w.SubscriptionName("sub"), Topic: w.TopicName("events"), AckDeadlineSeconds: 60,
 			PushConfig:               &pubsubpb.PushConfig{PushEndpoint: w.endpoint.URL, Wrapper: &pubsubpb.PushConfig_NoWrapper_{NoWrapper: &pubsubpb.PushConfig_NoWrapper{WriteMetadata: true}}},
 			MessageRetentionDuration: durationpb.New(31 * 24 * time.Hour),
 			RetryPolicy:              &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(10 * time.Second), MaximumBackoff: durationpb.New(600 * time.Second)},
@@ -233,7 +233,7 @@ func TestSubscriptionSettings(t *testing.T) {
 	if _, err := admin.CreateSubscription(t.Context(), valid()); err != nil {
 		t.Fatal(err)
 	}
-	got, err := admin.GetSubscription(t.Context(), &pubsubpb.GetSubscriptionRequest{Subscription: w.SubscriptionName("s")})
+	got, err := admin.GetSubscription(t.Context(), &pubsubpb.GetSubscriptionRequest{Subscription: w.SubscriptionName("sub")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +245,9 @@ func TestSubscriptionSettings(t *testing.T) {
 		change func(s *pubsubpb.Subscription)
 		code   codes.Code
 	}{
-		{"the same name", func(s *pubsubpb.Subscription) { s.Name = w.SubscriptionName("s") }, codes.AlreadyExists},
+		{"the same name", func(s *pubsubpb.Subscription) { s.Name = w.SubscriptionName("sub") }, codes.AlreadyExists},
+		{"a short name", func(s *pubsubpb.Subscription) { s.Name = w.SubscriptionName("s") }, codes.InvalidArgument},
+		{"a reserved name", func(s *pubsubpb.Subscription) { s.Name = w.SubscriptionName("google-s") }, codes.InvalidArgument},
 		{"no such topic", func(s *pubsubpb.Subscription) { s.Topic = w.TopicName("absent") }, codes.NotFound},
 		{"no such dead-letter topic", func(s *pubsubpb.Subscription) { s.DeadLetterPolicy.DeadLetterTopic = w.TopicName("absent") }, codes.NotFound},
 		{"endpoint without a scheme", func(s *pubsubpb.Subscription) { s.PushConfig.PushEndpoint = "localhost:8080" }, codes.InvalidArgument},
@@ -264,7 +266,7 @@ func TestSubscriptionSettings(t *testing.T) {
 			}
 		})
 	}
-	if err := admin.DeleteSubscription(t.Context(), &pubsubpb.DeleteSubscriptionRequest{Subscription: w.SubscriptionName("s")}); err != nil {
+	if err := admin.DeleteSubscription(t.Context(), &pubsubpb.DeleteSubscriptionRequest{Subscription: w.SubscriptionName("sub")}); err != nil {
 		t.Error(err)
 	}
 	w.publish(t, "events", &client.Message{Data: []byte("x")})

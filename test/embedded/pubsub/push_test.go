@@ -83,7 +83,7 @@ func TestAckStatuses(t *testing.T) {
 				}
 				return 204
 			}
-			w.subscribe(t, pubsub.PushSubscription{Name: "s", Topic: "events"})
+			w.subscribe(t, pubsub.PushSubscription{Name: "sub", Topic: "events"})
 			w.publish(t, "events", &client.Message{Data: []byte("x")})
 			w.settle(t)
 			if got, want := len(w.pushes()) == 1, test.ack; got != want {
@@ -143,10 +143,10 @@ func TestProcessingAcks(t *testing.T) {
 	}))
 	t.Cleanup(endpoint.Close)
 	t.Cleanup(func() { close(hold) })
-	w.subscribe(t, pubsub.PushSubscription{Name: "s", Topic: "events", Endpoint: endpoint.URL})
+	w.subscribe(t, pubsub.PushSubscription{Name: "sub", Topic: "events", Endpoint: endpoint.URL})
 	w.publish(t, "events", &client.Message{Data: []byte("x")})
 	w.settle(t)
-	if s := w.Stats("s"); s.Acked != 1 || s.Failed != 0 {
+	if s := w.Stats("sub"); s.Acked != 1 || s.Failed != 0 {
 		t.Errorf("stats %+v", s)
 	}
 }
@@ -168,10 +168,10 @@ func TestAckDeadline(t *testing.T) {
 		rw.WriteHeader(http.StatusNoContent)
 	}))
 	t.Cleanup(endpoint.Close)
-	w.subscribe(t, pubsub.PushSubscription{Name: "s", Topic: "events", Endpoint: endpoint.URL, AckDeadline: time.Second})
+	w.subscribe(t, pubsub.PushSubscription{Name: "sub", Topic: "events", Endpoint: endpoint.URL, AckDeadline: time.Second})
 	w.publish(t, "events", &client.Message{Data: []byte("x")})
 	w.settle(t)
-	if s := w.Stats("s"); s.Delivered != 2 || s.Failed != 1 || s.Acked != 1 || cancelled.Load() != 1 {
+	if s := w.Stats("sub"); s.Delivered != 2 || s.Failed != 1 || s.Acked != 1 || cancelled.Load() != 1 {
 		t.Errorf("stats %+v, %d requests cancelled", s, cancelled.Load())
 	}
 }
@@ -198,13 +198,13 @@ func TestRetryPolicy(t *testing.T) {
 		rw.WriteHeader(http.StatusNoContent)
 	}))
 	t.Cleanup(endpoint.Close)
-	w.subscribe(t, pubsub.PushSubscription{Name: "s", Topic: "events", Endpoint: endpoint.URL, Unwrapped: true, MinBackoff: 10 * time.Second, MaxBackoff: 20 * time.Second})
+	w.subscribe(t, pubsub.PushSubscription{Name: "sub", Topic: "events", Endpoint: endpoint.URL, Unwrapped: true, MinBackoff: 10 * time.Second, MaxBackoff: 20 * time.Second})
 	w.publish(t, "events", &client.Message{Data: []byte("bad")})
 	for range 20 {
 		w.publish(t, "events", &client.Message{Data: []byte("good")})
 	}
 	w.settle(t)
-	if s := w.Stats("s"); s.Delivered != 25 || s.Failed != 4 || s.Acked != 21 || s.Backlog != 0 || s.BacklogBytes != 0 {
+	if s := w.Stats("sub"); s.Delivered != 25 || s.Failed != 4 || s.Acked != 21 || s.Backlog != 0 || s.BacklogBytes != 0 {
 		t.Errorf("stats %+v", s)
 	}
 	for i, least := range []time.Duration{80 * time.Millisecond, 160 * time.Millisecond, 160 * time.Millisecond, 160 * time.Millisecond} {
@@ -236,24 +236,24 @@ func TestWindow(t *testing.T) {
 		rw.WriteHeader(http.StatusNoContent)
 	}))
 	t.Cleanup(endpoint.Close)
-	w.subscribe(t, pubsub.PushSubscription{Name: "s", Topic: "events", Endpoint: endpoint.URL})
-	if s := w.Stats("s"); s.Window != 4 {
+	w.subscribe(t, pubsub.PushSubscription{Name: "sub", Topic: "events", Endpoint: endpoint.URL})
+	if s := w.Stats("sub"); s.Window != 4 {
 		t.Errorf("window %d at the beginning, want 4", s.Window)
 	}
 	w.flood(t, "events", 300)
-	w.Pause("s")
+	w.Pause("sub")
 	w.flood(t, "events", 300)
-	w.Resume("s")
+	w.Resume("sub")
 	w.settle(t)
-	if s := w.Stats("s"); s.Window != 16 || most.Load() > 16 {
+	if s := w.Stats("sub"); s.Window != 16 || most.Load() > 16 {
 		t.Errorf("window %d, at most %d requests at once, want 16", s.Window, most.Load())
 	}
 	failing.Store(true)
 	w.flood(t, "events", 100)
-	for w.Stats("s").Failed < 100 {
+	for w.Stats("sub").Failed < 100 {
 		time.Sleep(time.Millisecond)
 	}
-	if s := w.Stats("s"); s.Window > 4 {
+	if s := w.Stats("sub"); s.Window > 4 {
 		t.Errorf("window %d after failures", s.Window)
 	}
 	failing.Store(false)
@@ -263,12 +263,12 @@ func TestWindow(t *testing.T) {
 // Protects the deployment of a new endpoint: what is waiting goes there.
 func TestSetEndpoint(t *testing.T) {
 	w := newWorld(t, pubsub.Config{BackoffScale: 0.01})
-	w.subscribe(t, pubsub.PushSubscription{Name: "s", Topic: "events", Endpoint: "http://127.0.0.1:1/", Unwrapped: true})
+	w.subscribe(t, pubsub.PushSubscription{Name: "sub", Topic: "events", Endpoint: "http://127.0.0.1:1/", Unwrapped: true})
 	w.publish(t, "events", &client.Message{Data: []byte("x")})
-	for w.Stats("s").Failed == 0 {
+	for w.Stats("sub").Failed == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	if err := w.SetEndpoint(t.Context(), "s", w.endpoint.URL); err != nil {
+	if err := w.SetEndpoint(t.Context(), "sub", w.endpoint.URL); err != nil {
 		t.Fatal(err)
 	}
 	w.settle(t)
