@@ -67,6 +67,7 @@ SELECT
 type Latency struct {
 	mu        sync.Mutex
 	histogram *hdrhistogram.Histogram // milliseconds
+	interval  *hdrhistogram.Histogram // the same, since the last call of Interval
 }
 
 // Percentiles are in milliseconds.
@@ -78,7 +79,10 @@ type Percentiles struct {
 }
 
 func newLatency() *Latency {
-	return &Latency{histogram: hdrhistogram.New(1, time.Hour.Milliseconds(), 3)}
+	return &Latency{
+		histogram: hdrhistogram.New(1, time.Hour.Milliseconds(), 3),
+		interval:  hdrhistogram.New(1, time.Hour.Milliseconds(), 2),
+	}
 }
 
 // record takes the Kafka timestamps, in microseconds, of rows acknowledged now.
@@ -88,7 +92,9 @@ func (l *Latency) record(now time.Time, timestamps []int64) {
 	defer l.mu.Unlock()
 	for _, t := range timestamps {
 		// Out of the histogram's range is an hour or more: count it as an hour.
-		_ = l.histogram.RecordValue(min(max(ms-t/1000, 0), time.Hour.Milliseconds()))
+		took := min(max(ms-t/1000, 0), time.Hour.Milliseconds())
+		_ = l.histogram.RecordValue(took)
+		_ = l.interval.RecordValue(took)
 	}
 }
 
@@ -96,6 +102,19 @@ func (l *Latency) record(now time.Time, timestamps []int64) {
 func (l *Latency) Percentiles() Percentiles {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	h := l.histogram
+	return percentiles(l.histogram)
+}
+
+// Interval returns the percentiles of what was recorded since its last call, and
+// how many rows that is. It has one caller at a time.
+func (l *Latency) Interval() (Percentiles, int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, n := percentiles(l.interval), l.interval.TotalCount()
+	l.interval.Reset()
+	return p, n
+}
+
+func percentiles(h *hdrhistogram.Histogram) Percentiles {
 	return Percentiles{h.ValueAtPercentile(50), h.ValueAtPercentile(95), h.ValueAtPercentile(99), h.Max()}
 }

@@ -50,7 +50,11 @@ func (s *Stack) StartFunctions(ctx context.Context) error {
 	for _, target := range []string{service.Ingest, service.DeadLetter} {
 		mux.Handle("/"+target, made.Handler(target))
 	}
-	f := &functions{service: made, server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, served: make(chan error, 1)}
+	var handler http.Handler = mux
+	if s.config.Around != nil {
+		handler = s.config.Around(mux)
+	}
+	f := &functions{service: made, server: &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}, served: make(chan error, 1)}
 	go func() { f.served <- f.server.Serve(listener) }()
 	s.functions = f
 	return nil
@@ -58,6 +62,13 @@ func (s *Stack) StartFunctions(ctx context.Context) error {
 
 // endpoint is the URL of a path of the functions.
 func (s *Stack) endpoint(path string) string { return "http://" + s.address + path }
+
+// Serving reports whether the functions are running.
+func (s *Stack) Serving() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.functions != nil
+}
 
 // StopFunctions stops the functions as SIGTERM does: running requests end, new ones
 // are refused, and then nobody listens.

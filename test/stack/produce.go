@@ -90,6 +90,34 @@ func (p *Producer) ProduceMessage(ctx context.Context, m *kafka.Message) error {
 	}
 }
 
+// ProduceAcked writes a record and returns where the broker has put it.
+func (p *Producer) ProduceAcked(ctx context.Context, key, value []byte, headers []kafka.Header) (kafka.TopicPartition, error) {
+	report := make(chan kafka.Event, 1)
+	err := p.client.Produce(&kafka.Message{
+		TopicPartition: kafka.TopicPartition{Topic: &p.topic, Partition: kafka.PartitionAny},
+		Key:            key, Value: value, Headers: headers,
+	}, report)
+	if err != nil {
+		return kafka.TopicPartition{}, fmt.Errorf("producing to Kafka: %w", err)
+	}
+	select {
+	case e := <-report:
+		m, ok := e.(*kafka.Message)
+		if !ok {
+			return kafka.TopicPartition{}, fmt.Errorf("producing to Kafka: %v", e)
+		}
+		if m.TopicPartition.Error != nil {
+			return kafka.TopicPartition{}, fmt.Errorf("producing to Kafka: %w", m.TopicPartition.Error)
+		}
+		p.mu.Lock()
+		p.delivered++
+		p.mu.Unlock()
+		return m.TopicPartition, nil
+	case <-ctx.Done():
+		return kafka.TopicPartition{}, fmt.Errorf("no acknowledgement from Kafka, the record may arrive all the same: %w", ctx.Err())
+	}
+}
+
 // Delivered returns how many records the broker has acknowledged.
 func (p *Producer) Delivered() int64 {
 	p.mu.Lock()

@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,8 @@ type Config struct {
 	// Tune changes the parts' own configuration before they start.
 	TuneBridge    func(*bridge.Config)
 	TuneFunctions func(*service.Config)
+	// Around goes around the functions' handler, if not nil: an observer's place.
+	Around func(http.Handler) http.Handler
 
 	Log *slog.Logger
 }

@@ -1,0 +1,87 @@
+package warehouse
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Answer runs one SQL statement and returns what it answers: the columns' names, and
+// rows of values that print well and that encoding/json writes as BigQuery's
+// console does.
+func Answer(ctx context.Context, db *sql.DB, statement string) (names []string, table [][]any, err error) {
+	rows, err := db.QueryContext(ctx, asStored(ctx, db, statement))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer rows.Close()
+	types, err := rows.ColumnTypes()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, t := range types {
+		names = append(names, t.Name())
+	}
+	for rows.Next() {
+		values := make([]any, len(names))
+		into := make([]any, len(names))
+		for i := range values {
+			into[i] = &values[i]
+		}
+		if err := rows.Scan(into...); err != nil {
+			return nil, nil, err
+		}
+		for i, v := range values {
+			values[i] = presentable(v)
+		}
+		table = append(table, values)
+	}
+	return names, table, rows.Err()
+}
+
+// asStored makes the statement answer JSON columns as the text that is stored: the
+// database driver would decode them, and lose the order of their members. Statements
+// that cannot stand in a FROM clause are left as they are.
+func asStored(ctx context.Context, db *sql.DB, statement string) string {
+	rows, err := db.QueryContext(ctx, "DESCRIBE "+statement)
+	if err != nil {
+		return statement
+	}
+	defer rows.Close()
+	var casts []string
+	for rows.Next() {
+		var name, typ string
+		var rest [4]any
+		if rows.Scan(&name, &typ, &rest[0], &rest[1], &rest[2], &rest[3]) != nil {
+			return statement
+		}
+		if typ == "JSON" {
+			quoted := `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+			casts = append(casts, fmt.Sprintf("CAST(%s AS VARCHAR) AS %[1]s", quoted))
+		}
+	}
+	if rows.Err() != nil || len(casts) == 0 {
+		return statement
+	}
+	return fmt.Sprintf("SELECT * REPLACE (%s) FROM (%s)", strings.Join(casts, ", "), statement)
+}
+
+// presentable turns a value of the database driver into one that prints well and
+// that encoding/json writes as BigQuery's console does.
+func presentable(v any) any {
+	switch v := v.(type) {
+	case time.Time:
+		return v.UTC().Format("2006-01-02 15:04:05.999999 UTC")
+	case []byte:
+		if utf8.Valid(v) {
+			return string(v)
+		}
+		return fmt.Sprintf("0x%x", v)
+	case fmt.Stringer:
+		return v.String()
+	}
+	return v
+}
