@@ -88,7 +88,7 @@ func newMetrics(stats func() Stats, limit int64) (*metrics, error) {
 	gauge("partitions.paused", "{partition}", "Partitions that are not fetched from because of the bytes in flight.", func(s *Stats) float64 { return float64(s.Paused) })
 	gauge("unacknowledged.age", "s", "Age of the oldest record that is taken and not acknowledged; 0 if there is none.", func(s *Stats) float64 { return s.OldestUnacknowledged.Seconds() })
 	gauge("publish.failing", "", "1 while a batch is refused and tried again, else 0.", func(s *Stats) float64 { return float64(one(s.Failing)) })
-	gauge("compression", "", "Bytes before compression for each byte after it, since the start; absent before the first batch.", nil)
+	gauge("compression", "1", "Bytes before compression for each byte after it, since the start; absent before the first batch.", nil)
 	// The last two have no value at times, and unknown is not zero.
 	compression := observed[len(observed)-1].(metric.Float64Observable)
 	observers[len(observers)-1] = func(o metric.Observer, s *Stats) {

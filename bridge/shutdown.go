@@ -11,6 +11,7 @@ import (
 // ends whatever has gone away: the sum of three timeouts is its bound.
 func (b *Bridge) shutdown(stopPublishing context.CancelFunc) {
 	start := time.Now()
+	b.log.Info("bridge is stopping")
 	for _, p := range b.ledger.partitions {
 		b.flush(p)
 	}

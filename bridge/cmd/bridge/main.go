@@ -71,6 +71,7 @@ func serve(ctx context.Context, cfg bridge.Config, log *slog.Logger) error {
 		if err != nil {
 			return fmt.Errorf("--http-addr (HTTP_ADDR): %w", err)
 		}
+		log.Info("status server started", "status_address", l.Addr().String())
 		srv := &http.Server{Handler: b.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
 		go func() {
 			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {

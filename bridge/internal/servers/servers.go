@@ -199,12 +199,13 @@ func (s *Servers) Produce(messages ...*kafka.Message) {
 	}
 }
 
-// Numbered are n records in turn over the partitions, whose values are unique.
+// Numbered are the records numbered from to from+n-1; record i goes to partition i
+// modulo Partitions.
 func (s *Servers) Numbered(from, n int) []*kafka.Message {
 	messages := make([]*kafka.Message, n)
 	for i := range messages {
 		messages[i] = &kafka.Message{
-			TopicPartition: kafka.TopicPartition{Partition: int32(i) % s.Partitions},
+			TopicPartition: kafka.TopicPartition{Partition: int32(from+i) % s.Partitions},
 			Value:          fmt.Appendf(nil, `{"n": %d, "padding": "%040d"}`, from+i, i),
 		}
 	}

@@ -1,0 +1,124 @@
+package bridge_test
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"sluice/bridge"
+	"sluice/bridge/internal/servers"
+	"sluice/internal/batch"
+)
+
+// quick makes a group notice changes within fractions of a second.
+func quick(c *bridge.Config) {
+	for _, p := range []string{"session.timeout.ms=2000", "heartbeat.interval.ms=100", "statistics.interval.ms=100"} {
+		if err := c.Properties.Set(p); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// Members join and leave under load, Pub/Sub is slow and fails at times: every
+// record comes, and because each member lets go of a partition only with
+// everything acknowledged and committed, none comes twice.
+func TestMembersJoinAndLeave(t *testing.T) {
+	const partitions, rounds, perRound = 6, 25, 1200
+	var fault servers.PublishFault
+	fault.Set(func(string, *batch.Batch) error {
+		time.Sleep(rand.N(20 * time.Millisecond))
+		if rand.IntN(10) == 0 {
+			return status.Error(codes.Unavailable, "refused by the test")
+		}
+		return nil
+	})
+	s := servers.New(t, partitions, fault.Option())
+	produced := make(chan struct{})
+	go func() {
+		defer close(produced)
+		for r := range rounds {
+			s.Produce(s.Numbered(r*perRound, perRound)...)
+			time.Sleep(50 * time.Millisecond)
+		}
+	}()
+
+	assigned := func(want int64, bridges ...*servers.Running) {
+		t.Helper()
+		servers.Wait(t, "the rebalance", func() bool {
+			sum := int64(0)
+			for _, b := range bridges {
+				n := b.Stats().Assigned
+				if sum += n; n < want {
+					return false
+				}
+			}
+			return sum == partitions
+		})
+	}
+	a := s.Start(quick)
+	assigned(6, a)
+	b := s.Start(quick)
+	assigned(3, a, b)
+	c := s.Start(quick)
+	assigned(2, a, b, c)
+	b.Shutdown()
+	assigned(3, a, c)
+	a.Shutdown()
+	assigned(6, c)
+	d := s.Start(quick)
+	assigned(3, c, d)
+	<-produced
+	servers.Wait(t, "all commits", func() bool {
+		for p := range int32(partitions) {
+			if s.Committed(p) != rounds*perRound/partitions {
+				return false
+			}
+		}
+		return true
+	})
+	c.Shutdown()
+	d.Shutdown()
+	if n := s.CheckAll(rounds * perRound); n != 0 {
+		t.Errorf("%d duplicates, although all members left gracefully", n)
+	}
+}
+
+// A partition is let go after a bounded wait even if its batches are stuck. They
+// are not committed, so that the next owner publishes them; what the old owner
+// learns of them later changes nothing.
+func TestRevokeDoesNotWaitForStuckBatches(t *testing.T) {
+	const partitions, n = 2, 200
+	var fault servers.PublishFault
+	fault.Set(func(_ string, b *batch.Batch) error {
+		if b.Partition == 1 {
+			return status.Error(codes.Unavailable, "refused by the test")
+		}
+		return nil
+	})
+	s := servers.New(t, partitions, fault.Option())
+	s.Produce(s.Numbered(0, n)...)
+	stubborn := func(c *bridge.Config) { quick(c); c.RevokeTimeout = 200 * time.Millisecond }
+	a := s.Start(stubborn)
+	servers.Wait(t, "refusals", func() bool { return a.Stats().RecordsIn == n && a.Stats().Retries > 3 && s.Committed(0) == n/2 })
+	b := s.Start(stubborn)
+	servers.Wait(t, "the rebalance", func() bool { return a.Stats().Assigned == 1 && b.Stats().Assigned == 1 })
+	if got := s.Committed(1); got >= 0 {
+		t.Errorf("partition 1: %d is committed, and nothing acknowledged", got)
+	}
+	fault.Set(nil)
+	servers.Wait(t, "all records", func() bool {
+		return a.Stats().InflightBatches == 0 && b.Stats().InflightBatches == 0 && s.Committed(0) == n/2 && s.Committed(1) == n/2
+	})
+	if a.Stats().Failing || b.Stats().Failing {
+		t.Error("a batch that was given up still counts as failing")
+	}
+	if got := a.Stats().InflightBytes + b.Stats().InflightBytes; got != 0 {
+		t.Errorf("%d bytes are still charged as in flight", got)
+	}
+	if d := s.CheckAll(n); d != 0 {
+		t.Errorf("%d duplicates, although nothing that was refused had been taken", d)
+	}
+}
