@@ -32,3 +32,16 @@ func Text(name, dataset string) (string, error) {
 	}
 	return strings.ReplaceAll(string(text), "${dataset}", dataset), nil
 }
+
+// Names are the names of all texts.
+func Names() []string {
+	entries, err := files.ReadDir(".")
+	if err != nil {
+		panic(err) // the embedded folder is there
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = strings.TrimSuffix(e.Name(), ".sql")
+	}
+	return names
+}
