@@ -23,7 +23,7 @@ type Config struct {
 	// deadline: a message whose deadline has passed is pushed again while the first
 	// delivery still works on it.
 	Timeout time.Duration
-	// ReadTimeout bounds the reading of the body.
+	// ReadTimeout bounds the arrival of the body.
 	ReadTimeout time.Duration
 	// MaxBody bounds the body, bytes. A message has at most 10 MB, which base64
 	// makes 13.4 MB of envelope.
@@ -87,6 +87,10 @@ type answer struct {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	m := &Message{budget: h.Budget}
+	// The server of functions-framework-go has no timeouts. This one ends with the
+	// body; where the body is not wanted it still holds, because net/http reads on
+	// behind the answer. Recorders in tests have no connection: no error matters.
+	_ = http.NewResponseController(w).SetReadDeadline(start.Add(h.ReadTimeout))
 	if !h.gate.enter() {
 		w.Header().Set("Connection", "close")
 		h.end(w, r, m, start, answer{status: http.StatusServiceUnavailable, outcome: "draining", hint: "shutting down"})
@@ -172,15 +176,10 @@ func (h *handler) read(w http.ResponseWriter, r *http.Request, m *Message, b *bu
 	if err := m.Reserve(size); err != nil {
 		return answer{status: http.StatusTooManyRequests, outcome: "busy", hint: "busy", err: err}, false
 	}
-	// A deadline on the connection: net/http's server has one only for all
-	// connections together, and functions-framework-go sets none. Recorders in
-	// tests have no connection, hence no error is looked at.
-	conn := http.NewResponseController(w)
-	_ = conn.SetReadDeadline(time.Now().Add(h.ReadTimeout))
 	err := b.read(r.Body, r.ContentLength, h.MaxBody)
-	_ = conn.SetReadDeadline(time.Time{})
 	switch {
 	case err == nil:
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 		return answer{}, true
 	case errors.Is(err, errTooLarge):
 		w.Header().Set("Connection", "close")

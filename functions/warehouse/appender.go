@@ -204,10 +204,17 @@ func (a *Appender) open(ctx context.Context) (*stream, error) {
 // closes the stream. Every later Append fails. What has no answer by then has failed.
 func (a *Appender) Close(ctx context.Context) error {
 	select {
-	case a.lock <- struct{}{}:
-		defer func() { <-a.lock }()
-	case <-ctx.Done():
-		return fmt.Errorf("close the appender of %s: a request is opening a stream: %w", a.config.Table, context.Cause(ctx))
+	case a.lock <- struct{}{}: // also when ctx has ended already
+	default:
+		select {
+		case a.lock <- struct{}{}:
+		case <-ctx.Done():
+			return fmt.Errorf("close the appender of %s: a request is opening a stream: %w", a.config.Table, context.Cause(ctx))
+		}
+	}
+	defer func() { <-a.lock }()
+	if a.closed {
+		return nil
 	}
 	a.closed = true
 	if a.stream == nil {

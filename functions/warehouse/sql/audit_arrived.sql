@@ -4,7 +4,7 @@
 -- two times: a record counts by Kafka's timestamp, or, where it has none, by the
 -- time of its row.
 WITH arrived AS (
-  SELECT kafka_topic, kafka_partition, kafka_offset, COALESCE(kafka_timestamp, ingested_at) AS at, 1 AS fact
+  SELECT kafka_topic, kafka_partition, kafka_offset, COALESCE(kafka_timestamp, ingested_at) AS stamped, 1 AS fact
   FROM ${dataset}.fact_events
   UNION ALL
   SELECT kafka_topic, kafka_partition, kafka_offset, COALESCE(kafka_timestamp, failed_at), 0
@@ -18,6 +18,6 @@ SELECT
   COUNTIF(fact = 1) AS fact_rows,
   COUNTIF(fact = 0) AS dlq_rows
 FROM arrived
-WHERE at >= TIMESTAMP '0001-01-01 00:00:00' AND at < TIMESTAMP '9999-12-31 00:00:00'
+WHERE stamped >= TIMESTAMP '0001-01-01 00:00:00' AND stamped < TIMESTAMP '9999-12-31 00:00:00'
 GROUP BY kafka_topic, kafka_partition
 ORDER BY kafka_topic, kafka_partition
