@@ -67,6 +67,9 @@ type Bridge struct {
 	counters    counters
 	metrics     *metrics
 
+	tokens       tokenSource // nil: librdkafka gets its own, or needs none
+	tokenAnswers chan tokenAnswer
+
 	// Owned by the goroutine in Run.
 	consumer   *kafka.Consumer
 	fetcher    *fetch.Fetcher
@@ -99,6 +102,10 @@ func New(cfg Config, client *pubsub.Client, log *slog.Logger) (*Bridge, error) {
 		compressing: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
 	b.inbox.wake = make(chan struct{}, 1)
+	if cfg.OAuth == "google" {
+		b.tokens = googleTokens()
+	}
+	b.tokenAnswers = make(chan tokenAnswer, 1)
 	var err error
 	if b.metrics, err = newMetrics(b.Stats, cfg.MaxInflightBytes); err != nil {
 		return nil, err
@@ -123,6 +130,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		return fmt.Errorf("bridge: the Kafka consumer cannot be created, check --kafka-config and KAFKA_CONFIG_*: %w", err)
 	}
 	b.consumer = consumer
+	go b.forwardLogs(consumer.Logs())
 	if b.fetcher, err = fetch.New(consumer, fetchRecords); err == nil {
 		err = consumer.SubscribeTopics(b.cfg.topics(), b.rebalance)
 	}
@@ -141,6 +149,7 @@ func (b *Bridge) loop(ctx context.Context) error {
 		now := time.Now()
 		b.counters.turn.Store(now.UnixNano())
 		b.collect()
+		b.passToken()
 		due := b.flushDue(now)
 		if now.After(nextLag) {
 			b.observe()
@@ -167,6 +176,20 @@ func (b *Bridge) loop(ctx context.Context) error {
 		b.fetcher.Release()
 	}
 	return b.fatal
+}
+
+// forwardLogs writes librdkafka's log lines to ours until the consumer is closed.
+func (b *Bridge) forwardLogs(lines <-chan kafka.LogEvent) {
+	for l := range lines {
+		level := slog.LevelDebug
+		switch { // syslog's levels; librdkafka's errors are mostly broken connections, which it mends
+		case l.Level <= 4:
+			level = slog.LevelWarn
+		case l.Level <= 6:
+			level = slog.LevelInfo
+		}
+		b.log.Log(context.Background(), level, "librdkafka: "+l.Message, "facility", l.Tag)
+	}
 }
 
 // event handles what Poll returns; rebalances are handled in their callback.

@@ -191,6 +191,9 @@ func (c *Config) Validate() error {
 	if !slices.Contains([]string{"earliest", "latest", "error"}, c.OffsetReset) {
 		bad("kafka-offset-reset", "is none of its values: use earliest, latest or error")
 	}
+	if err := c.Properties.validate(); err != nil {
+		bad("kafka-config", "%v", err)
+	}
 	if c.OAuth != "" && c.OAuth != "google" {
 		bad("kafka-oauth", "is none of its values: use google, or leave it empty")
 	}

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -12,6 +13,9 @@ import (
 // flag.Value it takes property=value, once per use of the flag.
 type Properties struct {
 	m map[string]string
+	// exposed are the names of secrets that were given on the command line. They
+	// are not refused at once: package flag would print the value that was refused.
+	exposed []string
 }
 
 // environment is the prefix of variables that set a property.
@@ -49,10 +53,20 @@ func (p *Properties) Set(s string) error {
 		return fmt.Errorf("a librdkafka property is written property=value, such as security.protocol=SASL_SSL")
 	}
 	if slices.Contains(secret, name) {
-		variable := environment + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
-		return fmt.Errorf("%s is a secret: set %s, or %s_FILE to the path of a mounted file", name, variable, variable)
+		p.exposed = append(p.exposed, name)
+		return nil
 	}
 	return p.set(name, value)
+}
+
+// validate reports the secrets that every process could have read.
+func (p *Properties) validate() error {
+	if len(p.exposed) == 0 {
+		return nil
+	}
+	name := p.exposed[0]
+	variable := environment + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
+	return fmt.Errorf("%s is a secret, which every process of the machine can read on the command line: set %s, or %s_FILE to the path of a mounted file", name, variable, variable)
 }
 
 func (p *Properties) set(name, value string) error {
@@ -71,17 +85,12 @@ func (p *Properties) set(name, value string) error {
 
 // String lists the names of what is set. Values are never shown: some are
 // secrets, and which ones is not ours to guess for properties to come.
-func (p *Properties) String() string { return strings.Join(p.Names(), ",") }
-
-// Names are the names of the properties set, sorted.
-func (p *Properties) Names() []string {
-	names := make([]string, 0, len(p.m))
-	for name := range p.m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
+func (p Properties) String() string {
+	return strings.Join(slices.Sorted(maps.Keys(p.m)), ",")
 }
+
+// GoString is String, for %#v.
+func (p Properties) GoString() string { return p.String() }
 
 // FromEnvironment adds a property for each variable KAFKA_CONFIG_<PROPERTY>, the
 // property's name in capitals with underscores for dots, and for each
@@ -126,6 +135,10 @@ func (c *Config) ConsumerConfig() *kafka.ConfigMap {
 		"statistics.interval.ms": "5000",
 		"log.connection.close":   "false",
 	}
+	if c.OAuth == "google" {
+		m["security.protocol"] = "SASL_SSL"
+		m["sasl.mechanisms"] = "OAUTHBEARER"
+	}
 	for name, value := range c.Properties.m {
 		m[name] = value
 	}
@@ -136,5 +149,6 @@ func (c *Config) ConsumerConfig() *kafka.ConfigMap {
 	m["enable.auto.offset.store"] = "false"
 	m["enable.auto.commit"] = "true"
 	m["partition.assignment.strategy"] = "cooperative-sticky"
+	m["go.logs.channel.enable"] = true
 	return &m
 }
