@@ -5,7 +5,6 @@ import (
 	"context"
 	"debug/elf"
 	"encoding/json"
-	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
@@ -168,11 +167,11 @@ func TestStepsOutsideCloudBuild(t *testing.T) {
 	}
 }
 
-// command runs a program with PATH and env only.
+// command runs a program with PATH, HOME and env only.
 func command(t *testing.T, env []string, args ...string) (string, error) {
 	t.Helper()
 	c := exec.CommandContext(t.Context(), args[0], args[1:]...)
-	c.Env = append(env, "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
+	c.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, env...)
 	out, err := c.CombinedOutput()
 	return string(out), err
 }
@@ -405,30 +404,5 @@ func needsNoMoreThan(t *testing.T, binary string, libraries ...string) {
 	}
 	if len(libraries) == 0 && slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
 		t.Errorf("%s is not static", filepath.Base(binary))
-	}
-}
-
-// Protects people from half a deployment: what is wrong with the command line is
-// said all at once, before anything is called.
-func TestDeployExplains(t *testing.T) {
-	for _, c := range []struct {
-		args []string
-		want []string
-	}{
-		{[]string{"-h"}, []string{"--project", "--env", "--check"}},
-		{[]string{}, []string{"--project needs a project id", "--env is test or prod"}},
-		{[]string{"--project", "acme-clickstream", "--env", "staging"}, []string{"--env is test or prod"}},
-		{[]string{"--project=acme-clickstream", "--env=test", "--settings=/nowhere"}, []string{"there is no file /nowhere"}},
-		{[]string{"--project=acme-clickstream", "--env=test", "--verbose=1"}, []string{"--verbose is not a flag"}},
-		{[]string{"--project"}, []string{"--project needs a value"}},
-	} {
-		t.Run(fmt.Sprint(c.args), func(t *testing.T) {
-			out, _ := command(t, nil, append([]string{"../scripts/deploy"}, c.args...)...)
-			for _, want := range c.want {
-				if !strings.Contains(out, want) {
-					t.Errorf("no %q in\n%s", want, out)
-				}
-			}
-		})
 	}
 }

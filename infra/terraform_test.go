@@ -76,8 +76,8 @@ func TestKafkaPropertiesKeepTheirNames(t *testing.T) {
 		if err := p.FromEnvironment([]string{variable + "=x"}, os.ReadFile); err != nil {
 			t.Errorf("%s: %v", variable, err)
 		}
-		if !slices.Contains(p.Names(), property) {
-			t.Errorf("%s becomes %v, not %s", variable, p.Names(), property)
+		if p.String() != property { // the names of what is set
+			t.Errorf("%s becomes %v, not %s", variable, p.String(), property)
 		}
 	}
 }

@@ -1,0 +1,187 @@
+package infra_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Protects people from half a deployment: what is wrong with the command line is
+// said all at once, before anything is called.
+func TestDeployExplains(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"-h"}, []string{"--project", "--env", "--check"}},
+		{[]string{}, []string{"--project needs a project id", "--env is test or prod"}},
+		{[]string{"--project", "acme-clickstream", "--env", "staging"}, []string{"--env is test or prod"}},
+		{[]string{"--project=acme-clickstream", "--env=test", "--settings=/nowhere"}, []string{"there is no file /nowhere"}},
+		{[]string{"--project=acme-clickstream", "--env=test", "--verbose=1"}, []string{"--verbose is not a flag"}},
+		{[]string{"--project"}, []string{"--project needs a value"}},
+	} {
+		t.Run(fmt.Sprint(c.args), func(t *testing.T) {
+			out, _ := command(t, nil, append([]string{"../scripts/deploy"}, c.args...)...)
+			for _, want := range c.want {
+				if !strings.Contains(out, want) {
+					t.Errorf("no %q in\n%s", want, out)
+				}
+			}
+		})
+	}
+}
+
+// stubs is an environment in which gcloud, Terraform and bq are those of
+// testdata/bin, which write their calls into a file.
+func stubs(t *testing.T, more ...string) (env []string, calls func() []string) {
+	t.Helper()
+	bin, err := filepath.Abs("testdata/bin")
+	check(t, err)
+	file := filepath.Join(t.TempDir(), "calls")
+	env = append([]string{"PATH=" + bin + ":" + os.Getenv("PATH"), "CALLS=" + file}, more...)
+	return env, func() []string {
+		b, err := os.ReadFile(file)
+		if os.IsNotExist(err) {
+			return nil
+		}
+		check(t, err)
+		return strings.Split(strings.TrimSpace(string(b)), "\n")
+	}
+}
+
+func settings(t *testing.T, json string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "settings.json")
+	check(t, os.WriteFile(file, []byte(json), 0o600))
+	return "--settings=" + file
+}
+
+// Protects the one command: what must be there is made before what needs it.
+func TestDeployMakesWhatIsMissing(t *testing.T) {
+	env, calls := stubs(t)
+	out, err := command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes", "--repository=acme/sluice",
+		settings(t, `{"kafka": {"brokers": "k1:9093,k2:9093", "topics": "clicks", "secrets": {"sasl.password": "kafka-password"}}}`))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	made := calls()
+	at := -1
+	for _, want := range []string{
+		"^gcloud secrets versions describe latest --secret=kafka-password ",
+		"^gcloud storage buckets create gs://acme-clickstream-sluice-state .*--public-access-prevention",
+		"^gcloud storage cp .* gs://acme-clickstream-sluice-state/settings.tfvars.json",
+		"^gcloud services enable .*pubsub.googleapis.com",
+		"^gcloud beta services identity create --service=pubsub.googleapis.com",
+		"^terraform .*infra/bootstrap init .*-backend-config=bucket=acme-clickstream-sluice-state",
+		`^terraform .*infra/bootstrap apply .*-var=kafka_secrets=\["kafka-password"\] .*-var=repository={owner="acme",name="sluice"}`,
+		"^gcloud builds submit .*--service-account=projects/acme-clickstream/serviceAccounts/sluice-build@.*_ENVIRONMENT=test",
+	} {
+		i := slices.IndexFunc(made, regexp.MustCompile(want).MatchString)
+		if i <= at {
+			t.Errorf("%s is call %d, want it after %d:\n%s", want, i, at, strings.Join(made, "\n"))
+		}
+		at = max(at, i)
+	}
+	if !strings.Contains(out, "gcloud pubsub topics publish clickstream") {
+		t.Errorf("it does not end with where things are:\n%s", out)
+	}
+}
+
+// Protects projects from being changed when something is wrong, or nothing but a
+// check was asked for.
+func TestDeployChecksFirst(t *testing.T) {
+	kafka := `{"kafka": {"brokers": "k1:9093", "topics": "clicks", "secrets": {"sasl.password": "kafka-password"}}}`
+	for _, c := range []struct {
+		name, settings, env string
+		args                []string
+		want                string
+	}{
+		{"no billing", `{}`, "BILLING=False", nil, "has no billing account: gcloud billing projects link"},
+		{"secret without a version", kafka, "SECRET=DISABLED", nil, "secret kafka-password has no enabled version"},
+		{"old Terraform", kafka, "TERRAFORM=1.8.5", nil, "Terraform 1.8.5 is too old"},
+		{"unknown setting", `{"kafak": {}}`, "", nil, `"kafak" is not a setting; known are kafka,`},
+		{"no brokers", `{"kafka": {"topics": "clicks"}}`, "", nil, "kafka.brokers is empty"},
+		{"broker without port", `{"kafka": {"brokers": "k1", "topics": "clicks"}}`, "", nil, "a server is not host:port"},
+		{"no topics", `{"kafka": {"brokers": "k1:9093"}}`, "", nil, "kafka.topics is empty"},
+		{"no JSON", `{`, "", nil, "is not a JSON object"},
+		{"only a check", kafka, "", []string{"--check"}, "Everything that is needed is there"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			env, calls := stubs(t, c.env)
+			out, err := command(t, env, append([]string{"../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes", settings(t, c.settings)}, c.args...)...)
+			if !strings.Contains(out, c.want) || (err == nil) != (len(c.args) > 0) {
+				t.Errorf("%v: no %q in\n%s", err, c.want, out)
+			}
+			for _, call := range calls() {
+				if regexp.MustCompile(`create|enable|update|apply|submit|storage cp`).MatchString(call) {
+					t.Errorf("it changed something: %s", call)
+				}
+			}
+		})
+	}
+}
+
+// Protects the settings that a check accepts: each is a variable of infra/.
+func TestSettingsAreVariables(t *testing.T) {
+	m := regexp.MustCompile(`known='\[(.*)\]'`).FindStringSubmatch(read(t, "../scripts/deploy"))
+	if m == nil {
+		t.Fatal("scripts/deploy has no list of known settings")
+	}
+	for _, name := range strings.Split(m[1], ",") {
+		if !strings.Contains(read(t, "variables.tf"), "variable "+name+" {") {
+			t.Errorf("infra/variables.tf has no variable %s", name)
+		}
+	}
+}
+
+// Protects the smoke test from passing when nothing arrives, and its SQL, which is
+// written for BigQuery: it runs on the local warehouse and finds the two events.
+func TestSmoke(t *testing.T) {
+	env, calls := stubs(t, "PROJECT=local")
+	out, err := command(t, env, "build/smoke")
+	if err != nil || !strings.Contains(out, "valid event in fact_events, invalid event in events_dlq") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	w := start(t, new(buffer))
+	asked := 0
+	for _, call := range calls() {
+		if m := regexp.MustCompile(`--message=(.*)$`).FindStringSubmatch(call); m != nil {
+			pushTo(w.ingest, []byte(m[1]))
+			check(t, w.pubsub.WaitIdle(t.Context()))
+		}
+		query, ok := strings.CutPrefix(call, "bq ")
+		if !ok {
+			continue
+		}
+		query = regexp.MustCompile("`local\\.([a-z_.]+)`").ReplaceAllString(query, "$1")
+		if strings.HasPrefix(query, "DELETE") {
+			if _, err := w.warehouse.DB().Exec(query); err != nil {
+				t.Errorf("%v\n%s", err, query)
+			}
+			continue
+		}
+		asked++
+		// The two that count are published together, then asked for.
+		if asked == 1 {
+			continue
+		}
+		var n int
+		if err := w.warehouse.DB().QueryRow(query).Scan(&n); err != nil || n != 1 {
+			t.Errorf("%d rows, %v\n%s", n, err, query)
+		}
+	}
+	var left int
+	check(t, w.warehouse.DB().QueryRow("SELECT (SELECT COUNT(*) FROM fact_events) + (SELECT COUNT(*) FROM events_dlq)").Scan(&left))
+	if asked != 3 || left != 0 {
+		t.Errorf("%d queries, %d rows are left", asked, left)
+	}
+
+	env, _ = stubs(t, "PROJECT=local", "FOUND=0", "FIRST_SECONDS=0")
+	if out, err := command(t, env, "build/smoke"); err == nil || !strings.Contains(out, "did not reach local.clickstream.fact_events") {
+		t.Errorf("nothing arrives: %v\n%s", err, out)
+	}
+}
