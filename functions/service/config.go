@@ -124,25 +124,23 @@ func (c *Config) Validate() error {
 	if !datasetName.MatchString(c.Dataset) {
 		wrong("bigquery-dataset", c.Dataset, "want letters, digits and underscores, without the project")
 	}
-	if c.serves(Ingest) {
-		if !tableName.MatchString(c.FactEventsTable) {
-			wrong("fact-events-table", c.FactEventsTable, "want a table's name, without the dataset")
-		}
-		if !topicName.MatchString(c.DeadLetterTopic) {
-			wrong("pubsub-dead-letter-topic", c.DeadLetterTopic, "want a topic's id, without the project")
-		}
-		if len(c.EventTypes) == 0 {
-			wrong("event-types", c.EventTypes.String(), "want at least one")
-		}
-		if c.EventMaxAge <= 0 {
-			wrong("event-max-age", c.EventMaxAge, "want a positive duration, such as 43800h")
-		}
-		if c.EventMaxAhead <= 0 {
-			wrong("event-max-ahead", c.EventMaxAhead, "want a positive duration, such as 8760h")
-		}
+	if !tableName.MatchString(c.FactEventsTable) {
+		wrong("fact-events-table", c.FactEventsTable, "want a table's name, without the dataset")
 	}
-	if c.serves(DeadLetter) && !tableName.MatchString(c.EventsDLQTable) {
+	if !tableName.MatchString(c.EventsDLQTable) {
 		wrong("events-dlq-table", c.EventsDLQTable, "want a table's name, without the dataset")
+	}
+	if !topicName.MatchString(c.DeadLetterTopic) {
+		wrong("pubsub-dead-letter-topic", c.DeadLetterTopic, "want a topic's id, without the project")
+	}
+	if len(c.EventTypes) == 0 {
+		wrong("event-types", c.EventTypes.String(), "want at least one")
+	}
+	if c.EventMaxAge <= 0 {
+		wrong("event-max-age", c.EventMaxAge, "want a positive duration, such as 43800h")
+	}
+	if c.EventMaxAhead <= 0 {
+		wrong("event-max-ahead", c.EventMaxAhead, "want a positive duration, such as 8760h")
 	}
 	if c.HandlerTimeout <= 0 || c.HandlerTimeout > 10*time.Minute {
 		wrong("handler-timeout", c.HandlerTimeout, "want a positive duration below the ack deadline, which is 10m at most")

@@ -301,3 +301,39 @@ func TestBusy(t *testing.T) {
 		t.Errorf("%d rows, want 200", n)
 	}
 }
+
+// Protects the ack deadline: a push to a function whose BigQuery is silent is
+// answered before Pub/Sub takes it for lost, and its message lands later.
+func TestSilentBigQuery(t *testing.T) {
+	w := start(t, options{attempts: 100, config: func(c *service.Config) {
+		c.HandlerTimeout, c.AppendTimeout = 200*time.Millisecond, 100*time.Millisecond
+	}})
+	w.warehouse.Fail(warehouse.Fault{Table: "fact_events", Hang: true, Count: 2})
+	w.publish(pack(t, good("a")))
+	if n := w.count("SELECT COUNT(*) FROM fact_events"); n != 1 {
+		t.Errorf("%d rows, want 1", n)
+	}
+	if line := w.log.pushes(t)[0]; line["outcome"] != "retry" || line["status"] != 503.0 {
+		t.Errorf("line %v", line)
+	}
+}
+
+// Protects the memory of rows: a request that was given up while it was being sent is
+// sent as it was, however busy the function is with others.
+func TestRowsOfAbandonedRequestsAreNotReused(t *testing.T) {
+	w := start(t, options{attempts: 100, config: func(c *service.Config) {
+		c.HandlerTimeout, c.AppendTimeout = 400*time.Millisecond, 30*time.Millisecond
+	}})
+	w.warehouse.Fail(warehouse.Fault{Table: "fact_events", Wait: 40 * time.Millisecond, Count: 10})
+	var payloads [][]byte
+	for i := range 30 {
+		payloads = append(payloads, pack(t, good(fmt.Sprint("a-", i)), good(strings.Repeat("b", i)+"-"), "bad"))
+	}
+	w.publish(payloads...)
+	if n := w.count("SELECT COUNT(DISTINCT event_id) FROM fact_events"); n != 60 {
+		t.Errorf("%d events, want 60", n)
+	}
+	if n := w.count("SELECT COUNT(*) FROM events_dlq WHERE original_event <> 'bad'"); n != 0 {
+		t.Errorf("%d good events were dead-lettered", n)
+	}
+}

@@ -31,7 +31,7 @@ var version = "unknown"
 // Cloud Run kills an instance 10 seconds after SIGTERM.
 const (
 	drainTime = 8 * time.Second
-	closeTime = time.Second
+	closeTime = 500 * time.Millisecond
 )
 
 func main() {

@@ -22,7 +22,7 @@ ids AS (
 SELECT
   kafka_topic,
   COUNT(*) AS repeated_events,
-  CAST(SUM(records - 1) AS INT64) AS producer_duplicates
+  SUM(records - 1) AS producer_duplicates
 FROM ids
 WHERE records > 1
 GROUP BY kafka_topic

@@ -36,7 +36,7 @@ counts AS (
     COUNTIF(dlq = 0) AS landed,
     COUNTIF(fact = 0) AS dead_lettered,
     COUNTIF(fact > 0 AND dlq > 0) AS both_tables,
-    CAST(SUM(fact) + SUM(dlq) AS INT64) - COUNTIF(fact > 0) - COUNTIF(dlq > 0) AS duplicate_rows
+    SUM(fact) + SUM(dlq) - COUNTIF(fact > 0) - COUNTIF(dlq > 0) AS duplicate_rows
   FROM records
   GROUP BY kafka_topic, kafka_partition
 )

@@ -1,0 +1,91 @@
+package warehouse_test
+
+import (
+	"encoding/json"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"sluice/functions/warehouse"
+	"sluice/functions/warehouse/schema"
+)
+
+// Protects the way in which a column is added: to the table, then to the service.
+// Streams that are open go on with the schema that they began with, and neither side
+// is started again.
+func TestColumnIsAddedToTheTable(t *testing.T) {
+	w, a := startWarehouse(t, warehouse.AppenderConfig{})
+	check(t, a.Append(t.Context(), rows(t, "before")))
+	newer := withColumn(t, "campaign")
+	column, _ := newer.Column("campaign")
+	check(t, w.AddColumn(t.Context(), "fact_events", column))
+	check(t, a.Append(t.Context(), rows(t, "after")))
+
+	b := newAppender(t, w.Addr(), newer, warehouse.AppenderConfig{Table: w.TableName("fact_events")})
+	check(t, b.Append(t.Context(), [][]byte{campaign(t, newer, "new")}))
+	check(t, a.Append(t.Context(), rows(t, "old, beside new")))
+	var n int
+	check(t, w.DB().QueryRow("SELECT COUNT(*) FROM fact_events WHERE campaign IS NULL OR event_id = 'new' AND campaign = 'summer'").Scan(&n))
+	if n != 4 {
+		t.Errorf("%d rows, want 4", n)
+	}
+}
+
+// Protects good data from the wrong order: a service that knows a column before the
+// table does dead-letters nothing, and goes on by itself when the table has it.
+func TestColumnIsAddedToTheServiceFirst(t *testing.T) {
+	w, _ := startWarehouse(t, warehouse.AppenderConfig{})
+	newer := withColumn(t, "campaign")
+	a := newAppender(t, w.Addr(), newer, warehouse.AppenderConfig{Table: w.TableName("fact_events")})
+	for range 2 {
+		rejected, err := a.Write(t.Context(), [][]byte{campaign(t, newer, "a"), campaign(t, newer, "b")})
+		if err == nil || len(rejected) > 0 {
+			t.Fatalf("rejected %v, error %v: want an error", rejected, err)
+		}
+	}
+	column, _ := newer.Column("campaign")
+	check(t, w.AddColumn(t.Context(), "fact_events", column))
+	rejected, err := a.Write(t.Context(), [][]byte{campaign(t, newer, "a"), campaign(t, newer, "b")})
+	if err != nil || len(rejected) > 0 {
+		t.Fatalf("rejected %v, error %v", rejected, err)
+	}
+	if n := landed(t, w); n != 2 {
+		t.Errorf("%d rows, want 2", n)
+	}
+}
+
+// Protects good data from a table that is replaced while streams are open.
+func TestTableIsDroppedAndCreated(t *testing.T) {
+	w, a := startWarehouse(t, warehouse.AppenderConfig{})
+	check(t, a.Append(t.Context(), rows(t, "before")))
+	check(t, w.DropTable(t.Context(), "fact_events"))
+	if rejected, err := a.Write(t.Context(), rows(t, "a", "b")); err == nil || len(rejected) > 0 {
+		t.Errorf("rejected %v, error %v: want an error", rejected, err)
+	}
+	check(t, w.CreateTable(t.Context(), schema.FactEvents()))
+	_, err := a.Write(t.Context(), rows(t, "a", "b"))
+	check(t, err)
+	if n := landed(t, w); n != 2 {
+		t.Errorf("%d rows, want 2", n)
+	}
+}
+
+// withColumn is fact_events with a STRING column more.
+func withColumn(t *testing.T, name string) *schema.Table {
+	t.Helper()
+	var columns []map[string]string
+	check(t, json.Unmarshal(schema.File("fact_events"), &columns))
+	columns = append(columns, map[string]string{"name": name, "type": "STRING", "mode": "NULLABLE"})
+	text, err := json.Marshal(columns)
+	check(t, err)
+	table, err := schema.Parse("fact_events", text)
+	check(t, err)
+	return table
+}
+
+// campaign is a row that fills the new column.
+func campaign(t *testing.T, table *schema.Table, id string) []byte {
+	t.Helper()
+	column, _ := table.Column("campaign")
+	return protowire.AppendString(protowire.AppendTag(row(t, id), column.Number, protowire.BytesType), "summer")
+}
