@@ -377,7 +377,8 @@ func TestConfigurationErrors(t *testing.T) {
 // max.poll.interval.ms passes several times. Then everything comes.
 func TestMemoryIsBoundedWhilePubSubRefuses(t *testing.T) {
 	const partitions, n, valueBytes = 4, 200_000, 400
-	const inflight, limit = 16 << 20, 160 << 20
+	const inflight = 16 << 20
+	const limit = memoryFactor * (4*inflight + 64<<20) // what the README tells operators to provide
 	var fault servers.PublishFault
 	fault.Set(func(string, *batch.Batch) error { return status.Error(codes.Unavailable, "refused by the test") })
 	s := servers.New(t, partitions, fault.Option())

@@ -106,6 +106,8 @@ type Running struct {
 	stop context.CancelFunc
 	done chan struct{}
 	err  error
+
+	expected bool // the error
 }
 
 // Start runs a bridge until the test ends or its stop is called.
@@ -130,10 +132,19 @@ func (r *Running) Shutdown() {
 	r.t.Helper()
 	r.stop()
 	<-r.done
-	if r.err != nil {
+	if r.err != nil && !r.expected {
 		r.t.Errorf("Run: %v", r.err)
 	}
 }
+
+// Done is closed when Run has returned.
+func (r *Running) Done() <-chan struct{} { return r.done }
+
+// Err is what Run has returned, once Done is closed.
+func (r *Running) Err() error { return r.err }
+
+// Expect says that an error of Run is what the test is about.
+func (r *Running) Expect() { r.expected = true }
 
 // Logger writes to the test's log.
 func Logger(t testing.TB) *slog.Logger {
@@ -169,6 +180,12 @@ func Wait(t testing.TB, what string, f func() bool) {
 // Produce writes records and returns when the broker has them.
 func (s *Servers) Produce(messages ...*kafka.Message) {
 	s.t.Helper()
+	s.ProduceTo(KafkaTopic, messages...)
+}
+
+// ProduceTo writes records to another topic.
+func (s *Servers) ProduceTo(topic string, messages ...*kafka.Message) {
+	s.t.Helper()
 	p, err := kafka.NewProducer(&kafka.ConfigMap{
 		"bootstrap.servers": s.Brokers, "enable.metrics.push": false, "message.max.bytes": 20_000_000, "linger.ms": 1,
 	})
@@ -176,10 +193,9 @@ func (s *Servers) Produce(messages ...*kafka.Message) {
 		s.t.Fatal(err)
 	}
 	defer p.Close()
-	name := KafkaTopic
 	reports := make(chan kafka.Event, len(messages))
 	for _, m := range messages {
-		m.TopicPartition.Topic = &name
+		m.TopicPartition.Topic = &topic
 		for {
 			err := p.Produce(m, reports)
 			if e, ok := err.(kafka.Error); ok && e.Code() == kafka.ErrQueueFull {

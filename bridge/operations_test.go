@@ -1,0 +1,172 @@
+package bridge_test
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"sluice/bridge"
+	"sluice/bridge/internal/servers"
+	"sluice/internal/batch"
+)
+
+// lag is the lag of a partition, if it is known.
+func lag(b *servers.Running, partition int32) (int64, bool) {
+	n, ok := b.Stats().Lag[bridge.TopicPartition{Topic: servers.KafkaTopic, Partition: partition}]
+	return n, ok
+}
+
+// The lag is what Pub/Sub has not acknowledged, also before the first commit;
+// unknown is absent, not zero; and an idle partition has none.
+func TestLag(t *testing.T) {
+	var fault servers.PublishFault
+	fault.Set(func(string, *batch.Batch) error { return status.Error(codes.Unavailable, "refused by the test") })
+	s := servers.New(t, 2, fault.Option())
+	for _, m := range s.Numbered(0, 100) {
+		m.TopicPartition.Partition = 0 // partition 1 stays empty
+		s.Produce(m)
+	}
+	b := s.Start(quick)
+	if n, ok := lag(b, 0); ok {
+		t.Errorf("before anything is known the lag is %d, want it absent", n)
+	}
+	servers.Wait(t, "the lag of a partition without a commit", func() bool { n, _ := lag(b, 0); return n == 100 })
+	servers.Wait(t, "the lag of an idle partition", func() bool { n, ok := lag(b, 1); return ok && n == 0 })
+	if _, body := get(b, "/metrics"); !strings.Contains(body, `sluice_bridge_lag{partition="0",topic="clickstream"} 100`) {
+		t.Error("/metrics does not tell the lag")
+	}
+	if b.Stats().OldestUnacknowledged == 0 {
+		t.Error("the oldest unacknowledged record has no age")
+	}
+	fault.Set(nil)
+	servers.Wait(t, "the lag to go", func() bool { n, ok := lag(b, 0); return ok && n == 0 && b.Stats().OldestUnacknowledged == 0 })
+	b.Shutdown()
+
+	// A bridge that finds everything committed knows so without a record.
+	b = s.Start(quick)
+	servers.Wait(t, "the lag after a restart", func() bool { n, ok := lag(b, 0); return ok && n == 0 })
+}
+
+// /livez tells a stuck poll loop, which nothing but a restart can mend, and
+// /readyz a bridge that has no part in the group yet.
+func TestHealth(t *testing.T) {
+	s := servers.New(t, 1)
+	block := make(chan struct{})
+	var blocked atomic.Bool
+	s.Broker.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
+		s.Broker.KeepControl()
+		blocked.Store(true)
+		s.Broker.SleepControl(func() { <-block })
+		return nil, nil, false
+	})
+	b := s.Start(func(c *bridge.Config) { c.StuckAfter = time.Second })
+	servers.Wait(t, "the join", blocked.Load)
+	if code, body := get(b, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "assigned") {
+		t.Errorf("before the group has answered, /readyz answers %d %s", code, body)
+	}
+	if code, body := get(b, "/livez"); code != http.StatusOK {
+		t.Errorf("before the group has answered, /livez answers %d %s", code, body)
+	}
+	close(block)
+	servers.Wait(t, "readiness", func() bool { code, _ := get(b, "/readyz"); return code == http.StatusOK })
+	b.Shutdown()
+	// The loop has ended and so turns no more: to /livez that looks as if it hung.
+	servers.Wait(t, "/livez to notice", func() bool { code, _ := get(b, "/livez"); return code == http.StatusServiceUnavailable })
+}
+
+// A member that the group has thrown out drops what it holds without committing,
+// joins again, and everything comes.
+func TestLostPartitions(t *testing.T) {
+	const n = 400
+	var fault servers.PublishFault
+	fault.Set(func(string, *batch.Batch) error { return status.Error(codes.Unavailable, "refused by the test") })
+	s := servers.New(t, 2, fault.Option())
+	s.Produce(s.Numbered(0, n)...)
+	b := s.Start(quick)
+	servers.Wait(t, "refusals", func() bool { return b.Stats().RecordsIn == n && b.Stats().Retries > 3 })
+	s.Broker.ControlKey(int16(kmsg.Heartbeat), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		res := req.ResponseKind().(*kmsg.HeartbeatResponse)
+		res.ErrorCode = kerr.UnknownMemberID.Code
+		return res, nil, true
+	})
+	servers.Wait(t, "the loss and the new assignment", func() bool { return b.Stats().Lost == 2 && b.Stats().Assigned == 2 })
+	for p := range int32(2) {
+		if got := s.Committed(p); got >= 0 {
+			t.Errorf("partition %d: %d is committed, and nothing acknowledged", p, got)
+		}
+	}
+	fault.Set(nil)
+	servers.Wait(t, "all commits", func() bool { return s.Committed(0) == n/2 && s.Committed(1) == n/2 })
+	servers.Wait(t, "the results of the first assignment", func() bool { return b.Stats().LateResults > 0 && b.Stats().InflightBytes == 0 })
+	if d := s.CheckAll(n); d != 0 {
+		t.Errorf("%d duplicates, although nothing that was refused had been taken", d)
+	}
+}
+
+// A client error that no retry can mend ends Run with an error: the program must
+// not stay up and do nothing.
+func TestFatalErrorEndsRun(t *testing.T) {
+	s := servers.New(t, 1)
+	static := func(c *bridge.Config) {
+		quick(c)
+		if err := c.Properties.Set("group.instance.id=one"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := s.Start(static)
+	servers.Wait(t, "the assignment", func() bool { return a.Stats().Assigned == 1 })
+	s.Start(static) // takes the first one's place
+	<-a.Done()
+	if err := a.Err(); err == nil || !strings.Contains(err.Error(), "fatal") {
+		t.Errorf("Run returned %v, want a fatal error", err)
+	}
+	a.Expect()
+}
+
+// Several topics, and a regular expression over topics.
+func TestTopics(t *testing.T) {
+	for _, topics := range []string{"clickstream,other", "^(click|oth).*"} {
+		t.Run(topics, func(t *testing.T) {
+			s := servers.New(t, 1)
+			if err := s.Broker.CreateTopic("other", 1, nil); err != nil {
+				t.Fatal(err)
+			}
+			s.Produce(s.Numbered(0, 10)...)
+			s.ProduceTo("other", s.Numbered(0, 10)...)
+			b := s.Start(func(c *bridge.Config) { c.Topics = topics })
+			servers.Wait(t, "both topics", func() bool { return b.Stats().RecordsIn == 20 })
+			b.Shutdown()
+			_, _, batches := s.Published(servers.Topic)
+			from := map[string]int{}
+			for _, p := range batches {
+				from[p.Topic] += len(p.Records)
+			}
+			if from["clickstream"] != 10 || from["other"] != 10 {
+				t.Errorf("records by topic: %v", from)
+			}
+		})
+	}
+}
+
+// A new group begins with the earliest record, or with what comes from then on.
+func TestOffsetReset(t *testing.T) {
+	s := servers.New(t, 1)
+	s.Produce(s.Numbered(0, 10)...)
+	b := s.Start(func(c *bridge.Config) { quick(c); c.OffsetReset, c.Group = "latest", "late" })
+	servers.Wait(t, "the end of the topic", func() bool { n, ok := lag(b, 0); return ok && n == 0 })
+	s.Produce(s.Numbered(10, 5)...)
+	servers.Wait(t, "what is new", func() bool { return b.Stats().Acknowledged > 0 })
+	b.Shutdown()
+	if _, records, _ := s.Published(servers.Topic); len(records) != 5 || records[0].Offset != 10 {
+		t.Errorf("%d records came, want the 5 new ones", len(records))
+	}
+	b = s.Start(nil)
+	servers.Wait(t, "what there is", func() bool { return b.Stats().RecordsIn == 15 })
+}
