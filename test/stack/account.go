@@ -3,17 +3,20 @@ package stack
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"sluice/internal/audit"
+	"sluice/internal/query"
 )
 
 // Account says where the records of one topic are.
 type Account struct {
-	Landed        int64 `json:"landed"`         // distinct records with a row in fact_events
-	DeadLettered  int64 `json:"dead_lettered"`  // distinct records with a row in events_dlq only
+	Landed        int64 `json:"landed"`         // records with a row in fact_events
+	DeadLettered  int64 `json:"dead_lettered"`  // records with a row in events_dlq only
 	DuplicateRows int64 `json:"duplicate_rows"` // rows that repeat the coordinates of another row of their table
 	Missing       int64 `json:"missing"`        // records between the offsets with no row at all
 }
@@ -24,43 +27,38 @@ type Offsets []int64
 // Account counts the records of the stack's topic from the offsets from
 // (inclusive) up to the offsets to (exclusive) by their coordinates.
 func (s *Stack) Account(ctx context.Context, from, to Offsets) (Account, error) {
-	var a Account
-	var spans []string
+	c, err := audit.Count(ctx, query.Database{DB: s.Warehouse.DB()}, Dataset, s.spans(from, to))
+	if err != nil {
+		return Account{}, fmt.Errorf("counting the records in the warehouse: %w", err)
+	}
+	return Account{Landed: c.Landed + c.Both, DeadLettered: c.DeadLettered, DuplicateRows: c.DuplicateRows, Missing: c.Missing}, nil
+}
+
+// Audit is what ./scripts/audit does: everything that the bridges' group has committed
+// must have arrived.
+func (s *Stack) Audit(ctx context.Context) (*audit.Report, error) {
+	k, err := audit.OpenKafka(kafka.ConfigMap{"bootstrap.servers": s.Kafka.Brokers()}, s.group())
+	if err != nil {
+		return nil, err
+	}
+	defer k.Close()
+	report, err := audit.Run(ctx, query.Database{DB: s.Warehouse.DB()}, k, audit.Config{Dataset: Dataset})
+	if err != nil {
+		return nil, fmt.Errorf("auditing the warehouse: %w", err)
+	}
+	return report, nil
+}
+
+func (s *Stack) spans(from, to Offsets) []audit.Span {
+	spans := []audit.Span{}
 	for partition, end := range to {
 		begin := int64(0)
 		if partition < len(from) {
 			begin = from[partition]
 		}
-		if end > begin {
-			spans = append(spans, fmt.Sprintf("(%d, %d, %d)", partition, begin, end))
-			a.Missing += end - begin
-		}
+		spans = append(spans, audit.Span{Topic: s.config.Topic, Partition: int32(partition), First: begin, End: end})
 	}
-	if len(spans) == 0 {
-		return a, nil
-	}
-	query := fmt.Sprintf(`
-WITH span (p, lo, hi) AS (VALUES %s),
-landed AS (
-  SELECT kafka_partition AS p, kafka_offset AS o, COUNT(*) AS n
-  FROM fact_events JOIN span ON kafka_partition = p AND kafka_offset >= lo AND kafka_offset < hi
-  WHERE kafka_topic = '%[2]s' GROUP BY 1, 2),
-dead AS (
-  SELECT kafka_partition AS p, kafka_offset AS o, COUNT(*) AS n
-  FROM events_dlq JOIN span ON kafka_partition = p AND kafka_offset >= lo AND kafka_offset < hi
-  WHERE kafka_topic = '%[2]s' GROUP BY 1, 2)
-SELECT
-  (SELECT COUNT(*) FROM landed),
-  (SELECT COUNT(*) FROM dead d WHERE NOT EXISTS (SELECT 1 FROM landed l WHERE l.p = d.p AND l.o = d.o)),
-  (SELECT COALESCE(SUM(n - 1), 0) FROM landed) + (SELECT COALESCE(SUM(n - 1), 0) FROM dead)`,
-		strings.Join(spans, ", "), s.config.Topic)
-	var duplicates float64 // DuckDB's sums are HUGEINT
-	if err := s.Warehouse.DB().QueryRowContext(ctx, query).Scan(&a.Landed, &a.DeadLettered, &duplicates); err != nil {
-		return a, fmt.Errorf("counting the records in the warehouse: %w", err)
-	}
-	a.DuplicateRows = int64(duplicates)
-	a.Missing -= a.Landed + a.DeadLettered
-	return a, nil
+	return spans
 }
 
 // Latency gathers how long rows took from Kafka's timestamp to the acknowledged append.

@@ -7,16 +7,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"unicode/utf8"
 
-	"sluice/functions/warehouse/schema"
 	"sluice/test/embedded/warehouse"
 )
 
-// query runs SQL on a kept warehouse and prints what it answers.
-func query(ctx context.Context, args []string) error {
+// queryTables runs SQL on a kept warehouse and prints what it answers.
+func queryTables(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("query", flag.ContinueOnError)
 	var (
 		data   = flags.String("data", ".data", "the `folder` that ./scripts/run --data kept")
@@ -37,10 +35,7 @@ pipeline_health_per_minute. The pipeline must not be running on the same folder.
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(*data, "warehouse.duckdb")); err != nil {
-		return fmt.Errorf("--data %s holds no warehouse: keep one with ./scripts/run --data %[1]s (%w)", *data, err)
-	}
-	w, err := warehouse.Start(warehouse.Config{Dir: *data, Tables: []*schema.Table{schema.FactEvents(), schema.EventsDLQ()}})
+	w, err := openWarehouse(*data)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,449 @@
+// Package audit checks the product's promise against what stands in the tables:
+// every record that was consumed from Kafka has landed in fact_events or lies in
+// events_dlq.
+//
+//	engine := query.BigQuery{Client: client}
+//	k, err := audit.OpenKafka(properties, "clickstream-to-bigquery")    // optional
+//	report, err := audit.Run(ctx, engine, k, audit.Config{Dataset: "clickstream"})
+//	report.Print(os.Stdout)
+//	report.Totals.Missing                                               // 0
+//
+// With Kafka, the records that must be there are those below the group's committed
+// offsets, and a gap is looked up in Kafka: offsets that hold no record there
+// (transaction markers, aborted transactions, compacted records) are told apart.
+// Without it, the records that must be there are those between the first and the
+// last that have arrived, and such offsets count as missing.
+//
+// What is committed may still be in Pub/Sub: while the pipeline runs, audit up to a
+// time (Config.Until) that lies before Pub/Sub's oldest unacknowledged message.
+//
+// A record is its topic, partition and offset. A topic that was deleted and created
+// again begins anew at offset 0, and the audit cannot tell the two apart.
+package audit
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	queries "sluice/functions/warehouse/sql"
+	"sluice/internal/query"
+)
+
+// Config says what to audit. The zero value, with a Dataset, is everything.
+type Config struct {
+	Dataset string   // "dataset" or, in BigQuery, "project.dataset"
+	Topics  []string // Kafka topics; none: all that are known
+
+	// Since and Until bound the records by Kafka's timestamp: from Since
+	// (inclusive) to Until (exclusive); zero: no bound. Per partition they become a
+	// range of offsets, from the first such record to the last.
+	Since, Until time.Time
+
+	// MaxGaps bounds the gaps that are listed, and looked up in Kafka; default 1,000.
+	MaxGaps int
+}
+
+// Span is a range of offsets of one partition: from First (inclusive) to End
+// (exclusive).
+type Span struct {
+	Topic      string
+	Partition  int32
+	First, End int64
+}
+
+// Report is the outcome of an audit.
+type Report struct {
+	Dataset string `json:"dataset"`
+	// ConsumedFrom is where the consumed offsets come from: "kafka" or "landed".
+	ConsumedFrom string      `json:"consumed_from"`
+	Since        *time.Time  `json:"since,omitempty"`
+	Until        *time.Time  `json:"until,omitempty"`
+	Partitions   []Partition `json:"partitions"`
+	Topics       []Topic     `json:"topics"`
+	Totals       Counts      `json:"totals"`
+	Gaps         []Gap       `json:"gaps"`
+	// WithoutKafka are rows whose record's coordinates are unknown.
+	WithoutKafka WithoutKafka `json:"without_kafka"`
+	// Notes say in words what the figures cannot.
+	Notes []string `json:"notes"`
+}
+
+// Counts are of records, each counted once, unless they say rows.
+type Counts struct {
+	Consumed       int64   `json:"consumed"`        // offsets that must have arrived
+	Landed         int64   `json:"landed"`          // in fact_events only
+	DeadLettered   int64   `json:"dead_lettered"`   // in events_dlq only
+	Both           int64   `json:"both"`            // in both: dead-lettered, and landed after all
+	Missing        int64   `json:"missing"`         // in neither
+	NotInKafka     int64   `json:"not_in_kafka"`    // offsets without a record in Kafka; not consumed
+	InFlight       int64   `json:"in_flight"`       // not arrived, not committed either; not consumed
+	DuplicateRows  int64   `json:"duplicate_rows"`  // rows beyond the first of a record in the same table
+	QualityPercent float64 `json:"quality_percent"` // landed in the end, of all that arrived
+}
+
+// Partition is the counts of one partition.
+type Partition struct {
+	Topic       string `json:"topic"`
+	Partition   int32  `json:"partition"`
+	FirstOffset int64  `json:"first_offset"`
+	LastOffset  int64  `json:"last_offset"`         // below FirstOffset: nothing
+	Committed   *int64 `json:"committed,omitempty"` // the group's; absent without Kafka
+	Lag         *int64 `json:"lag,omitempty"`       // records in Kafka that are not committed
+	Counts
+}
+
+// Topic is what is counted per topic.
+type Topic struct {
+	Topic              string `json:"topic"`
+	RepeatedEvents     int64  `json:"repeated_events"`     // event_ids that a producer sent in more than one record
+	ProducerDuplicates int64  `json:"producer_duplicates"` // records beyond the first of these
+}
+
+// Gap is a range of offsets that have not arrived, both ends inclusive.
+type Gap struct {
+	Topic      string `json:"topic"`
+	Partition  int32  `json:"partition"`
+	First      int64  `json:"first_offset"`
+	Last       int64  `json:"last_offset"`
+	Missing    int64  `json:"missing"`
+	NotInKafka int64  `json:"not_in_kafka"`
+	InFlight   int64  `json:"in_flight"`
+	Expired    bool   `json:"expired"` // Kafka does not keep these offsets any more: nobody can look
+}
+
+// WithoutKafka counts rows of events published straight to Pub/Sub, and of payloads
+// that could not be read.
+type WithoutKafka struct {
+	Landed       int64 `json:"landed_rows"`
+	DeadLettered int64 `json:"dead_lettered_rows"`
+}
+
+// Run audits. k is nil where Kafka cannot be asked.
+func Run(ctx context.Context, engine query.Engine, k *Kafka, c Config) (*Report, error) {
+	c.MaxGaps = cmp.Or(c.MaxGaps, 1000)
+	r := &Report{Dataset: c.Dataset, ConsumedFrom: "landed", Partitions: []Partition{}, Topics: []Topic{}, Gaps: []Gap{}, Notes: []string{}}
+	if !c.Since.IsZero() {
+		r.Since = &c.Since
+	}
+	if !c.Until.IsZero() {
+		r.Until = &c.Until
+	}
+	spans, err := r.arrived(ctx, engine, c)
+	if err != nil {
+		return nil, err
+	}
+	var marks map[place]consumed
+	if k != nil {
+		r.ConsumedFrom = "kafka"
+		if marks, err = k.consumed(ctx, c); err != nil {
+			return nil, err
+		}
+		spans = merge(spans, marks)
+	}
+	spans = filled(spans)
+	if r.Partitions, err = partitions(ctx, engine, c.Dataset, spans); err != nil {
+		return nil, err
+	}
+	if err := r.duplicates(ctx, engine, c, spans); err != nil {
+		return nil, err
+	}
+	for i := range r.Partitions {
+		p := &r.Partitions[i]
+		if m, ok := marks[place{p.Topic, p.Partition}]; ok {
+			p.Committed, p.Lag = &m.committed, &m.lag
+		}
+	}
+	if r.missing() > 0 {
+		if err := r.findGaps(ctx, engine, c, spans); err != nil {
+			return nil, err
+		}
+		if k != nil {
+			if err := r.explain(ctx, k, marks); err != nil {
+				return nil, err
+			}
+		}
+	}
+	r.finish(k != nil)
+	return r, nil
+}
+
+// Count counts the records of the spans, and looks for nothing else.
+func Count(ctx context.Context, engine query.Engine, dataset string, spans []Span) (Counts, error) {
+	all, err := partitions(ctx, engine, dataset, filled(spans))
+	if err != nil {
+		return Counts{}, err
+	}
+	r := Report{Partitions: all}
+	r.sum()
+	return r.Totals, nil
+}
+
+// filled leaves out the spans that hold nothing.
+func filled(spans []Span) []Span {
+	return slices.DeleteFunc(slices.Clone(spans), func(s Span) bool { return s.End <= s.First })
+}
+
+// place is a partition of a topic.
+type place struct {
+	topic     string
+	partition int32
+}
+
+// consumed is what Kafka says of one partition.
+type consumed struct {
+	first     int64 // of the window, or the oldest record that Kafka has
+	end       int64 // of the window, at most committed
+	low       int64 // the oldest offset that Kafka has
+	committed int64
+	lag       int64
+}
+
+// merge makes the spans out of what has arrived and what Kafka says was consumed.
+func merge(arrived []Span, marks map[place]consumed) []Span {
+	var spans []Span
+	have := map[place]Span{}
+	for _, s := range arrived {
+		p := place{s.Topic, s.Partition}
+		have[p] = s
+		if _, ok := marks[p]; !ok { // the group has never committed anything there
+			spans = append(spans, s)
+		}
+	}
+	for p, m := range marks {
+		s := Span{p.topic, p.partition, m.first, m.end}
+		if a, ok := have[p]; ok {
+			// What Kafka has let go of, what landed before it was committed, and what is
+			// in the window though another record's clock ended it for Kafka.
+			s.First, s.End = min(s.First, a.First), max(s.End, a.End)
+		}
+		spans = append(spans, s)
+	}
+	slices.SortFunc(spans, func(a, b Span) int {
+		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	return spans
+}
+
+// arrived asks which offsets have arrived in the window.
+func (r *Report) arrived(ctx context.Context, engine query.Engine, c Config) ([]Span, error) {
+	text, err := queries.Text("audit_arrived", c.Dataset)
+	if err != nil {
+		return nil, err
+	}
+	for _, bound := range []struct {
+		text string
+		at   time.Time
+	}{{"TIMESTAMP '0001-01-01 00:00:00'", c.Since}, {"TIMESTAMP '9999-12-31 00:00:00'", c.Until}} {
+		if !bound.at.IsZero() {
+			text = strings.Replace(text, bound.text, bound.at.UTC().Format("TIMESTAMP '2006-01-02 15:04:05.000000'"), 1)
+		}
+	}
+	var spans []Span
+	for row, err := range engine.Query(ctx, text) {
+		if err != nil {
+			return nil, err
+		}
+		if row[0] == nil {
+			r.WithoutKafka.Landed += row[4].(int64)
+			r.WithoutKafka.DeadLettered += row[5].(int64)
+			continue
+		}
+		s := Span{row[0].(string), int32(row[1].(int64)), row[2].(int64), row[3].(int64) + 1}
+		if len(c.Topics) == 0 || slices.Contains(c.Topics, s.Topic) {
+			spans = append(spans, s)
+		}
+	}
+	return spans, nil
+}
+
+// over is the text of an audit query about spans.
+func over(name, dataset string, spans []Span) (string, error) {
+	text, err := queries.Text(name, dataset)
+	if err != nil {
+		return "", err
+	}
+	before, rest, ok := strings.Cut(text, "spans AS (")
+	_, after, ends := strings.Cut(rest, "), -- end of spans")
+	if !ok || !ends {
+		return "", fmt.Errorf("audit: %s.sql has no CTE spans", name)
+	}
+	rows := make([]string, len(spans))
+	for i, s := range spans {
+		if strings.ContainsAny(s.Topic, `'\`) {
+			return "", fmt.Errorf("audit: the topic %q is none: Kafka takes letters, digits, dots, underscores and hyphens", s.Topic)
+		}
+		rows[i] = fmt.Sprintf("SELECT '%s' AS kafka_topic, CAST(%d AS INT64) AS kafka_partition, CAST(%d AS INT64) AS first_offset, CAST(%d AS INT64) AS last_offset",
+			s.Topic, s.Partition, s.First, s.End-1)
+	}
+	return before + "spans AS (\n  " + strings.Join(rows, " UNION ALL\n  ") + "\n)," + after, nil
+}
+
+// partitions counts the records of each span.
+func partitions(ctx context.Context, engine query.Engine, dataset string, spans []Span) ([]Partition, error) {
+	all := []Partition{}
+	if len(spans) == 0 {
+		return all, nil
+	}
+	text, err := over("audit_partitions", dataset, spans)
+	if err != nil {
+		return nil, err
+	}
+	for row, err := range engine.Query(ctx, text) {
+		if err != nil {
+			return nil, err
+		}
+		p := Partition{Topic: row[0].(string), Partition: int32(row[1].(int64)), FirstOffset: row[2].(int64), LastOffset: row[3].(int64)}
+		p.Landed, p.DeadLettered, p.Both = row[4].(int64), row[5].(int64), row[6].(int64)
+		p.Missing, p.DuplicateRows = row[7].(int64), row[8].(int64)
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// duplicates counts the producers' duplicates, per topic.
+func (r *Report) duplicates(ctx context.Context, engine query.Engine, c Config, spans []Span) error {
+	if len(spans) == 0 {
+		return nil
+	}
+	for _, p := range r.Partitions {
+		if n := len(r.Topics); n == 0 || r.Topics[n-1].Topic != p.Topic {
+			r.Topics = append(r.Topics, Topic{Topic: p.Topic})
+		}
+	}
+	text, err := over("audit_duplicates", c.Dataset, spans)
+	if err != nil {
+		return err
+	}
+	for row, err := range engine.Query(ctx, text) {
+		if err != nil {
+			return err
+		}
+		for i := range r.Topics {
+			if t := &r.Topics[i]; t.Topic == row[0].(string) {
+				t.RepeatedEvents, t.ProducerDuplicates = row[1].(int64), row[2].(int64)
+			}
+		}
+	}
+	return nil
+}
+
+func (r *Report) missing() (n int64) {
+	for i := range r.Partitions {
+		n += r.Partitions[i].Missing
+	}
+	return n
+}
+
+// findGaps lists the gaps in spans.
+func (r *Report) findGaps(ctx context.Context, engine query.Engine, c Config, spans []Span) error {
+	text, err := over("audit_gaps", c.Dataset, spans)
+	if err != nil {
+		return err
+	}
+	for row, err := range engine.Query(ctx, text+fmt.Sprintf("\nLIMIT %d", c.MaxGaps+1)) {
+		if err != nil {
+			return err
+		}
+		if len(r.Gaps) == c.MaxGaps {
+			r.Notes = append(r.Notes, fmt.Sprintf("More than %d gaps: the rest is not listed here, and all of it counts as missing.", c.MaxGaps))
+			break
+		}
+		r.Gaps = append(r.Gaps, Gap{Topic: row[0].(string), Partition: int32(row[1].(int64)), First: row[2].(int64), Last: row[3].(int64), Missing: row[4].(int64)})
+	}
+	return nil
+}
+
+// explain asks Kafka about the gaps, and takes what no record is missing for out of
+// the partitions' missing.
+func (r *Report) explain(ctx context.Context, k *Kafka, marks map[place]consumed) error {
+	partitions := map[place]*Partition{}
+	for i := range r.Partitions {
+		p := &r.Partitions[i]
+		partitions[place{p.Topic, p.Partition}] = p
+	}
+	left, skipped := int64(maxProbe), false
+	for i := range r.Gaps {
+		g := &r.Gaps[i]
+		at := place{g.Topic, g.Partition}
+		m, ok := marks[at]
+		if !ok {
+			continue
+		}
+		// Not committed: later records have overtaken these.
+		if first := max(g.First, m.committed); first <= g.Last {
+			g.InFlight = g.Last - first + 1
+		}
+		g.Expired = g.First < m.low
+		first, last := max(g.First, m.low), min(g.Last, m.committed-1)
+		if n := last - first + 1; n > 0 && left <= 0 {
+			skipped = true
+		} else if n > 0 {
+			found, err := k.records(ctx, at, first, last)
+			if err != nil {
+				return err
+			}
+			left -= found
+			g.NotInKafka = n - found
+		}
+		g.Missing -= g.InFlight + g.NotInKafka
+		p := partitions[at]
+		p.Missing -= g.InFlight + g.NotInKafka
+		p.InFlight += g.InFlight
+		p.NotInKafka += g.NotInKafka
+	}
+	if skipped {
+		r.Notes = append(r.Notes, fmt.Sprintf("After %d records that are in Kafka but have not arrived, the other gaps were not looked up: they count as missing.", maxProbe))
+	}
+	return nil
+}
+
+// sum fills in what follows from the partitions' counts.
+func (r *Report) sum() {
+	t := &r.Totals
+	for i := range r.Partitions {
+		c := &r.Partitions[i].Counts
+		c.Consumed = c.Landed + c.DeadLettered + c.Both + c.Missing
+		c.QualityPercent = quality(*c)
+		t.Consumed += c.Consumed
+		t.Landed += c.Landed
+		t.DeadLettered += c.DeadLettered
+		t.Both += c.Both
+		t.Missing += c.Missing
+		t.NotInKafka += c.NotInKafka
+		t.InFlight += c.InFlight
+		t.DuplicateRows += c.DuplicateRows
+	}
+	t.QualityPercent = quality(*t)
+}
+
+// finish sums up, and says what the figures cannot.
+func (r *Report) finish(kafka bool) {
+	r.sum()
+	t, expired := r.Totals, false
+	for _, g := range r.Gaps {
+		expired = expired || g.Expired
+	}
+	if t.Missing > 0 && !kafka {
+		r.Notes = append(r.Notes, "Without Kafka, offsets that hold no record (transaction markers, compacted records) and records on their way count as missing, and records before the first or after the last that arrived are not looked for: name the brokers to tell them apart.")
+	}
+	if expired {
+		r.Notes = append(r.Notes, "Kafka does not keep some of the missing offsets any more: whether they held records cannot be known.")
+	}
+	if t.InFlight > 0 {
+		r.Notes = append(r.Notes, "Records in flight are below others that have arrived, but their offsets are not committed: the bridge will publish them, or publish them again.")
+	}
+}
+
+// quality is the share of what arrived that landed, in percent to three decimals.
+func quality(c Counts) float64 {
+	arrived := c.Landed + c.Both + c.DeadLettered
+	if arrived == 0 {
+		return 100
+	}
+	return math.Round(100_000*float64(c.Landed+c.Both)/float64(arrived)) / 1000
+}

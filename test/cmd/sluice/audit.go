@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"sluice/bridge"
+	"sluice/internal/audit"
+	"sluice/test/embedded/kafka"
+)
+
+// auditTables checks that every record that was consumed has arrived.
+func auditTables(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("audit", flag.ContinueOnError)
+	var (
+		tables       target
+		since, until moment
+		topics       values
+		consumer     = bridge.DefaultConfig()
+		asJSON       = flags.Bool("json", false, "print the report as one JSON object")
+	)
+	consumer.Brokers, consumer.Consumer = "", "sluice-audit"
+	tables.flags(flags)
+	flags.StringVar(&consumer.Brokers, "kafka", "", "`servers` host:port, separated by commas: the consumed offsets are the group's committed ones, and gaps are looked up.\n"+
+		"Empty: what has arrived tells what was consumed; with --data, the Kafka topics kept there are asked")
+	flags.StringVar(&consumer.Group, "group", consumer.Group, "consumer `group` of the bridge")
+	flags.Var(&consumer.Properties, "kafka-config", "librdkafka property as `property=value`, as the bridge takes it; secrets as KAFKA_CONFIG_<PROPERTY> in the environment")
+	flags.Var(&topics, "topic", "Kafka `topic` to audit; may be repeated. Default: all")
+	flags.Var(&since, "since", "audit records from this `time` on, by Kafka's timestamp: RFC 3339, a day, or how long ago (24h)")
+	flags.Var(&until, "until", "audit records before this `time`. On a running pipeline choose one before Pub/Sub's oldest unacknowledged message (15m)")
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), `Says whether every record that was consumed from Kafka has landed or been dead-lettered.
+Exit status 1 if anything is missing.
+
+  ./scripts/audit --data .data                                          a local run
+  ./scripts/audit --project P --kafka kafka.example.com:9092 --until 15m   BigQuery
+
+The queries are functions/warehouse/sql/audit_*.sql, and run in BigQuery as they are.
+
+`)
+		flags.PrintDefaults()
+	}
+	if err := consumer.Properties.FromEnvironment(os.Environ(), os.ReadFile); err != nil {
+		return err
+	}
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return usageError("unexpected argument %q", flags.Arg(0))
+	}
+	engine, closeTables, err := tables.engine(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeTables()
+	if kept := filepath.Join(tables.data, "kafka"); consumer.Brokers == "" && tables.local() && exists(kept) {
+		k, err := kafka.Start(kafka.Config{Dir: kept})
+		if err != nil {
+			return err
+		}
+		defer k.Close()
+		consumer.Brokers = k.Brokers()
+	}
+	var k *audit.Kafka
+	if consumer.Brokers != "" {
+		if k, err = audit.OpenKafka(*consumer.ConsumerConfig(), consumer.Group); err != nil {
+			return err
+		}
+		defer k.Close()
+	}
+	report, err := audit.Run(ctx, engine, k, audit.Config{Dataset: tables.name(), Topics: topics, Since: since.Time, Until: until.Time})
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		err = json.NewEncoder(os.Stdout).Encode(report)
+	} else {
+		err = report.Print(os.Stdout)
+	}
+	if err == nil && report.Totals.Missing > 0 {
+		return errFailed
+	}
+	return err
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
