@@ -50,15 +50,16 @@ func (b *Bridge) observe() {
 type librdkafkaStats struct {
 	Topics map[string]struct {
 		Partitions map[string]struct {
-			Queued int64 `json:"fetchq_cnt"`
-			Next   int64 `json:"next_offset"`
+			State  string `json:"fetch_state"`
+			Queued int64  `json:"fetchq_cnt"`
+			Next   int64  `json:"next_offset"`
 		} `json:"partitions"`
 	} `json:"topics"`
 }
 
 // statistics learns where partitions stand from which no record has come yet: with
-// nothing prefetched, the next offset to fetch is the first one not taken. So an idle
-// partition has a lag of zero, not an unknown one.
+// nothing prefetched, the next offset to fetch is the first one not taken (before
+// fetching is active it reads as zero). So an idle partition has a lag of zero, not an unknown one.
 func (b *Bridge) statistics(text string) {
 	var stats librdkafkaStats
 	if err := json.Unmarshal([]byte(text), &stats); err != nil {
@@ -68,7 +69,7 @@ func (b *Bridge) statistics(text string) {
 	for topic, t := range stats.Topics {
 		for id, s := range t.Partitions {
 			n, err := strconv.ParseInt(id, 10, 32)
-			if p := b.ledger.partitions[partitionKey{topic, int32(n)}]; err == nil && p != nil && s.Queued == 0 && s.Next >= 0 {
+			if p := b.ledger.partitions[partitionKey{topic, int32(n)}]; err == nil && p != nil && s.State == "active" && s.Queued == 0 && s.Next >= 0 {
 				p.start.seen(s.Next)
 			}
 		}
