@@ -227,7 +227,7 @@ func TestLettersThatBigQueryRefuses(t *testing.T) {
 // stays with Pub/Sub, however often it is tried.
 func TestDeadLetterNeverGivesUp(t *testing.T) {
 	w := start(t, options{})
-	w.warehouse.Fail(warehouse.Fault{Table: "events_dlq", Code: codes.NotFound, Count: 12})
+	w.warehouse.Fail(warehouse.Fault{Table: "events_dlq", Code: codes.NotFound, Count: 7})
 	w.publish(pack(t, "bad"))
 	if got := w.letters(); len(got) != 1 {
 		t.Errorf("letters %+v", got)
