@@ -1,0 +1,124 @@
+// Package conformance is one suite of tests of the whole pipeline for any servers
+// that speak the protocols of Kafka, Pub/Sub and BigQuery: the embedded ones of
+// this project and those of other people. What passes on all of them is what the
+// project may believe of the protocols; where one deviates, its Servers say so.
+//
+//	conformance.Run(t, conformance.Servers{…})
+//
+// Each case has topics, a consumer group and subscriptions of its own; tables are
+// shared, and rows are told apart by their kafka_topic. The bridge and the
+// functions are the product's, with the configuration that they are deployed with.
+package conformance
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+	"google.golang.org/api/option"
+)
+
+// Servers are what a pipeline runs between.
+type Servers struct {
+	Brokers string // Kafka's bootstrap.servers
+	// Environment are variables of the bridge that reach these brokers, such as
+	// KAFKA_CONFIG_SASL_PASSWORD=….
+	Environment []string
+	Client      *kafka.ConfigMap // for the suite's own clients
+	Replicas    int              // of topics; default 1
+
+	PubSub        string // host:port
+	PubSubOptions []option.ClientOption
+	Wrapped       bool // push wrapped: Google's emulator spoils binary payloads otherwise
+
+	BigQuery string // host:port of the Storage Write API
+	Project  string
+	Dataset  string
+	// Query runs SQL over the tables, named without their dataset.
+	Query func(ctx context.Context, text string) ([][]any, error)
+	// MaxAppend is the largest append in bytes that BigQuery here takes; default 9 MB.
+	MaxAppend int
+
+	// RestartBroker restarts a Kafka broker; nil: not to be had.
+	RestartBroker func(ctx context.Context) error
+	// Compact compacts a topic now; nil: the brokers do it by themselves.
+	Compact func()
+}
+
+// Run runs the suite.
+func Run(t *testing.T, s Servers) {
+	s.Replicas = max(s.Replicas, 1)
+	if s.MaxAppend == 0 {
+		s.MaxAppend = 9_000_000
+	}
+	for _, c := range []struct {
+		name string
+		run  func(t *testing.T, s *Servers)
+	}{
+		{"events land as sent and bad ones are dead-lettered", events},
+		{"all compressions", compressions},
+		{"keys, headers, tombstones and empty values", shapes},
+		{"aborted transactions are never forwarded", transactions},
+		{"large records", large},
+		{"partitions added while running", partitionsAdded},
+		{"topic deleted and created again", topicRecreated},
+		{"group reset to an earlier offset", groupReset},
+		{"compacted topic", compacted},
+		{"bridges join and leave", rebalance},
+		{"broker restarted", brokerRestarted},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.run(t, &s) })
+	}
+}
+
+// Text writes a row of a query in a form that is the same for all engines.
+func Text(row []any) string {
+	var out strings.Builder
+	for i, v := range row {
+		if i > 0 {
+			out.WriteString(" | ")
+		}
+		switch v := v.(type) {
+		case nil:
+			out.WriteString("null")
+		case time.Time:
+			out.WriteString(v.UTC().Format(time.RFC3339Nano))
+		case []byte:
+			fmt.Fprintf(&out, "%x", v)
+		case float64:
+			fmt.Fprintf(&out, "%.6g", v)
+		default:
+			fmt.Fprint(&out, v)
+		}
+	}
+	return out.String()
+}
+
+// Rows runs a query on a database/sql database and returns its rows.
+func Rows(ctx context.Context, db *sql.DB, text string) ([][]any, error) {
+	found, err := db.QueryContext(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	defer found.Close()
+	columns, err := found.Columns()
+	if err != nil {
+		return nil, err
+	}
+	var rows [][]any
+	for found.Next() {
+		row, into := make([]any, len(columns)), make([]any, len(columns))
+		for i := range row {
+			into[i] = &row[i]
+		}
+		if err := found.Scan(into...); err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, found.Err()
+}

@@ -1,0 +1,51 @@
+package conformance_test
+
+import (
+	"context"
+	"testing"
+
+	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"sluice/functions/warehouse/schema"
+	"sluice/test/conformance"
+	"sluice/test/embedded/kafka"
+	"sluice/test/embedded/pubsub"
+	"sluice/test/embedded/warehouse"
+)
+
+// Protects the embedded servers' claim to behave as the real ones: the suite that
+// runs on third-party servers passes on them, with both kinds of push.
+func TestEmbeddedServers(t *testing.T) {
+	for name, wrapped := range map[string]bool{"unwrapped": false, "wrapped": true} {
+		t.Run(name, func(t *testing.T) {
+			k, err := kafka.Start(kafka.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { k.Close() })
+			p, err := pubsub.Start(pubsub.Config{Project: "conformance"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { p.Close() })
+			w, err := warehouse.Start(warehouse.Config{Project: "conformance", Tables: []*schema.Table{schema.FactEvents(), schema.EventsDLQ()}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { w.Close() })
+			conformance.Run(t, conformance.Servers{
+				Brokers: k.Brokers(), Client: &client.ConfigMap{"bootstrap.servers": k.Brokers(), "enable.metrics.push": false},
+				PubSub: p.Addr(), PubSubOptions: p.ClientOptions(), Wrapped: wrapped,
+				BigQuery: w.Addr(), Project: "conformance", Dataset: "clickstream",
+				Query: func(ctx context.Context, text string) ([][]any, error) { return conformance.Rows(ctx, w.DB(), text) },
+				RestartBroker: func(context.Context) error {
+					if err := k.Down(); err != nil {
+						return err
+					}
+					return k.Up()
+				},
+				Compact: k.Cluster().Compact,
+			})
+		})
+	}
+}

@@ -1,0 +1,155 @@
+//go:build thirdparty
+
+// Package thirdparty runs the conformance suite of the whole pipeline on servers
+// that are not this project's.
+package thirdparty
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"sluice/functions/warehouse/schema"
+	queries "sluice/functions/warehouse/sql"
+	"sluice/test/conformance"
+	embeddedkafka "sluice/test/embedded/kafka"
+	embeddedpubsub "sluice/test/embedded/pubsub"
+	"sluice/test/embedded/warehouse"
+	"sluice/test/thirdparty/bigquery"
+	"sluice/test/thirdparty/kafka"
+	"sluice/test/thirdparty/pubsub"
+)
+
+const (
+	project = "conformance"
+	dataset = "clickstream"
+)
+
+// The servers that a combination is made of; each sets its part.
+
+func embeddedKafka(t *testing.T, s *conformance.Servers) {
+	k, err := embeddedkafka.Start(embeddedkafka.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { k.Close() })
+	s.Brokers, s.Client = k.Brokers(), &client.ConfigMap{"bootstrap.servers": k.Brokers(), "enable.metrics.push": false}
+	s.Compact = k.Cluster().Compact
+}
+
+func apacheKafka(ctx context.Context, t *testing.T, s *conformance.Servers, c kafka.Config) *kafka.Cluster {
+	t.Helper()
+	c.Dir = t.TempDir()
+	k, err := kafka.Start(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { k.Close() })
+	s.Brokers, s.Client, s.Replicas = k.Brokers(), k.Client(), min(max(c.Brokers, 1), 3)
+	s.RestartBroker = func(ctx context.Context) error {
+		if err := k.Stop(ctx, 0); err != nil {
+			return err
+		}
+		return k.StartBroker(ctx, 0)
+	}
+	return k
+}
+
+func embeddedPubSub(t *testing.T, s *conformance.Servers) {
+	p, err := embeddedpubsub.Start(embeddedpubsub.Config{Project: project})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	s.PubSub, s.PubSubOptions = p.Addr(), p.ClientOptions()
+}
+
+func googlePubSub(ctx context.Context, t *testing.T, s *conformance.Servers) {
+	p, err := pubsub.Start(ctx, pubsub.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	s.PubSub, s.PubSubOptions = p.Addr(), p.ClientOptions()
+	s.Wrapped = true // see package pubsub: binary payloads
+}
+
+func tables() []*schema.Table { return []*schema.Table{schema.FactEvents(), schema.EventsDLQ()} }
+
+func localWarehouse(t *testing.T, s *conformance.Servers) {
+	w, err := warehouse.Start(warehouse.Config{Project: project, Dataset: dataset, Tables: tables()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	s.BigQuery = w.Addr()
+	s.Query = func(ctx context.Context, text string) ([][]any, error) { return conformance.Rows(ctx, w.DB(), text) }
+}
+
+func bigQueryEmulator(ctx context.Context, t *testing.T, s *conformance.Servers) {
+	b, err := bigquery.Start(ctx, bigquery.Config{Dir: t.TempDir(), Project: project, Dataset: dataset})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	for _, table := range tables() {
+		if err := b.CreateTable(ctx, table, warehouse.DefaultPartitions()[table.Name].Column); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, view := range queries.Views() {
+		text, err := queries.Text(view, dataset)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.CreateView(ctx, view, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.BigQuery, s.Query, s.MaxAppend = b.Addr(), b.Query, 4_000_000 // see package bigquery
+}
+
+func starting(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// Protects against misunderstandings of Kafka that the embedded broker shares.
+func TestApacheKafka(t *testing.T) {
+	s := conformance.Servers{Project: project, Dataset: dataset}
+	apacheKafka(starting(t), t, &s, kafka.Config{})
+	embeddedPubSub(t, &s)
+	localWarehouse(t, &s)
+	conformance.Run(t, s)
+}
+
+// Protects against misunderstandings of Pub/Sub.
+func TestPubSubEmulator(t *testing.T) {
+	s := conformance.Servers{Project: project, Dataset: dataset}
+	embeddedKafka(t, &s)
+	googlePubSub(starting(t), t, &s)
+	localWarehouse(t, &s)
+	conformance.Run(t, s)
+}
+
+// Protects against misunderstandings of BigQuery.
+func TestBigQueryEmulator(t *testing.T) {
+	s := conformance.Servers{Project: project, Dataset: dataset}
+	embeddedKafka(t, &s)
+	embeddedPubSub(t, &s)
+	bigQueryEmulator(starting(t), t, &s)
+	conformance.Run(t, s)
+}
+
+// Protects the whole: no server of this project's takes part.
+func TestAllThirdParty(t *testing.T) {
+	s := conformance.Servers{Project: project, Dataset: dataset}
+	ctx := starting(t)
+	apacheKafka(ctx, t, &s, kafka.Config{Brokers: 3})
+	googlePubSub(ctx, t, &s)
+	bigQueryEmulator(ctx, t, &s)
+	conformance.Run(t, s)
+}
