@@ -36,7 +36,7 @@ func TestDeployExplains(t *testing.T) {
 }
 
 // stubs is an environment in which gcloud, Terraform and bq are those of
-// testdata/bin, which write their calls into a file.
+// testdata/bin, which write their calls into a file. jq is the real one.
 func stubs(t *testing.T, more ...string) (env []string, calls func() []string) {
 	t.Helper()
 	bin, err := filepath.Abs("testdata/bin")
