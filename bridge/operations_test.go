@@ -29,10 +29,11 @@ func TestLag(t *testing.T) {
 	var fault servers.PublishFault
 	fault.Set(func(string, *batch.Batch) error { return status.Error(codes.Unavailable, "refused by the test") })
 	s := servers.New(t, 2, fault.Option())
-	for _, m := range s.Numbered(0, 100) {
+	messages := s.Numbered(0, 100)
+	for _, m := range messages {
 		m.TopicPartition.Partition = 0 // partition 1 stays empty
-		s.Produce(m)
 	}
+	s.Produce(messages...)
 	b := s.Start(quick)
 	if n, ok := lag(b, 0); ok {
 		t.Errorf("before anything is known the lag is %d, want it absent", n)
