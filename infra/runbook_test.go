@@ -61,7 +61,7 @@ func TestRunbookLinksLead(t *testing.T) {
 			t.Errorf("link: %v", err)
 		}
 	}
-	for _, m := range regexp.MustCompile("(?:\\./)?((?:scripts|infra|functions|bridge)/[A-Za-z0-9_./-]*[A-Za-z0-9])").FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile(`(?:\./)?((?:scripts|infra|functions|bridge)/[A-Za-z0-9_./-]*[A-Za-z0-9])`).FindAllStringSubmatch(text, -1) {
 		if _, err := os.Stat("../" + m[1]); err != nil {
 			t.Errorf("RUNBOOK.md: %v", err)
 		}
