@@ -3,6 +3,7 @@ package event
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -41,7 +42,26 @@ type columns struct {
 type field struct {
 	schema.Column
 	tag  uint64 // what stands before the value in the wire bytes
+	kind kind
 	rule rule
+}
+
+// kind is a schema.Type, as a number.
+type kind uint8
+
+const (
+	kindString kind = iota
+	kindInt64
+	kindFloat64
+	kindBool
+	kindTimestamp
+	kindJSON
+	kindBytes
+)
+
+var kinds = map[schema.Type]kind{
+	schema.String: kindString, schema.Int64: kindInt64, schema.Float64: kindFloat64, schema.Bool: kindBool,
+	schema.Timestamp: kindTimestamp, schema.JSON: kindJSON, schema.Bytes: kindBytes,
 }
 
 // rule is what is checked of a value besides its type.
@@ -85,7 +105,7 @@ func newColumns(t *schema.Table, c Config) (*columns, error) {
 			*our.tag = tag
 			continue
 		}
-		f := field{Column: column, tag: tag}
+		f := field{Column: column, tag: tag, kind: kinds[column.Type]}
 		switch {
 		case column.Name == eventType && column.Type == schema.String:
 			f.rule = ruleType
@@ -105,23 +125,16 @@ func newColumns(t *schema.Table, c Config) (*columns, error) {
 	return cs, nil
 }
 
-// appendOurs appends the columns that events do not fill. props is the text of the
-// other members between its braces, empty if there are none.
-func (cs *columns) appendOurs(row, props []byte, m Meta) []byte {
-	if len(props) > 0 {
-		row = protowire.AppendVarint(row, cs.properties)
-		row = protowire.AppendVarint(row, uint64(len(props)+2))
-		row = append(row, '{')
-		row = append(row, props...)
-		row = append(row, '}')
-	}
+// appendOurs appends the columns that events do not fill, but for properties.
+func (cs *columns) appendOurs(row []byte, m Meta) []byte {
+	return cs.appendPlace(cs.appendBatch(row, m), m)
+}
+
+// appendBatch appends those that are alike for all events of a batch.
+func (cs *columns) appendBatch(row []byte, m Meta) []byte {
 	if cs.ingestedAt != 0 {
 		row = protowire.AppendVarint(row, cs.ingestedAt)
 		row = protowire.AppendVarint(row, uint64(m.IngestedAt))
-	}
-	if cs.replayID != 0 && m.ReplayID != "" {
-		row = protowire.AppendVarint(row, cs.replayID)
-		row = protowire.AppendString(row, m.ReplayID)
 	}
 	if m.Offset < 0 {
 		return row
@@ -134,6 +147,18 @@ func (cs *columns) appendOurs(row, props []byte, m Meta) []byte {
 		row = protowire.AppendVarint(row, cs.kafkaPartition)
 		row = protowire.AppendVarint(row, uint64(m.Partition))
 	}
+	return row
+}
+
+// appendPlace appends those that are each event's own.
+func (cs *columns) appendPlace(row []byte, m Meta) []byte {
+	if cs.replayID != 0 && m.ReplayID != "" {
+		row = protowire.AppendVarint(row, cs.replayID)
+		row = protowire.AppendString(row, m.ReplayID)
+	}
+	if m.Offset < 0 {
+		return row
+	}
 	if cs.kafkaOffset != 0 {
 		row = protowire.AppendVarint(row, cs.kafkaOffset)
 		row = protowire.AppendVarint(row, uint64(m.Offset))
@@ -142,15 +167,28 @@ func (cs *columns) appendOurs(row, props []byte, m Meta) []byte {
 	// for must not cost the event its row.
 	if cs.kafkaTimestamp != 0 && m.Timestamp != 0 && m.Timestamp >= minTimestamp/1000 && m.Timestamp <= maxTimestamp/1000 {
 		row = protowire.AppendVarint(row, cs.kafkaTimestamp)
-		row = protowire.AppendVarint(row, uint64(m.Timestamp*1000))
+		row = appendMicros(row, m.Timestamp*1000)
 	}
 	return row
 }
 
+// appendMicros appends a time in microseconds as a varint. Those between 1987 and
+// 4253 have eight bytes of seven bits, which are spread without a loop.
+func appendMicros(row []byte, t int64) []byte {
+	if t < 1<<49 || t >= 1<<56 {
+		return protowire.AppendVarint(row, uint64(t))
+	}
+	v := uint64(t)
+	v = v&0x000000000fffffff | v&0x00fffffff0000000<<4
+	v = v&0x00003fff00003fff | v&0x0fffc0000fffc000<<2
+	v = v&0x007f007f007f007f | v&0x3f803f803f803f80<<1
+	return binary.LittleEndian.AppendUint64(row, v|0x0080808080808080)
+}
+
 // appendText appends the field f whose member is the string s, unescaped.
 func (cs *columns) appendText(row []byte, f *field, s []byte, now int64) ([]byte, *Rejection) {
-	switch f.Type {
-	case schema.String:
+	switch f.kind {
+	case kindString:
 		switch {
 		case f.rule == ruleNotEmpty && len(s) == 0:
 			return row, f.reject(CodeEmptyField, "is empty: send its value")
@@ -159,7 +197,7 @@ func (cs *columns) appendText(row []byte, f *field, s []byte, now int64) ([]byte
 		}
 		row = protowire.AppendVarint(row, f.tag)
 		return protowire.AppendBytes(row, s), nil
-	case schema.Timestamp:
+	case kindTimestamp:
 		t, err := ParseTimestamp(s)
 		if err != nil {
 			return row, f.reject(CodeInvalidTimestamp, "is no timestamp: "+err.Error())
@@ -176,8 +214,8 @@ func (cs *columns) appendText(row []byte, f *field, s []byte, now int64) ([]byte
 			}
 		}
 		row = protowire.AppendVarint(row, f.tag)
-		return protowire.AppendVarint(row, uint64(t)), nil
-	case schema.Bytes:
+		return appendMicros(row, t), nil
+	case kindBytes:
 		return appendBase64(row, f, s)
 	}
 	return row, f.wrongType('"')
@@ -198,6 +236,19 @@ func (cs *columns) isType(s []byte) bool {
 		}
 	}
 	return false
+}
+
+// appendProperties appends the column properties; members is what stands between
+// its braces, empty if there are none.
+func (cs *columns) appendProperties(row, members []byte) []byte {
+	if len(members) == 0 {
+		return row
+	}
+	row = protowire.AppendVarint(row, cs.properties)
+	row = protowire.AppendVarint(row, uint64(len(members)+2))
+	row = append(row, '{')
+	row = append(row, members...)
+	return append(row, '}')
 }
 
 // appendBase64 decodes strictly: standard alphabet, padded, no line breaks (which

@@ -54,7 +54,15 @@ type Config struct {
 	MaxDepth         int           // objects and arrays within each other, the event itself counted; at most 1,000
 	MaxBytes         int           // the event's length
 	Now              func() time.Time
+	Decoder          string // which implementation: Fast or Strict
 }
+
+// The implementations of the contract. They give the same rows and the same
+// rejections, but for the wording of messages about syntax.
+const (
+	Fast   = "fast"   // a hand-written scanner that predicts the next name
+	Strict = "strict" // on jsontext, the reference: four times slower
+)
 
 // DefaultConfig returns the defaults: four types, five years back and one ahead
 // (what BigQuery's default stream accepts for a table partitioned by day, see
@@ -68,6 +76,7 @@ func DefaultConfig() Config {
 		MaxDepth: 100,
 		MaxBytes: 8 << 20,
 		Now:      time.Now,
+		Decoder:  Fast,
 	}
 }
 
@@ -87,9 +96,9 @@ type Meta struct {
 
 // Decoder turns events into rows. It is not safe for concurrent use.
 type Decoder struct {
-	columns *columns
-	config  Config
-	strict  strictDecoder
+	config Config
+	fast   *fastDecoder // nil: strict decodes
+	strict strictDecoder
 }
 
 // NewDecoder returns a Decoder for rows of t. It needs a JSON column properties,
@@ -105,8 +114,12 @@ func NewDecoder(t *schema.Table, c Config) (*Decoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Decoder{columns: columns, config: c}
-	d.strict.init(columns, c)
+	d := &Decoder{config: c}
+	if c.Decoder == Fast {
+		d.fast = newFastDecoder(columns, c)
+	} else {
+		d.strict.init(columns, c)
+	}
 	return d, nil
 }
 
@@ -130,6 +143,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Now == nil {
 		c.Now = defaults.Now
 	}
+	if c.Decoder == "" {
+		c.Decoder = defaults.Decoder
+	}
 	switch {
 	case len(c.Types) == 0:
 		return c, errors.New("event: no event types: want at least one")
@@ -139,6 +155,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("event: MaxDepth %d: want 1 to 1000", c.MaxDepth)
 	case c.MaxBytes < 1:
 		return c, fmt.Errorf("event: MaxBytes %d: want a positive number", c.MaxBytes)
+	case c.Decoder != Fast && c.Decoder != Strict:
+		return c, fmt.Errorf("event: Decoder %q: want %s or %s", c.Decoder, Fast, Strict)
 	}
 	return c, nil
 }
@@ -150,7 +168,11 @@ func (d *Decoder) AppendRow(dst, value []byte, m Meta) ([]byte, error) {
 	if m.IngestedAt == 0 {
 		m.IngestedAt = d.config.Now().UnixMicro()
 	}
-	row, rejection := d.strict.appendRow(dst, value, m)
+	appendRow := d.strict.appendRow
+	if d.fast != nil {
+		appendRow = d.fast.appendRow
+	}
+	row, rejection := appendRow(dst, value, m)
 	if rejection != nil {
 		return dst, rejection
 	}

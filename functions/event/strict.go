@@ -100,7 +100,7 @@ func (d *strictDecoder) appendRow(row, value []byte, m Meta) ([]byte, *Rejection
 			return nil, f.missing()
 		}
 	}
-	return d.columns.appendOurs(row, d.props, m), nil
+	return d.columns.appendOurs(d.columns.appendProperties(row, d.props), m), nil
 }
 
 // value reads the next value whole: its kind (by its first byte, '0' for numbers),

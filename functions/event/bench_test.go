@@ -1,0 +1,135 @@
+package event
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"sluice/functions/warehouse/schema"
+	"sluice/test/generate"
+)
+
+// corpus is what the benchmarks decode: distinct events of all producers in random
+// order, because one batch repeated flatters a CPU that learns its branches.
+func corpus(tb testing.TB, n int, bad float64) (events [][]byte, bytes int64) {
+	tb.Helper()
+	g := generate.New(generate.Config{Seed: 1, Bad: bad, Now: func() time.Time { return now }})
+	text := make([]byte, 0, n*1024) // one behind the other, as in a decompressed batch
+	for range n {
+		start := len(text)
+		text = append(text, g.Next().Value...)
+		events = append(events, text[start:len(text):len(text)])
+	}
+	return events, int64(len(text))
+}
+
+// each runs f over all events b.N times, and reports the time per event.
+func each(b *testing.B, events [][]byte, size int64, f func(value []byte)) {
+	b.SetBytes(size / int64(len(events)))
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		f(events[i])
+		if i++; i == len(events) {
+			i = 0
+		}
+	}
+}
+
+const (
+	corpusSize = 20_000
+	chunkSize  = 1_000 // of a round
+)
+
+func BenchmarkDecode(b *testing.B) {
+	events, size := corpus(b, corpusSize, 0)
+	b.Run("valid", func(b *testing.B) {
+		each(b, events, size, func(value []byte) {
+			if !jsontext.Value(value).IsValid() {
+				b.Fatal("invalid")
+			}
+		})
+	})
+	for _, name := range []string{"strict", "fast"} {
+		d := newDecoder(b, schema.FactEvents(), Config{Decoder: name})
+		row := make([]byte, 0, 8192)
+		b.Run(name, func(b *testing.B) {
+			each(b, events, size, func(value []byte) {
+				if _, err := d.AppendRow(row, value, meta); err != nil {
+					b.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkRatios times the decoder against its yardsticks in interleaved rounds
+// over the same events, so that whatever else the machine does hits all alike, and
+// reports the medians:
+//
+//	decode_vs_strict   the whole way from JSON to row, over jsontext's check that it is valid JSON
+//	decode_vs_naive    the same over a map, reflection and dynamicpb
+//	decode_vs_oracle   the same over the Strict decoder
+func BenchmarkRatios(b *testing.B) {
+	events, _ := corpus(b, corpusSize, 0)
+	fast, strict := newDecoder(b, schema.FactEvents(), Config{}), newDecoder(b, schema.FactEvents(), Config{Decoder: Strict})
+	naive := newNaive(b, schema.FactEvents())
+	row := make([]byte, 0, 8192)
+	variants := []func(value []byte) error{
+		func(value []byte) error {
+			if !jsontext.Value(value).IsValid() {
+				return errors.New("invalid")
+			}
+			return nil
+		},
+		func(value []byte) error { _, err := fast.AppendRow(row, value, meta); return err },
+		func(value []byte) error { _, err := strict.AppendRow(row, value, meta); return err },
+		func(value []byte) error { _, err := naive.row(value, meta); return err },
+	}
+	var perEvent, vsValid, vsNaive, vsStrict []float64
+	round := 0
+	measure := func() {
+		chunk := events[round*chunkSize%corpusSize:][:chunkSize]
+		var ns [4]float64
+		for i := range variants {
+			v := (i + round) % len(variants) // each comes first as often
+			start := time.Now()
+			for _, value := range chunk {
+				if err := variants[v](value); err != nil {
+					b.Fatal(err)
+				}
+			}
+			ns[v] = float64(time.Since(start)) / chunkSize
+		}
+		perEvent = append(perEvent, ns[1])
+		vsValid, vsStrict, vsNaive = append(vsValid, ns[1]/ns[0]), append(vsStrict, ns[1]/ns[2]), append(vsNaive, ns[1]/ns[3])
+		round++
+	}
+	for range corpusSize / chunkSize { // warms up
+		measure()
+	}
+	perEvent, vsValid, vsNaive, vsStrict = nil, nil, nil, nil
+	for b.Loop() {
+		measure()
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(median(perEvent), "decode_ns_per_event")
+	b.ReportMetric(median(vsValid), "decode_vs_strict")
+	b.ReportMetric(median(vsNaive), "decode_vs_naive")
+	b.ReportMetric(median(vsStrict), "decode_vs_oracle")
+	b.ReportMetric(testing.AllocsPerRun(1, func() {
+		for _, value := range events {
+			if _, err := fast.AppendRow(row, value, meta); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})/corpusSize, "decode_allocs_per_event")
+}
+
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return values[len(values)/2]
+}
