@@ -223,7 +223,8 @@ func (l *line) age(b *batch.Batch, now time.Time) {
 
 // note writes the fields: coordinates (absent for events that did not come through
 // Kafka), counts, and times in milliseconds. age_ms is that of the oldest record,
-// from Kafka's timestamp to BigQuery's acknowledgement.
+// from Kafka's timestamp to BigQuery's acknowledgement. The counts of a line whose
+// outcome is not ack come again with the message: sum up those of acks only.
 func (l *line) note(m *push.Message) {
 	if l.topic != "" {
 		m.Note(slog.String("topic", l.topic), slog.Int("partition", int(l.partition)),

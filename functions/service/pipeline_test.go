@@ -5,6 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -246,6 +249,8 @@ func TestLogLine(t *testing.T) {
 	if len(lines) != 2 {
 		t.Fatalf("%d lines, want one per request", len(lines))
 	}
+	// The dead letters may be done before their reject is acknowledged.
+	slices.SortFunc(lines, func(a, b map[string]any) int { return -strings.Compare(a["function"].(string), b["function"].(string)) })
 	line := lines[0]
 	for name, want := range map[string]any{
 		"severity": "INFO", "function": "Ingest", "outcome": "ack", "status": 204.0, "subscription": "projects/local/subscriptions/ingest",
@@ -335,5 +340,51 @@ func TestRowsOfAbandonedRequestsAreNotReused(t *testing.T) {
 	}
 	if n := w.count("SELECT COUNT(*) FROM events_dlq WHERE original_event <> 'bad'"); n != 0 {
 		t.Errorf("%d good events were dead-lettered", n)
+	}
+}
+
+// Protects the price of bad producers: rejects of one message travel together, as
+// far as they fit into one.
+func TestRejectsAreBundled(t *testing.T) {
+	w := start(t, options{})
+	many := make([]string, 2000)
+	for i := range many {
+		many[i] = "bad " + fmt.Sprint(i)
+	}
+	w.publish(pack(t, many...))
+	if s := w.pubsub.Stats("dead-letter"); s.Published != 1 {
+		t.Errorf("2,000 rejects in %d messages, want 1", s.Published)
+	}
+	for i := range many {
+		many[i] = strings.Repeat("x", 4000)
+	}
+	w.publish(pack(t, many...))
+	if s := w.pubsub.Stats("dead-letter"); s.Published < 3 || s.Published > 5 {
+		t.Errorf("8 MB of rejects in %d messages, want about 3", s.Published-1)
+	}
+	if n := w.count("SELECT COUNT(*) FROM events_dlq"); n != 4000 {
+		t.Errorf("%d letters, want 4,000", n)
+	}
+}
+
+// Protects rejects that no Pub/Sub message can hold: their head is kept.
+func TestRejectLargerThanAMessage(t *testing.T) {
+	w := start(t, options{})
+	huge := make([]byte, 12<<20)
+	rand.NewChaCha8([32]byte{}).Read(huge)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/Ingest", bytes.NewReader(pack(t, good("a"), string(huge), "bad")))
+	check(t, err)
+	r.Header.Set("X-Goog-Pubsub-Message-Id", "1")
+	response, err := http.DefaultClient.Do(r)
+	check(t, err)
+	response.Body.Close()
+	if response.StatusCode != 204 {
+		t.Fatalf("answered %d", response.StatusCode)
+	}
+	check(t, w.pubsub.WaitIdle(t.Context()))
+	got := w.letters()
+	sum := sha256.Sum256(huge)
+	if len(got) != 2 || got[0].Offset != 101 || got[0].Size != int64(len(huge)) || !bytes.Equal(got[0].SHA256, sum[:]) || !bytes.HasPrefix(huge, got[0].Bytes) || len(got[0].Bytes) < 1<<19 {
+		t.Errorf("%d letters, the first of %d bytes", len(got), got[0].Size)
 	}
 }

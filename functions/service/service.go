@@ -41,11 +41,13 @@ type Service struct {
 }
 
 // New makes the clients and the functions that c asks for. Clients connect when they
-// are first used. ctx is only for the making.
+// are first used. The end of ctx does not end them: Close does.
 func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+	// Clients may keep it to fetch credentials with, also while the service drains.
+	ctx = context.WithoutCancel(ctx)
 	s := &Service{gate: push.NewGate(log), handlers: make(map[string]http.Handler)}
 	defer func() {
 		if err != nil {

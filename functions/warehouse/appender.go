@@ -113,7 +113,9 @@ type Appender struct {
 	stream *stream
 	closed bool
 
-	heard atomic.Int64 // when BigQuery last answered or failed, nanoseconds since the Unix epoch
+	// heard is when BigQuery last answered a request or failed one, nanoseconds since
+	// the Unix epoch. The end of a stream without requests is no news of that kind.
+	heard atomic.Int64
 }
 
 // NewAppender returns an Appender for the table t. It opens nothing yet.

@@ -217,7 +217,8 @@ func TestRoutingHeader(t *testing.T) {
 // Protects a sleeping instance's first request: its stream has been closed by
 // BigQuery meanwhile, which must not cost a redelivery.
 func TestStreamClosedWhileIdle(t *testing.T) {
-	t.Run("noticed", func(t *testing.T) {
+	// Noticed before the next request, or just not yet.
+	t.Run("closed", func(t *testing.T) {
 		closed := make(chan struct{})
 		s, addr := startScript(t, func(n int, s storagepb.BigQueryWrite_AppendRowsServer) error {
 			for {
@@ -233,7 +234,7 @@ func TestStreamClosedWhileIdle(t *testing.T) {
 				}
 			}
 		})
-		a := newAppender(t, addr, schema.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable})
+		a := newAppender(t, addr, schema.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Idle: time.Nanosecond})
 		one := [][]byte{[]byte("row")}
 		check(t, a.Append(t.Context(), one))
 		<-closed
@@ -243,7 +244,7 @@ func TestStreamClosedWhileIdle(t *testing.T) {
 		}
 	})
 	// The request crosses the news on the wire: the stream fails under it.
-	t.Run("not noticed", func(t *testing.T) {
+	t.Run("closing", func(t *testing.T) {
 		s, addr := startScript(t, crossing)
 		a := newAppender(t, addr, schema.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Idle: time.Nanosecond})
 		one := [][]byte{[]byte("row")}

@@ -125,14 +125,10 @@ type RequestError struct {
 	fault   fault
 }
 
-// Error leaves out BigQuery's words where they are about a row.
 func (e *RequestError) Error() string {
-	s := fmt.Sprintf("BigQuery refuses the request: %v", e.Code)
-	if e.Storage != 0 {
+	s := "BigQuery refuses the request: " + logText(status.Error(e.Code, e.message))
+	if e.Storage != storagepb.StorageError_STORAGE_ERROR_CODE_UNSPECIFIED {
 		s += " (" + e.Storage.String() + ")"
-	}
-	if e.fault == retry && e.message != "" {
-		s += ": " + e.message
 	}
 	return s
 }

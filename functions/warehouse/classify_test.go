@@ -33,7 +33,7 @@ func TestOneCodeBlamesRows(t *testing.T) {
 // Protects the reading of answers in every combination that BigQuery sends.
 func TestVerdict(t *testing.T) {
 	refused := func(c codes.Code, storage storagepb.StorageError_StorageErrorCode) *spb.Status {
-		s := status.New(c, "quotes a value: secret")
+		s := status.New(c, "quotes a value: 'secret'")
 		if storage != 0 {
 			s, _ = s.WithDetails(&storagepb.StorageError{Code: storage})
 		}

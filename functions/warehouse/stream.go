@@ -24,6 +24,7 @@ import (
 type stream struct {
 	a      *Appender
 	rpc    storagepb.BigQueryWrite_AppendRowsClient
+	ctx    context.Context // of rpc; asking rpc for it would switch off gRPC's own care for streams that were never served
 	cancel context.CancelCauseFunc
 
 	// queue hands a request to the sender at the moment when it can be sent. It has
@@ -63,9 +64,9 @@ type StreamError struct {
 
 func (e *StreamError) Error() string {
 	if !e.sent {
-		return "the stream to BigQuery failed before the request was sent: " + e.cause.Error()
+		return "the stream to BigQuery failed before the request was sent: " + logText(e.cause)
 	}
-	return "the stream to BigQuery failed before the answer came: " + e.cause.Error()
+	return "the stream to BigQuery failed before the answer came: " + logText(e.cause)
 }
 
 func (e *StreamError) Unwrap() error { return e.cause }
@@ -121,6 +122,7 @@ func openStream(ctx context.Context, a *Appender) (*stream, error) {
 	s := &stream{
 		a:          a,
 		rpc:        rpc,
+		ctx:        streamCtx,
 		cancel:     cancel,
 		queue:      make(chan *request),
 		slots:      make(chan struct{}, a.config.MaxInFlight),
@@ -131,7 +133,7 @@ func openStream(ctx context.Context, a *Appender) (*stream, error) {
 	s.timer = time.AfterFunc(time.Hour, s.watch)
 	s.timer.Stop()
 	go s.send()
-	go s.receive(streamCtx)
+	go s.receive()
 	a.log.Debug("stream opened")
 	return s, nil
 }
@@ -190,7 +192,7 @@ func (s *stream) send() {
 		case <-s.quit:
 			_ = s.rpc.CloseSend() // never fails
 			return
-		case <-s.rpc.Context().Done():
+		case <-s.ctx.Done():
 			return
 		}
 		var r *request
@@ -199,7 +201,7 @@ func (s *stream) send() {
 		case <-s.quit:
 			_ = s.rpc.CloseSend()
 			return
-		case <-s.rpc.Context().Done():
+		case <-s.ctx.Done():
 			return
 		}
 		if r.ctx.Err() != nil { // its caller has given up just now
@@ -288,18 +290,18 @@ func (s *stream) watch() {
 }
 
 // receive is the receiver.
-func (s *stream) receive(ctx context.Context) {
+func (s *stream) receive() {
 	for {
 		answer, err := s.rpc.Recv()
-		s.a.heard.Store(time.Now().UnixNano())
 		if err != nil {
 			// A context that ended of our own doing hides behind Canceled.
-			if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, io.EOF) {
+			if cause := context.Cause(s.ctx); cause != nil {
 				err = cause
 			}
 			s.fail(err)
 			return
 		}
+		s.a.heard.Store(time.Now().UnixNano())
 		r := s.pop()
 		if r == nil {
 			s.fail(errors.New("BigQuery answered more than it was asked"))
@@ -334,8 +336,9 @@ func (s *stream) fail(cause error) {
 	level := slog.LevelDebug // idle streams are closed by BigQuery all the time
 	if len(inFlight) > 0 {
 		level = slog.LevelWarn
+		s.a.heard.Store(time.Now().UnixNano())
 	}
-	s.a.log.Log(context.Background(), level, "stream ended", slog.Int("in_flight", len(inFlight)), slog.String("error", cause.Error()))
+	s.a.log.Log(context.Background(), level, "stream ended", slog.Int("in_flight", len(inFlight)), slog.String("error", logText(cause)))
 	for _, r := range inFlight {
 		r.done <- &StreamError{cause: cause, sent: r.sent, idle: stale, incident: incident}
 	}

@@ -43,9 +43,9 @@ type write struct {
 	a        *Appender
 	rows     [][]byte
 	rejected []RowError
-	budget   int  // requests that may still be sent
-	unnamed  bool // a row was rejected for being refused alone
-	proven   bool // BigQuery takes rows of this schema
+	budget   int           // requests that may still be sent
+	unnamed  *RequestError // the refusal of a row alone, if there was one
+	proven   bool          // BigQuery takes rows of this schema
 }
 
 // requests splits the rows' indices so that each part fits into a request.
@@ -89,7 +89,7 @@ func (w *write) settle(ctx context.Context, part []int) error {
 			return err
 		}
 		if len(part) == 1 {
-			w.unnamed = true
+			w.unnamed = refusal
 			w.reject(part[0], CodeRejected, refusal.message)
 			return nil
 		}
@@ -154,10 +154,14 @@ func (w *write) plausible() error {
 			byBigQuery++
 		}
 	}
-	if byBigQuery < len(w.rows) || w.proven || len(w.rows) == 0 || len(w.rows) == 1 && !w.unnamed {
+	if byBigQuery < len(w.rows) || w.proven || len(w.rows) == 0 || len(w.rows) == 1 && w.unnamed == nil {
 		return nil
 	}
-	return fmt.Errorf("append to %s: BigQuery refuses all of %d rows and has not taken any before: does the table have the columns of this version?", w.a.config.Table, len(w.rows))
+	err := fmt.Errorf("append to %s: BigQuery refuses all of %d rows and has not taken any before: does the table have the columns of this version?", w.a.config.Table, len(w.rows))
+	if w.unnamed != nil {
+		err = fmt.Errorf("%w %w", err, w.unnamed)
+	}
+	return err
 }
 
 // rowSize is what a row adds to a request, bytes.
