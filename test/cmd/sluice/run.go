@@ -13,6 +13,7 @@ import (
 
 	"sluice/internal/telemetry"
 	"sluice/test/generate"
+	"sluice/test/livepage"
 	"sluice/test/stack"
 )
 
@@ -32,6 +33,8 @@ type runFlags struct {
 	wrapped    bool
 	logLevel   slog.Level
 	patience   time.Duration
+	listen     string
+	listenSet  bool
 }
 
 func parseRunFlags(args []string) (runFlags, error) {
@@ -51,6 +54,7 @@ func parseRunFlags(args []string) (runFlags, error) {
 	flags.BoolVar(&f.wrapped, "wrapped", false, "push messages in Pub/Sub's JSON envelope instead of unwrapped")
 	flags.TextVar(&f.logLevel, "log-level", f.logLevel, "lowest `level` of the services' own log lines on standard error: DEBUG, INFO, WARN, ERROR")
 	flags.DurationVar(&f.patience, "patience", time.Minute, "with --once: give up when nothing has arrived for this long")
+	flags.StringVar(&f.listen, "listen", livepage.DefaultAddr, "`host:port` of the live page, off for none (with --once: off unless given; without it another port is taken if the default one is)")
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), `Runs the whole pipeline in one process: Kafka, bridge, Pub/Sub, functions, warehouse.
 The servers are embedded, the bridge and the functions are the ones that are deployed.
@@ -88,6 +92,10 @@ The servers are embedded, the bridge and the functions are the ones that are dep
 	case f.once && f.input == "" && f.events < 0:
 		return f, usageError("--once needs an end: give --events or --input")
 	}
+	f.listenSet = given["listen"]
+	if f.once && !f.listenSet {
+		f.listen = "off"
+	}
 	if !given["rate"] && f.input == "" && !f.once {
 		f.rate = 1000
 	}
@@ -123,17 +131,23 @@ func run(ctx context.Context, args []string) error {
 	defer in.close()
 
 	progress := newProgress(os.Stderr)
-	s, err := stack.Start(ctx, stack.Config{
+	config := stack.Config{
 		Dir:        f.data,
 		Partitions: f.partitions,
 		Bridges:    f.bridges,
 		Wrapped:    f.wrapped,
 		Log:        telemetry.NewLogger(progress, f.logLevel),
-	})
+	}
+	view, err := openView(f, &config)
 	if err != nil {
 		return err
 	}
-	summary, err := drive(ctx, s, f, in, progress)
+	defer view.release()
+	s, err := stack.Start(ctx, config)
+	if err != nil {
+		return err
+	}
+	summary, err := drive(ctx, s, f, in, progress, view)
 	// The pipeline is taken down whatever happened, under its own bound.
 	stopping, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -154,7 +168,7 @@ func run(ctx context.Context, args []string) error {
 }
 
 // drive sends the input through the pipeline and waits for it as f says.
-func drive(ctx context.Context, s *stack.Stack, f runFlags, in source, progress *progress) (Summary, error) {
+func drive(ctx context.Context, s *stack.Stack, f runFlags, in source, progress *progress, view *view) (_ Summary, err error) {
 	var summary Summary
 	from := s.Ends()
 	producer, err := s.NewProducer()
@@ -162,6 +176,11 @@ func drive(ctx context.Context, s *stack.Stack, f runFlags, in source, progress 
 		return summary, err
 	}
 	defer producer.Close()
+	if err := view.show(s, producer, progress); err != nil {
+		return summary, err
+	}
+	// What the page's switches broke is mended before anything is waited for.
+	defer func() { err = errors.Join(err, view.close()) }()
 
 	begin := time.Now()
 	stopProgress := progress.start(func() string { return progressLine(s, producer, begin) })
@@ -179,6 +198,9 @@ func drive(ctx context.Context, s *stack.Stack, f runFlags, in source, progress 
 
 	if !f.once {
 		<-ctx.Done() // the input may have ended before
+		if err := view.close(); err != nil {
+			return summary, err
+		}
 	}
 	// After an interrupt the rest gets a while to land: a graceful end leaves nothing in flight.
 	waiting := ctx

@@ -9,10 +9,15 @@ import (
 	"unicode/utf8"
 )
 
+// Querier is a *sql.DB, a *sql.Conn or a *sql.Tx.
+type Querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
 // Answer runs one SQL statement and returns what it answers: the columns' names, and
 // rows of values that print well and that encoding/json writes as BigQuery's
 // console does.
-func Answer(ctx context.Context, db *sql.DB, statement string) (names []string, table [][]any, err error) {
+func Answer(ctx context.Context, db Querier, statement string) (names []string, table [][]any, err error) {
 	rows, err := db.QueryContext(ctx, asStored(ctx, db, statement))
 	if err != nil {
 		return nil, nil, err
@@ -45,7 +50,7 @@ func Answer(ctx context.Context, db *sql.DB, statement string) (names []string, 
 // asStored makes the statement answer JSON columns as the text that is stored: the
 // database driver would decode them, and lose the order of their members. Statements
 // that cannot stand in a FROM clause are left as they are.
-func asStored(ctx context.Context, db *sql.DB, statement string) string {
+func asStored(ctx context.Context, db Querier, statement string) string {
 	rows, err := db.QueryContext(ctx, "DESCRIBE "+statement)
 	if err != nil {
 		return statement

@@ -1,0 +1,89 @@
+// The form: publish an event and follow it until it has come to rest.
+import { byId, make, milliseconds, request } from './format.js';
+import { get, open, verdict } from './story.js';
+
+const form = byId('publish'), select = byId('example'), event = byId('event'), expect = byId('expect'), mine = byId('mine');
+let examples = [];
+
+async function load(keep) {
+  try {
+    examples = await request('GET', 'api/examples');
+  } catch {
+    return; // the header says that nobody answers
+  }
+  if (!select.options.length) select.append(...examples.map((e, i) => make('option', { value: i }, e.code ? `${e.name} (${e.code})` : e.name)));
+  if (!keep) take();
+}
+
+function take() {
+  const e = examples[select.value || 0];
+  if (!e) return;
+  event.value = pretty(e.event);
+  expect.textContent = e.code ? `must be rejected: ${e.code}` : 'must land';
+}
+
+// pretty indents what is JSON and leaves everything else, byte for byte. What
+// JSON.parse would change, such as a name twice, is left as well.
+function pretty(s) {
+  try {
+    const v = JSON.parse(s), same = JSON.stringify(v);
+    return same === s ? JSON.stringify(v, null, 2) : s;
+  } catch {
+    return s;
+  }
+}
+
+const pause = ms => new Promise(done => setTimeout(done, ms));
+
+// follow asks for the record's story until it has landed or was rejected.
+async function follow(item, at) {
+  const link = make('button', { type: 'button', class: 'link', onclick: () => open(at) }, 'its story');
+  for (let wait = 60; ; wait = Math.min(wait * 1.3, 1000)) {
+    let s;
+    try {
+      s = await get(at);
+    } catch (e) {
+      item.replaceChildren(e.message);
+      return;
+    }
+    item.dataset.outcome = s.outcome;
+    if (s.outcome !== 'waiting') {
+      const first = s.steps[0]?.at, end = s.steps.filter(x => x.kind === 'end').at(-1)?.at;
+      // The row is visible before its acknowledgement has been written down.
+      if (end == null && wait < 1000) { await pause(wait); continue; }
+      const took = end == null ? '' : ` ${milliseconds((end - first) / 1000)} after you pressed Publish.`;
+      item.replaceChildren(make('b', {}, s.outcome === 'landed' ? 'Landed' : 'Rejected'),
+        s.outcome === 'landed' ? took : ` ${s.code}${s.field ? ' at ' + s.field : ''}: ${s.error} In events_dlq${took || '.'}`, link);
+      return;
+    }
+    const tries = s.steps.filter(x => x.kind === 'bad').length;
+    item.replaceChildren(make('b', {}, 'On its way'),
+      `: partition ${at.partition}, offset ${at.offset}` + (tries ? `, delivered ${tries} times without success` : s.steps.length > 2 ? ', at Ingest' : ''), link);
+    await pause(wait);
+  }
+}
+
+form.addEventListener('submit', async e => {
+  e.preventDefault();
+  const item = make('li', {}, 'Publishing …');
+  mine.prepend(item);
+  while (mine.children.length > 5) mine.lastChild.remove();
+  try {
+    const at = await request('POST', 'api/events', event.value);
+    follow(item, at);
+  } catch (err) {
+    item.dataset.outcome = 'rejected';
+    item.replaceChildren(err.message);
+  }
+  // The next one of the same kind has an id of its own, unless it was edited.
+  const untouched = event.value === pretty(examples[select.value]?.event ?? '');
+  await load(!untouched);
+});
+select.addEventListener('change', async () => { await load(); });
+load();
+
+// lock makes the form one to read.
+export function lock() {
+  for (const e of form.elements) e.disabled = true;
+}
+export { verdict };
