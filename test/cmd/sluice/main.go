@@ -3,6 +3,7 @@
 //	sluice run     the whole pipeline in one process, on embedded servers
 //	sluice query   SQL on a warehouse that run --data kept
 //	sluice audit   whether every record that was consumed has arrived, here or in BigQuery
+//	sluice replay  dead letters back into the pipeline, here or in Google Cloud
 //
 // The scripts build and call it; -h after a command tells its flags.
 package main
@@ -19,9 +20,10 @@ import (
 
 // commands by name; each returns an error to print, or nil for exit status 0.
 var commands = map[string]func(ctx context.Context, args []string) error{
-	"run":   run,
-	"query": queryTables,
-	"audit": auditTables,
+	"run":    run,
+	"query":  queryTables,
+	"audit":  auditTables,
+	"replay": replayLetters,
 }
 
 // errFailed ends the program with status 1 when all that is to be said has been said.
@@ -33,7 +35,7 @@ func main() {
 
 func execute() int {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: sluice run|query|audit [flags]; -h after a command tells its flags")
+		fmt.Fprintln(os.Stderr, "usage: sluice run|query|audit|replay [flags]; -h after a command tells its flags")
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -167,6 +167,60 @@ func TestKilledRunIsMadeUpForByTheNext(t *testing.T) {
 	}
 }
 
+// A run is audited, its dead letters are looked at and replayed, and the exit status
+// says when something is missing.
+func TestAuditAndReplay(t *testing.T) {
+	data := t.TempDir()
+	s := summarize(t, nil, "--events", "2000", "--bad", "10", "--seed", "5", "--data", data)
+	out, errs, status := program(t, nil, "audit", "--data", data)
+	if status != 0 || !strings.Contains(out, "Nothing is missing.") || !strings.Contains(out, "committed offsets") {
+		t.Fatalf("audit: status %d\n%s%s", status, out, errs)
+	}
+	repair := []string{"replay", "--data", data, "--code", "invalid_event_type", "--transform", `.event_type = "search"`, "--json"}
+	var plan struct {
+		Letters int64
+		Codes   []struct{ Letters, Fails int64 }
+	}
+	out, errs, status = program(t, nil, repair...)
+	if err := json.Unmarshal([]byte(out), &plan); err != nil || status != 0 || plan.Letters == 0 || len(plan.Codes) != 1 || plan.Codes[0].Fails != 0 {
+		t.Fatalf("replay: status %d, %v\n%s%s", status, err, out, errs)
+	}
+	var outcome struct {
+		Landed   int64 `json:"landed_rows"`
+		Rejected int64 `json:"rejected_rows"`
+	}
+	out, errs, status = program(t, nil, append(repair, "--execute")...)
+	if err := json.Unmarshal([]byte(out), &outcome); err != nil || status != 0 || outcome.Landed != plan.Letters || outcome.Rejected != 0 {
+		t.Fatalf("replay --execute: status %d, %v, want %d rows\n%s%s", status, err, plan.Letters, out, errs)
+	}
+	kept, err := filepath.Glob(filepath.Join(data, "replay-*.json"))
+	if err != nil || len(kept) != 1 {
+		t.Fatalf("kept %q, %v", kept, err)
+	}
+	if _, errs, status = program(t, nil, "replay", "--data", data, "--resume", kept[0]); status != 1 || !strings.Contains(errs, "is done") {
+		t.Errorf("resuming what is done: status %d, %s", status, errs)
+	}
+	var report struct {
+		Totals struct {
+			Landed       int64
+			DeadLettered int64 `json:"dead_lettered"`
+			Both         int64
+			Missing      int64
+		}
+	}
+	out, errs, status = program(t, nil, "audit", "--data", data, "--json")
+	if err := json.Unmarshal([]byte(out), &report); err != nil || status != 0 {
+		t.Fatalf("audit: status %d, %v\n%s%s", status, err, out, errs)
+	}
+	if c := report.Totals; c.Landed != s.Landed || c.Both != plan.Letters || c.DeadLettered != s.DeadLettered-plan.Letters {
+		t.Errorf("after the replay %+v, before %+v", c, s)
+	}
+	program(t, nil, "query", "--data", data, "DELETE FROM fact_events WHERE kafka_partition = 1 AND kafka_offset BETWEEN 10 AND 12")
+	if out, _, status = program(t, nil, "audit", "--data", data); status != 1 || !strings.Contains(out, "records are missing.") || !strings.Contains(out, "Gap: clickstream/1 offsets 1") {
+		t.Errorf("audit of a table with holes: status %d\n%s", status, out)
+	}
+}
+
 // Words that cannot be meant are refused before anything starts, with the remedy.
 func TestUsageErrors(t *testing.T) {
 	cases := []struct {
@@ -182,6 +236,13 @@ func TestUsageErrors(t *testing.T) {
 		{"run --once --input does-not-exist.ndjson", "does-not-exist.ndjson", 1},
 		{"query", "give one SQL statement", 2},
 		{"query --data does-not-exist SELECT", "holds no warehouse", 1},
+		{"audit what", `unexpected argument "what"`, 2},
+		{"audit --data does-not-exist", "holds no warehouse", 1},
+		{"audit --since yesterday", "how long ago", 1},
+		{"replay --via carrier", "use pubsub or kafka", 2},
+		{"replay --offsets 9-3", "write 100-200", 2},
+		{"replay --project p --via kafka", "--kafka HOST:PORT", 2},
+		{"replay --resume does-not-exist.json", "does-not-exist.json", 1},
 		{"fly", "usage: sluice", 2},
 	}
 	for _, c := range cases {

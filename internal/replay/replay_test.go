@@ -1,0 +1,356 @@
+package replay_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2"
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+	"google.golang.org/grpc/codes"
+
+	"sluice/functions/event"
+	"sluice/functions/warehouse/schema"
+	"sluice/internal/query"
+	"sluice/internal/replay"
+	"sluice/internal/telemetry"
+	fakepubsub "sluice/test/embedded/pubsub"
+	"sluice/test/embedded/warehouse"
+	"sluice/test/stack"
+)
+
+// start starts a pipeline that ends with the test.
+func start(t *testing.T) *stack.Stack {
+	t.Helper()
+	s, err := stack.Start(t.Context(), stack.Config{Partitions: 2, Log: telemetry.NewLogger(t.Output(), slog.LevelWarn)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := s.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// produce sends the events to Kafka and waits until each has arrived somewhere.
+func produce(t *testing.T, s *stack.Stack, events ...string) {
+	t.Helper()
+	p, err := s.NewProducer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for i, e := range events {
+		if err := p.Produce(t.Context(), fmt.Appendf(nil, "key-%d", i), []byte(e), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := s.AwaitAll(t.Context(), nil, s.Ends(), time.Minute); err != nil || a.Missing > 0 {
+		t.Fatalf("%+v, %v", a, err)
+	}
+}
+
+func engine(s *stack.Stack) query.Engine { return query.Database{DB: s.Warehouse.DB()} }
+
+// throughPubSub is the target of replays through Pub/Sub.
+func throughPubSub(t *testing.T, s *stack.Stack) replay.PubSub {
+	t.Helper()
+	client, err := pubsub.NewClient(t.Context(), stack.Project, s.PubSub.ClientOptions()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	publisher := client.Publisher(stack.Topic)
+	t.Cleanup(func() { publisher.Stop(); client.Close() })
+	return replay.PubSub{Publisher: publisher}
+}
+
+// settle waits until Pub/Sub has nothing left, and audits.
+func settle(t *testing.T, s *stack.Stack) {
+	t.Helper()
+	if err := s.PubSub.WaitIdle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := s.Audit(t.Context()); err != nil || r.Totals.Missing > 0 {
+		t.Errorf("the audit after the replay: %+v, %v", r, err)
+	}
+}
+
+// ask returns the rows of a statement, columns by |.
+func ask(t *testing.T, e query.Engine, statement string) string {
+	t.Helper()
+	var lines []string
+	for row, err := range e.Query(t.Context(), statement) {
+		if err != nil {
+			t.Fatalf("%v\n%s", err, statement)
+		}
+		cells := make([]string, len(row))
+		for i, v := range row {
+			cells[i] = fmt.Sprint(v)
+		}
+		lines = append(lines, strings.Join(cells, "|"))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// misspelt is an event that a jq expression can repair; its extras must come through
+// to the digit.
+func misspelt(id string) string {
+	return fmt.Sprintf(`{"event_id":%q,"event_timestamp":%q,"event_type":"page_veiw","user_id":"u","price":2.50,"big":12345678901234567890}`,
+		id, time.Now().UTC().Format(time.RFC3339))
+}
+
+// Protects the whole of a replay through Pub/Sub: repaired letters land where they came
+// from, with the replay's id; those that were left alone stay; a second replay finds
+// nothing to do, and one that is forced shows in no view.
+func TestThroughPubSub(t *testing.T) {
+	s := start(t)
+	good := strings.Replace(misspelt("good"), "veiw", "view", 1)
+	produce(t, s, misspelt("one"), good, misspelt("two"), "no event", misspelt("three"))
+	before := ask(t, engine(s), "SELECT kafka_partition, kafka_offset, epoch_us(kafka_timestamp) FROM events_dlq WHERE error_code = 'invalid_event_type' ORDER BY 1, 2")
+
+	r := replay.New(stack.Dataset, replay.Filter{Codes: []string{"invalid_event_type"}})
+	r.Transform = `if $code == "invalid_event_type" and $field == "event_type" then .event_type = "page_view" else empty end`
+	if err := replay.Execute(t.Context(), engine(s), r, throughPubSub(t, s), replay.Options{}); err != nil || r.Sent != 3 || !r.Done {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	settle(t, s)
+	after := ask(t, engine(s), "SELECT kafka_partition, kafka_offset, epoch_us(kafka_timestamp) FROM fact_events WHERE replay_id = '"+r.ID+"' ORDER BY 1, 2")
+	if after != before || strings.Count(after, "\n") != 2 {
+		t.Errorf("replayed rows are of the records\n%s, want\n%s", after, before)
+	}
+	if got := ask(t, engine(s), "SELECT DISTINCT CAST(properties AS VARCHAR), event_type FROM fact_events WHERE replay_id IS NOT NULL"); !strings.Contains(got, "2.50") || !strings.Contains(got, "12345678901234567890") || !strings.HasSuffix(got, "|page_view") {
+		t.Errorf("the repaired event is %s", got)
+	}
+	outcomes, err := replay.Outcomes(t.Context(), engine(s), stack.Dataset)
+	if err != nil || len(outcomes) != 1 || outcomes[0].ID != r.ID || outcomes[0].Landed != 3 || outcomes[0].Rejected != 0 {
+		t.Errorf("outcomes are %+v, %v", outcomes, err)
+	}
+
+	again := replay.New(stack.Dataset, r.Filter)
+	again.Transform = r.Transform
+	if err := replay.Execute(t.Context(), engine(s), again, throughPubSub(t, s), replay.Options{}); err != nil || again.Sent != 0 {
+		t.Errorf("a second replay sends %d letters, %v", again.Sent, err)
+	}
+	again.Filter.Landed, again.Done = true, false
+	if err := replay.Execute(t.Context(), engine(s), again, throughPubSub(t, s), replay.Options{}); err != nil || again.Sent != 3 {
+		t.Errorf("a forced replay sends %d letters, %v", again.Sent, err)
+	}
+	settle(t, s)
+	if got := ask(t, engine(s), "SELECT COUNT(*), COUNT(DISTINCT event_id) FROM events"); got != "4|4" {
+		t.Errorf("the view shows %s events and ids, want 4 and 4", got)
+	}
+
+	// What is not repaired is rejected again, and its row says by which replay.
+	rest := replay.New(stack.Dataset, replay.Filter{})
+	if err := replay.Execute(t.Context(), engine(s), rest, throughPubSub(t, s), replay.Options{}); err != nil || rest.Sent != 1 {
+		t.Errorf("the rest is %d letters, %v", rest.Sent, err)
+	}
+	settle(t, s)
+	if got := ask(t, engine(s), "SELECT original_event, hex(kafka_key) FROM events_dlq WHERE replay_id = '"+rest.ID+"'"); got != "no event|6B65792D33" {
+		t.Errorf("rejected again: %s", got)
+	}
+}
+
+// Protects resuming: a replay that was cut off goes on behind the last step that was
+// saved, and every letter lands.
+func TestResumeAfterFailure(t *testing.T) {
+	s := start(t)
+	const n = 2500
+	var events []string
+	for i := range n {
+		events = append(events, misspelt(fmt.Sprint("e", i)))
+	}
+	produce(t, s, events...)
+	file := filepath.Join(t.TempDir(), "kept", "replay.json")
+	r := replay.New(stack.Dataset, replay.Filter{})
+	r.Transform = `.event_type = "search"`
+
+	// Pub/Sub refuses for good from some message on.
+	fault := s.PubSub.FailPublish(fakepubsub.PublishFault{Topic: stack.Topic, Skip: 2, Count: -1, Code: codes.PermissionDenied})
+	var steps []int64
+	err := replay.Execute(t.Context(), engine(s), r, throughPubSub(t, s), replay.Options{File: file, Progress: func(r *replay.Replay) { steps = append(steps, r.Sent) }})
+	fault.Remove()
+	if err == nil {
+		t.Fatal("no error from a topic that may not be published to")
+	}
+	kept := r
+	if len(steps) > 0 {
+		if kept, err = replay.Load(file); err != nil {
+			t.Fatal(err)
+		}
+		if kept.Sent != steps[len(steps)-1] || kept.ID != r.ID || kept.Transform != r.Transform || kept.Done {
+			t.Errorf("kept is %+v after the steps %d", kept, steps)
+		}
+	}
+	if err := replay.Execute(t.Context(), engine(s), kept, throughPubSub(t, s), replay.Options{File: file, Rate: 1e6}); err != nil {
+		t.Fatal(err)
+	}
+	settle(t, s)
+	if got := ask(t, engine(s), "SELECT COUNT(*), COUNT(DISTINCT replay_id) FROM events"); got != fmt.Sprintf("%d|1", n) {
+		t.Errorf("the view shows %s events and replays, want %d and 1", got, n)
+	}
+	if done, err := replay.Load(file); err != nil || !done.Done {
+		t.Errorf("at the end the file holds %+v, %v", done, err)
+	}
+}
+
+// Protects the way through Kafka: new coordinates, the replay's id all the same, and
+// nothing missing.
+func TestThroughKafka(t *testing.T) {
+	s := start(t)
+	produce(t, s, misspelt("one"), misspelt("two"))
+	r := replay.New(stack.Dataset, replay.Filter{})
+	r.Transform = `.event_type = "search"`
+	target, err := replay.OpenKafka(kafka.ConfigMap{"bootstrap.servers": s.Kafka.Brokers()}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	if err := replay.Execute(t.Context(), engine(s), r, target, replay.Options{}); err != nil || r.Sent != 2 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if a, err := s.AwaitAll(t.Context(), nil, s.Ends(), time.Minute); err != nil || a.Landed != 2 || a.DeadLettered != 2 || a.Missing != 0 {
+		t.Errorf("%+v, %v", a, err)
+	}
+	settle(t, s)
+	if got := ask(t, engine(s), "SELECT event_id FROM fact_events WHERE replay_id = '"+r.ID+"' ORDER BY 1"); got != "one\ntwo" {
+		t.Errorf("replayed events are %q", got)
+	}
+}
+
+// tables is a warehouse with dead letters of every kind that a filter or a replay
+// tells apart.
+func tables(t *testing.T) query.Engine {
+	t.Helper()
+	w, err := warehouse.Start(warehouse.Config{Tables: []*schema.Table{schema.FactEvents(), schema.EventsDLQ()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	day := time.Now().Add(-24 * time.Hour).UTC().Truncate(time.Second)
+	for i, l := range []map[string]any{
+		{"error_code": "missing_field", "error_field": "user_id", "kafka_topic": "a", "kafka_partition": 0, "kafka_offset": 1, "original_event": `{"event_id":"x"}`},
+		{"error_code": "missing_field", "error_field": "event_id", "kafka_topic": "a", "kafka_partition": 0, "kafka_offset": 2, "original_event": `{"id":"x"}`},
+		{"error_code": "invalid_json", "kafka_topic": "a", "kafka_partition": 1, "kafka_offset": 2, "original_event": `{"event_id":"x"`},
+		{"error_code": "invalid_json", "kafka_topic": "b", "kafka_partition": 0, "kafka_offset": 3, "original_event": `{"event_id":"y"}`},
+		{"error_code": "invalid_utf8", "kafka_topic": "b", "kafka_partition": 0, "kafka_offset": 4, "original_event_bytes": []byte("{\xff}")},
+		{"error_code": "too_large", "kafka_topic": "b", "kafka_partition": 0, "kafka_offset": 5, "original_event": "{", "original_event_size": 9 << 20},
+		{"error_code": "invalid_json", "kafka_topic": "b", "kafka_partition": 0, "kafka_offset": 6},                                                                                                    // a tombstone
+		{"error_code": "invalid_json", "kafka_topic": "b", "kafka_partition": 0, "kafka_offset": 7, "original_event": ""},                                                                              // has landed
+		{"error_code": "invalid_json", "kafka_topic": "b", "kafka_partition": 0, "kafka_offset": 3, "original_event": `{"event_id":"y"}`},                                                              // delivered again
+		{"error_code": "row_rejected", "pubsub_message_id": "m1", "original_event": "bare"},                                                                                                            // not from Kafka
+		{"error_code": "row_rejected", "pubsub_message_id": "m2", "original_event": "bare"},                                                                                                            // another one
+		{"error_code": "row_rejected", "pubsub_message_id": "m3", "original_event": "future", "failed_at": time.Now().Add(time.Hour)},                                                                  // of later
+		{"error_code": "missing_field", "error_field": "user_id", "kafka_topic": "a", "kafka_partition": 0, "kafka_offset": 1, "original_event": `{"event_id":"x"}`, "failed_at": day.Add(-time.Hour)}, // an older reason
+	} {
+		l["error"] = "because"
+		if l["failed_at"] == nil {
+			l["failed_at"] = day.Add(time.Duration(i) * time.Second)
+		}
+		names := slices.Sorted(maps.Keys(l))
+		args := make([]any, len(names))
+		for i, n := range names {
+			args[i] = l[n]
+		}
+		if _, err := w.DB().Exec("INSERT INTO clickstream.events_dlq ("+strings.Join(names, ", ")+") VALUES ("+strings.TrimSuffix(strings.Repeat("?, ", len(names)), ", ")+")", args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.DB().Exec(`INSERT INTO clickstream.fact_events (event_id, event_timestamp, event_type, user_id, ingested_at, kafka_topic, kafka_partition, kafka_offset)
+		VALUES ('z', ?, 'search', 'u', ?, 'b', 0, 7)`, day, day); err != nil {
+		t.Fatal(err)
+	}
+	return query.Database{DB: w.DB()}
+}
+
+// Protects what each filter chooses, that a letter counts once, and that what cannot be
+// sent is said and not sent.
+func TestFilters(t *testing.T) {
+	e := tables(t)
+	decoder, err := event.NewDecoder(schema.FactEvents(), event.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	zero, two, three := int64(0), int64(2), int64(3)
+	day := time.Now().Add(-24 * time.Hour).UTC().Truncate(time.Second)
+	for _, c := range []struct {
+		name    string
+		filter  replay.Filter
+		letters int64
+	}{
+		{"everything that can be sent", replay.Filter{}, 7},
+		{"and what has landed", replay.Filter{Landed: true}, 8},
+		{"a code", replay.Filter{Codes: []string{"invalid_json"}}, 2},
+		{"two codes", replay.Filter{Codes: []string{"invalid_json", "invalid_utf8"}}, 3},
+		{"a field", replay.Filter{Field: "user_id"}, 1},
+		{"a topic", replay.Filter{Topic: "a"}, 3},
+		{"a partition", replay.Filter{Topic: "a", Partition: &zero}, 2},
+		{"offsets", replay.Filter{FirstOffset: &two, LastOffset: &three}, 3},
+		{"an event id, also in what is no JSON", replay.Filter{EventID: "x"}, 2},
+		{"a time", replay.Filter{Since: day.Add(3 * time.Second), Until: day.Add(9 * time.Second)}, 2},
+		{"none", replay.Filter{Codes: []string{"'; DROP TABLE events_dlq; --"}}, 0},
+	} {
+		p, err := replay.Look(t.Context(), e, replay.New("clickstream", c.filter), decoder)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if p.Letters != c.letters {
+			t.Errorf("%s: %d letters, want %d: %q", c.name, p.Letters, c.letters, p.Sample)
+		}
+	}
+	r := replay.New("clickstream", replay.Filter{})
+	r.Limit = 3
+	p, err := replay.Look(t.Context(), e, r, decoder)
+	if err != nil || p.Letters != 3 {
+		t.Errorf("with a limit of 3: %+v, %v", p, err)
+	}
+	r.Limit = 0
+	p, err = replay.Look(t.Context(), e, r, decoder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []replay.PlanSkipped{{replay.SkipCut, 1}, {replay.SkipTombstone, 1}}; !slices.Equal(p.Skipped, want) {
+		t.Errorf("skipped are %+v, want %+v", p.Skipped, want)
+	}
+	if sample := strings.Join(p.Sample, "\n"); strings.Contains(sample, "event_id\"") || !strings.Contains(sample, "a/1 offset 2  invalid_json") {
+		t.Errorf("the sample is\n%s", sample)
+	}
+}
+
+// Protects against expressions that are none, and against a file that is no replay's.
+func TestMistakes(t *testing.T) {
+	r := replay.New("clickstream", replay.Filter{})
+	r.Transform = ".event_type ="
+	if _, err := replay.Look(t.Context(), nil, r, nil); err == nil || !strings.Contains(err.Error(), "no jq expression") {
+		t.Errorf("a broken expression: %v", err)
+	}
+	r.Transform = "env.HOME, input, $ENV"
+	if _, err := replay.Look(t.Context(), nil, r, nil); err != nil && !strings.Contains(err.Error(), "jq") {
+		t.Errorf("an expression that looks around: %v", err)
+	}
+	if _, err := replay.Load(filepath.Join(t.TempDir(), "none.json")); err == nil {
+		t.Error("a file that is not there is no error")
+	}
+	file := filepath.Join(t.TempDir(), "replay.json")
+	if err := r.Save(file); err != nil {
+		t.Fatal(err)
+	}
+	got, err := replay.Load(file)
+	if err != nil || got.ID != r.ID || !got.Started.Equal(r.Started) || !bytes.Equal([]byte(got.Transform), []byte(r.Transform)) {
+		t.Errorf("loaded %+v, %v", got, err)
+	}
+}

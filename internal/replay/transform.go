@@ -1,0 +1,70 @@
+package replay
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/itchyny/gojq"
+)
+
+// transform is a jq expression that repairs events. It sees the event as its input,
+// and why it failed as $code and $field; it gives the repaired event, or nothing
+// (empty) to leave it where it is.
+type transform struct {
+	code *gojq.Code // nil: events stay as they are, to the byte
+}
+
+func newTransform(expression string) (*transform, error) {
+	if expression == "" {
+		return &transform{}, nil
+	}
+	parsed, err := gojq.Parse(expression)
+	if err != nil {
+		return nil, fmt.Errorf("--transform is no jq expression: %w", err)
+	}
+	// No environment, no modules, no input beyond the event: an expression repairs
+	// events and nothing else.
+	code, err := gojq.Compile(parsed, gojq.WithVariables([]string{"$code", "$field"}))
+	if err != nil {
+		return nil, fmt.Errorf("--transform is no jq expression: %w", err)
+	}
+	return &transform{code: code}, nil
+}
+
+// apply replaces the letter's value, or says why it cannot. What jq says of a
+// failure may quote the event, and is dropped.
+func (t *transform) apply(l *Letter) (skip string) {
+	if t.code == nil {
+		return ""
+	}
+	d := json.NewDecoder(bytes.NewReader(l.Value))
+	d.UseNumber() // numbers that the expression does not touch keep their digits
+	var event any
+	if err := d.Decode(&event); err != nil {
+		return SkipNotJSON
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return SkipNotJSON
+	}
+	results := t.code.Run(event, l.Code, l.Field)
+	result, ok := results.Next()
+	if !ok {
+		return SkipNothing
+	}
+	if _, failed := result.(error); failed {
+		return SkipTransform
+	}
+	// Two events out of one would share its coordinates.
+	if _, more := results.Next(); more {
+		return SkipTransform
+	}
+	text, err := gojq.Marshal(result)
+	if err != nil {
+		return SkipTransform
+	}
+	l.Value = text
+	return ""
+}
