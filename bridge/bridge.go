@@ -50,6 +50,7 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
 	"sluice/bridge/fetch"
+	"sluice/bridge/zstd"
 	"sluice/internal/batch"
 )
 
@@ -62,8 +63,9 @@ type Bridge struct {
 	encoders  freelist[batch.Encoder]
 	payloads  freelist[[]byte]
 	inbox     inbox
-	// compressing holds one element for each batch that is being compressed.
-	compressing chan struct{}
+	// compressors has one for each batch that may be compressed at a time; nil ones
+	// stand for the Go implementation.
+	compressors chan *zstd.Compressor
 	counters    counters
 	metrics     *metrics
 
@@ -99,7 +101,10 @@ func New(cfg Config, client *pubsub.Client, log *slog.Logger) (*Bridge, error) {
 		log:         log,
 		ledger:      ledger{partitions: map[partitionKey]*partition{}},
 		sources:     map[fetch.Source]*partition{},
-		compressing: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		compressors: make(chan *zstd.Compressor, runtime.GOMAXPROCS(0)),
+	}
+	for range cap(b.compressors) {
+		b.compressors <- zstd.New()
 	}
 	b.inbox.wake = make(chan struct{}, 1)
 	if cfg.OAuth == "google" {

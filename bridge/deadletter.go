@@ -43,10 +43,12 @@ func (b *Bridge) deadLetter(p *partition, r *batch.Record, now time.Time) {
 	result := b.begin(p, r.Offset+1, int64(enc.Size()), now)
 	b.log.Warn("a record is too large for Pub/Sub and goes to the dead-letter topic",
 		"topic", p.key.topic, "partition", p.key.id, "offset", r.Offset, "bytes", n)
+	compressor := <-b.compressors
 	go func() {
 		payload := b.payloads.get()
-		ok := b.encode(enc, payload)
+		ok := b.encode(compressor, enc, payload)
 		b.encoders.put(enc)
+		b.compressors <- compressor
 		if ok {
 			result.acked = b.publisher.publish(p.ctx, b.publisher.deadLetter, *payload)
 		}

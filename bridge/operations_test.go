@@ -171,3 +171,18 @@ func TestOffsetReset(t *testing.T) {
 	b = s.Start(nil)
 	servers.Wait(t, "what there is", func() bool { return b.Stats().RecordsIn == 15 })
 }
+
+// A group that must not guess where to begin says so and does nothing.
+func TestOffsetResetError(t *testing.T) {
+	s := servers.New(t, 1)
+	s.Produce(s.Numbered(0, 10)...)
+	b := s.Start(func(c *bridge.Config) { quick(c); c.OffsetReset = "error" })
+	servers.Wait(t, "the error", func() bool { return b.Stats().KafkaErrors > 0 })
+	b.Shutdown()
+	if n := b.Stats().RecordsIn; n != 0 {
+		t.Errorf("%d records were taken", n)
+	}
+	if got := s.Committed(0); got >= 0 {
+		t.Errorf("%d is committed", got)
+	}
+}

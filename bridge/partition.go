@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"sluice/bridge/zstd"
 	"sluice/internal/batch"
 )
 
@@ -88,12 +89,12 @@ func (b *Bridge) flush(p *partition) {
 	// Compressing waits for nothing but a processor, so that waiting here for one
 	// of the batches before is short. It keeps the batches few that are being
 	// compressed, and their memory warm.
-	b.compressing <- struct{}{}
+	compressor := <-b.compressors
 	go func() {
 		payload := b.payloads.get()
-		ok := b.encode(enc, payload)
+		ok := b.encode(compressor, enc, payload)
 		b.encoders.put(enc) // what is on its way is compressed
-		<-b.compressing
+		b.compressors <- compressor
 		if ok {
 			r.acked = b.publisher.publish(p.ctx, b.publisher.topic, *payload)
 		}
@@ -104,9 +105,14 @@ func (b *Bridge) flush(p *partition) {
 
 // encode compresses a batch into payload. No codec in use can fail; if one ever
 // does, the batch stays unacknowledged.
-func (b *Bridge) encode(enc *batch.Encoder, payload *[]byte) bool {
+func (b *Bridge) encode(c *zstd.Compressor, enc *batch.Encoder, payload *[]byte) bool {
 	var err error
-	if *payload, err = enc.Payload((*payload)[:0]); err != nil {
+	if c != nil {
+		*payload, err = enc.PayloadWith((*payload)[:0], c.Append)
+	} else {
+		*payload, err = enc.Payload((*payload)[:0])
+	}
+	if err != nil {
 		b.log.Error("a batch cannot be encoded", "error", err.Error())
 		return false
 	}

@@ -98,6 +98,12 @@ func (e *Encoder) Payload(dst []byte) ([]byte, error) {
 	return z.EncodeAll(e.buf, append(dst, Magic...)), nil
 }
 
+// PayloadWith is Payload with another implementation of zstd: compress must append
+// one frame that declares its content size and needs no dictionary.
+func (e *Encoder) PayloadWith(dst []byte, compress func(dst, src []byte) ([]byte, error)) ([]byte, error) {
+	return compress(append(dst, Magic...), e.buf)
+}
+
 // sizeRecord is the length of what appendRecord appends.
 func sizeRecord(r *Record) int {
 	n := 0
