@@ -39,6 +39,7 @@ type Config struct {
 	EventTypes    List
 	EventMaxAge   time.Duration
 	EventMaxAhead time.Duration
+	EventDecoder  string
 
 	HandlerTimeout time.Duration
 	AppendTimeout  time.Duration
@@ -61,6 +62,7 @@ func DefaultConfig() Config {
 		EventTypes:      contract.Types,
 		EventMaxAge:     contract.MaxAge,
 		EventMaxAhead:   contract.MaxAhead,
+		EventDecoder:    contract.Decoder,
 		HandlerTimeout:  push.DefaultConfig().Timeout,
 		AppendTimeout:   warehouse.DefaultAppenderConfig().Timeout,
 		BreakerOpen:     warehouse.DefaultAppenderConfig().BreakerOpen,
@@ -87,6 +89,7 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 	fs.Var(&c.EventTypes, "event-types", "values that event_type may have, separated by commas")
 	fs.DurationVar(&c.EventMaxAge, "event-max-age", c.EventMaxAge, "how far back event_timestamp may be; BigQuery's partitions take 5 years")
 	fs.DurationVar(&c.EventMaxAhead, "event-max-ahead", c.EventMaxAhead, "how far ahead event_timestamp may be; BigQuery's partitions take 1 year")
+	fs.StringVar(&c.EventDecoder, "event-decoder", c.EventDecoder, "fast, or strict: the slower reference, if the fast one should ever be in doubt")
 
 	fs.DurationVar(&c.HandlerTimeout, "handler-timeout", c.HandlerTimeout, "bound of one push; must be below the subscription's ack deadline")
 	fs.DurationVar(&c.AppendTimeout, "append-timeout", c.AppendTimeout, "bound of one request to BigQuery; must be below handler-timeout")
@@ -141,6 +144,9 @@ func (c *Config) Validate() error {
 	}
 	if c.EventMaxAhead <= 0 {
 		wrong("event-max-ahead", c.EventMaxAhead, "want a positive duration, such as 8760h")
+	}
+	if c.EventDecoder != event.Fast && c.EventDecoder != event.Strict {
+		wrong("event-decoder", c.EventDecoder, "want fast or strict")
 	}
 	if c.HandlerTimeout <= 0 || c.HandlerTimeout > 10*time.Minute {
 		wrong("handler-timeout", c.HandlerTimeout, "want a positive duration below the ack deadline, which is 10m at most")

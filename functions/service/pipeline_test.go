@@ -17,6 +17,7 @@ import (
 
 	client "cloud.google.com/go/pubsub/v2"
 
+	"sluice/functions/event"
 	"sluice/functions/service"
 	"sluice/internal/batch"
 	"sluice/test/embedded/pubsub"
@@ -26,9 +27,12 @@ import (
 // Protects the main promise in both forms of a push: every good record is a row, and
 // every bad one a dead letter with its reason, its bytes and its place in Kafka.
 func TestEveryRecordEndsInOneTable(t *testing.T) {
-	for _, wrapped := range []bool{false, true} {
-		t.Run(fmt.Sprintf("wrapped %v", wrapped), func(t *testing.T) {
-			w := start(t, options{wrapped: wrapped})
+	for _, test := range []struct {
+		wrapped bool
+		decoder string
+	}{{false, event.Fast}, {true, event.Fast}, {false, event.Strict}} {
+		t.Run(fmt.Sprintf("wrapped %v, %s", test.wrapped, test.decoder), func(t *testing.T) {
+			w := start(t, options{wrapped: test.wrapped, config: func(c *service.Config) { c.EventDecoder = test.decoder }})
 			missing := `{"event_id":"x","event_timestamp":"2026-11-22T10:00:00Z","event_type":"page_view"}`
 			w.publish(pack(t, good("a"), missing, good("b"), "not json", "\xff\xfe", tombstone, good("c")))
 

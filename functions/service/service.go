@@ -74,7 +74,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 		}
 		f, err := ingest.New(ingest.Config{
 			Table:    t,
-			Event:    event.Config{Types: c.EventTypes, MaxAge: c.EventMaxAge, MaxAhead: c.EventMaxAhead},
+			Event:    event.Config{Types: c.EventTypes, MaxAge: c.EventMaxAge, MaxAhead: c.EventMaxAhead, Decoder: c.EventDecoder},
 			Consumer: cmp.Or(c.Revision, "ingest"),
 		}, s.appender(c, write, t, c.FactEventsTable, log), deadLetters)
 		if err != nil {

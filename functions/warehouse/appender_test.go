@@ -439,3 +439,15 @@ func TestUnreachable(t *testing.T) {
 		t.Errorf("%d rows, want before and after", n)
 	}
 }
+
+// Protects the same first request from a connection that was dropped in between.
+func TestConnectionLostWhileIdle(t *testing.T) {
+	w, a := startWarehouse(t, warehouse.AppenderConfig{Idle: time.Nanosecond})
+	for i := range 20 {
+		check(t, a.Append(t.Context(), rows(t, fmt.Sprint(i))))
+		w.Drop()
+	}
+	if n := landed(t, w); n != 20 {
+		t.Errorf("%d rows, want 20", n)
+	}
+}
