@@ -53,6 +53,7 @@ type Config struct {
 	Dir        string // keeps Kafka and the warehouse; empty: in memory
 	Topic      string // of Kafka; default Topic
 	Partitions int    // of the Kafka topic, default 4
+	Brokers    int    // of Kafka, default 1
 	Bridges    int    // default 1; negative: none yet
 	Wrapped    bool   // push in the JSON envelope instead of unwrapped
 
@@ -65,6 +66,9 @@ type Config struct {
 	TuneFunctions func(*service.Config)
 	// Around goes around the functions' handler, if not nil: an observer's place.
 	Around func(http.Handler) http.Handler
+
+	// The clocks of Pub/Sub and of the warehouse; default time.Now.
+	PubSubNow, WarehouseNow func() time.Time
 
 	Log *slog.Logger
 }
@@ -116,7 +120,7 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	}()
 
 	s.Warehouse, err = warehouse.Start(warehouse.Config{
-		Dir: c.Dir, Project: Project, Dataset: Dataset, Log: c.Log,
+		Dir: c.Dir, Project: Project, Dataset: Dataset, Now: c.WarehouseNow, Log: c.Log,
 		Tables: []*schema.Table{schema.FactEvents(), schema.EventsDLQ()},
 		OnAppend: func(table string, rows int, kafkaTimestamps []int64) {
 			if table == schema.FactEvents().Name {
@@ -130,7 +134,7 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.PubSub, err = pubsub.Start(pubsub.Config{Project: Project, BackoffScale: c.Push.BackoffScale, Log: c.Log})
+	s.PubSub, err = pubsub.Start(pubsub.Config{Project: Project, BackoffScale: c.Push.BackoffScale, Now: c.PubSubNow, Log: c.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +142,7 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	if c.Dir != "" {
 		kafkaDir = filepath.Join(c.Dir, "kafka")
 	}
-	s.Kafka, err = kafka.Start(kafka.Config{Topics: map[string]int32{c.Topic: int32(c.Partitions)}, Dir: kafkaDir})
+	s.Kafka, err = kafka.Start(kafka.Config{Brokers: c.Brokers, Topics: map[string]int32{c.Topic: int32(c.Partitions)}, Dir: kafkaDir})
 	if err != nil {
 		return nil, err
 	}
