@@ -346,34 +346,45 @@ func (p *pipeline) available() []string {
 	return nil
 }
 
-// rebalance protects scaling: bridges join and leave under load, nothing is lost.
-func rebalance(t *testing.T, s *Servers) {
-	p := newPipeline(t, s, "rebalance")
-	p.create(4, nil)
-	const records = 2000
+// load produces so many events in the background, over some seconds and over the
+// topic's four partitions; the channel is closed when Kafka has them all.
+func (p *pipeline) load(records int) <-chan struct{} {
 	produced := make(chan struct{})
 	go func() {
 		defer close(produced)
-		producer, err := kafka.NewProducer(p.client(map[string]kafka.ConfigValue{"linger.ms": 20, "go.delivery.reports": false}))
+		producer, err := kafka.NewProducer(p.client(map[string]kafka.ConfigValue{"linger.ms": 20, "acks": "all", "enable.idempotence": true, "go.delivery.reports": false}))
 		if err != nil {
-			t.Error(err)
+			p.t.Error(err)
 			return
 		}
 		defer producer.Close()
+		go func() { // Flush waits for errors to be read, too
+			for range producer.Events() {
+			}
+		}()
 		for i := range records {
 			m := event(fmt.Sprint("e", i))
 			m.TopicPartition = kafka.TopicPartition{Topic: &p.topic, Partition: int32(i % 4)}
 			if err := producer.Produce(&m, nil); err != nil {
-				t.Error(err)
+				p.t.Error(err)
 			}
 			if i%100 == 0 {
 				time.Sleep(200 * time.Millisecond)
 			}
 		}
-		if left := producer.Flush(60_000); left > 0 {
-			t.Errorf("%d records not flushed", left)
+		if left := producer.Flush(int(patience.Milliseconds())); left > 0 {
+			p.t.Errorf("%d records not flushed", left)
 		}
 	}()
+	return produced
+}
+
+// rebalance protects scaling: bridges join and leave under load, nothing is lost.
+func rebalance(t *testing.T, s *Servers) {
+	p := newPipeline(t, s, "rebalance")
+	p.create(4, nil)
+	const records = 2000
+	produced := p.load(records)
 	first := p.bridge()
 	time.Sleep(time.Second)
 	second := p.bridge()
@@ -389,24 +400,54 @@ func rebalance(t *testing.T, s *Servers) {
 	third()
 }
 
-// brokerRestarted protects against a broker's restart in mid-stream.
+// brokerRestarted protects against a broker's orderly restart in mid-stream.
 func brokerRestarted(t *testing.T, s *Servers) {
 	p := newPipeline(t, s, "restart")
-	p.create(2, nil)
+	p.create(4, nil)
 	p.bridge()
-	p.produce(nil, several("before", 50)...)
-	p.landed(50)
-	if s.RestartBroker == nil {
-		t.Log("these servers have no broker to restart: the records after it are all that is tested")
-	} else {
+	const records = 2000
+	produced := p.load(records)
+	time.Sleep(time.Second)
+	if s.RestartBroker != nil {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		if err := s.RestartBroker(ctx); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p.produce(nil, several("after", 50)...)
-	if got := p.landed(100); len(got) != 100 {
-		t.Errorf("%d records landed, want 100", len(got))
+	<-produced
+	if got := p.landed(records); len(got) != records {
+		t.Errorf("%d records landed, want %d", len(got), records)
+	}
+}
+
+// leaderLost protects against a leader that is gone without a word, and comes back.
+func leaderLost(t *testing.T, s *Servers) {
+	p := newPipeline(t, s, "failover")
+	p.create(4, nil)
+	p.bridge()
+	const records = 2000
+	produced := p.load(records)
+	time.Sleep(time.Second)
+	if s.Failover != nil {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		back, err := s.Failover(ctx, p.topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := back(ctx); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	<-produced
+	got := p.rows("SELECT COUNT(*) FROM (SELECT event_id FROM fact_events WHERE kafka_topic = '%s' GROUP BY event_id) AS ids", p.topic)
+	for end := time.Now().Add(patience); got[0] != fmt.Sprint(records) && time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+		got = p.rows("SELECT COUNT(*) FROM (SELECT event_id FROM fact_events WHERE kafka_topic = '%s' GROUP BY event_id) AS ids", p.topic)
+	}
+	if got[0] != fmt.Sprint(records) {
+		t.Errorf("%s events landed, want %d", got[0], records)
 	}
 }

@@ -45,6 +45,9 @@ type Servers struct {
 
 	// RestartBroker restarts a Kafka broker; nil: not to be had.
 	RestartBroker func(ctx context.Context) error
+	// Failover takes the leader of a topic's partition 0 away, unasked, and returns
+	// what brings it back; nil: not to be had.
+	Failover func(ctx context.Context, topic string) (back func(ctx context.Context) error, err error)
 	// Compact compacts a topic now; nil: the brokers do it by themselves.
 	Compact func()
 }
@@ -70,6 +73,7 @@ func Run(t *testing.T, s Servers) {
 		{"compacted topic", compacted},
 		{"bridges join and leave", rebalance},
 		{"broker restarted", brokerRestarted},
+		{"leader lost under load", leaderLost},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, &s) })
 	}

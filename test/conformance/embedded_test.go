@@ -18,7 +18,7 @@ import (
 func TestEmbeddedServers(t *testing.T) {
 	for name, wrapped := range map[string]bool{"unwrapped": false, "wrapped": true} {
 		t.Run(name, func(t *testing.T) {
-			k, err := kafka.Start(kafka.Config{})
+			k, err := kafka.Start(kafka.Config{Brokers: 3})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -43,6 +43,9 @@ func TestEmbeddedServers(t *testing.T) {
 						return err
 					}
 					return k.Up()
+				},
+				Failover: func(_ context.Context, topic string) (func(context.Context) error, error) {
+					return func(context.Context) error { return nil }, k.MoveLeaders(topic)
 				},
 				Compact: k.Cluster().Compact,
 			})

@@ -6,6 +6,16 @@ package thirdparty
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -53,6 +63,15 @@ func apacheKafka(ctx context.Context, t *testing.T, s *conformance.Servers, c ka
 			return err
 		}
 		return k.StartBroker(ctx, 0)
+	}
+	if c.Brokers > 1 {
+		s.Failover = func(_ context.Context, topic string) (func(context.Context) error, error) {
+			leader, err := k.Leader(topic, 0)
+			if err != nil {
+				return nil, err
+			}
+			return func(ctx context.Context) error { return k.StartBroker(ctx, leader) }, k.Kill(leader)
+		}
 	}
 	return k
 }
@@ -152,4 +171,73 @@ func TestAllThirdParty(t *testing.T) {
 	googlePubSub(ctx, t, &s)
 	bigQueryEmulator(ctx, t, &s)
 	conformance.Run(t, s)
+}
+
+// Protects deployments on a secured cluster: TLS with a private authority, and
+// SCRAM, given to the bridge by the environment as in production.
+func TestSecuredKafka(t *testing.T) {
+	s := conformance.Servers{Project: project, Dataset: dataset}
+	security := secure(t)
+	k := apacheKafka(starting(t), t, &s, kafka.Config{Security: security})
+	embeddedPubSub(t, &s)
+	localWarehouse(t, &s)
+	authority := filepath.Join(t.TempDir(), "authority.pem")
+	if err := os.WriteFile(authority, []byte(security.Authority), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.Environment = []string{
+		"KAFKA_CONFIG_SECURITY_PROTOCOL=SASL_SSL", "KAFKA_CONFIG_SASL_MECHANISMS=SCRAM-SHA-512", "KAFKA_CONFIG_SASL_USERNAME=" + security.User,
+		"KAFKA_CONFIG_SASL_PASSWORD=" + security.Password, "KAFKA_CONFIG_SSL_CA_LOCATION=" + authority,
+	}
+	conformance.Run(t, s)
+	wrong := k.Client()
+	if err := wrong.SetKey("sasl.password", "wrong"); err != nil {
+		t.Fatal(err)
+	}
+	admin, err := client.NewAdminClient(wrong)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	if _, err := admin.GetMetadata(nil, true, 3000); err == nil {
+		t.Error("a wrong password was taken: nothing is secured here")
+	}
+}
+
+// secure makes an authority, a certificate for 127.0.0.1 and a user.
+func secure(t *testing.T) *kafka.Security {
+	t.Helper()
+	sign := func(template, parent *x509.Certificate, key, signer *ecdsa.PrivateKey) ([]byte, *x509.Certificate) {
+		der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), c
+	}
+	newKey := func() *ecdsa.PrivateKey {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	from, to := time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+	rootKey, brokerKey := newKey(), newKey()
+	rootTemplate := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, NotBefore: from, NotAfter: to, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	root, rootCertificate := sign(rootTemplate, rootTemplate, rootKey, rootKey)
+	broker, _ := sign(&x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "broker"}, NotBefore: from, NotAfter: to, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, rootCertificate, brokerKey, rootKey)
+	key, err := x509.MarshalPKCS8PrivateKey(brokerKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &kafka.Security{
+		User: "sluice", Password: "a test's password",
+		Certificate: string(broker), Authority: string(root),
+		Key: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})),
+	}
 }
