@@ -17,8 +17,9 @@ type Observer struct {
 	ring    []Delivery // the latest, in the order of their answers
 	at      int        // where the next goes once the ring is full
 	count   int64      // of all requests
+	started time.Time
 	running int
-	since   time.Time     // when the functions last had nothing to do
+	began   time.Time     // when the functions last had nothing to do
 	busy    time.Duration // with at least one request running, since the start
 }
 
@@ -56,7 +57,7 @@ func (d *Delivery) carries(topic string, partition, offset int64) bool {
 }
 
 // NewObserver returns an Observer that passes log records on to next.
-func NewObserver(next slog.Handler) *Observer { return &Observer{next: next} }
+func NewObserver(next slog.Handler) *Observer { return &Observer{next: next, started: time.Now()} }
 
 type deliveryKey struct{}
 
@@ -78,7 +79,7 @@ func (o *Observer) begin(now time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.running++; o.running == 1 {
-		o.since = now
+		o.began = now
 	}
 }
 
@@ -88,7 +89,7 @@ func (o *Observer) end(d *Delivery) {
 	defer o.mu.Unlock()
 	o.count++
 	if o.running--; o.running == 0 {
-		o.busy += d.Answered.Sub(o.since)
+		o.busy += d.Answered.Sub(o.began)
 	}
 	if len(o.ring) < remembered {
 		o.ring = append(o.ring, *d)
@@ -104,7 +105,7 @@ func (o *Observer) load() (requests int64, busy time.Duration) {
 	defer o.mu.Unlock()
 	busy = o.busy
 	if o.running > 0 {
-		busy += time.Since(o.since)
+		busy += time.Since(o.began)
 	}
 	return o.count, busy
 }
@@ -118,6 +119,16 @@ func (o *Observer) each(f func(d *Delivery) bool) {
 			return
 		}
 	}
+}
+
+// since is from when on every answered delivery is remembered.
+func (o *Observer) since() time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.ring) < remembered {
+		return o.started
+	}
+	return o.ring[o.at].Answered
 }
 
 // of returns the deliveries of a record, the earliest first.

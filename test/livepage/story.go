@@ -31,7 +31,8 @@ type Story struct {
 	Notes   []string `json:"notes,omitempty"`
 	Sent    bool     `json:"sent"` // from this page
 
-	landedAt int64 // microseconds, ingested_at
+	landedAt int64 // microseconds, ingested_at; 0: not landed
+	failedAt int64 // microseconds, failed_at; 0: not rejected
 }
 
 // Step is a moment in a record's life.
@@ -117,10 +118,16 @@ func (p *Page) story(ctx context.Context, c Coordinates) (*Story, error) {
 	for i := range deliveries {
 		s.delivery(&deliveries[i], s.landedAt)
 	}
-	if len(deliveries) == 0 && s.Outcome != "waiting" {
-		s.Notes = append(s.Notes, fmt.Sprintf("This page remembers the latest %d push requests; the record's came before them, so only its row speaks.", remembered))
+	if rested := cmp.Or(s.landedAt, s.failedAt); len(deliveries) == 0 && rested > 0 {
+		kind := ""
+		if rested < p.observer.since().UnixMicro() {
+			s.Notes = append(s.Notes, fmt.Sprintf("This page remembers the latest %d push requests; the record's came before them, so only its row speaks.", remembered))
+			kind = "end"
+		} // else its request is still being answered
 		if s.landedAt > 0 {
-			s.step(s.landedAt, "Ingest made the row", "", "ingested_at", "end")
+			s.step(s.landedAt, "Ingest made the row", "", "ingested_at", kind)
+		} else {
+			s.step(s.failedAt, "Rejected: "+s.Code, s.Error, "failed_at", kind)
 		}
 	}
 	if s.Outcome == "waiting" && len(deliveries) == 0 {
@@ -231,8 +238,9 @@ func (p *Page) rows(ctx context.Context, s *Story) (kafkaAt int64, err error) {
 				s.Error, _ = f.Value.(string)
 			}
 		}
+		s.failedAt = micros(row[len(row)-1])
 		if kafkaAt > 0 {
-			s.TookMS = float64(micros(row[len(row)-1])-kafkaAt) / 1000
+			s.TookMS = float64(s.failedAt-kafkaAt) / 1000
 		}
 	}
 	if len(events) > 0 {

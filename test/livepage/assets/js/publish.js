@@ -1,6 +1,6 @@
 // The form: publish an event and follow it until it has come to rest.
 import { byId, make, milliseconds, request } from './format.js';
-import { get, open, verdict } from './story.js';
+import { get, open } from './story.js';
 
 const form = byId('publish'), select = byId('example'), event = byId('event'), expect = byId('expect'), mine = byId('mine');
 let examples = [];
@@ -53,7 +53,7 @@ async function follow(item, at) {
       if (end == null && wait < 1000) { await pause(wait); continue; }
       const took = end == null ? '' : ` ${milliseconds((end - first) / 1000)} after you pressed Publish.`;
       item.replaceChildren(make('b', {}, s.outcome === 'landed' ? 'Landed' : 'Rejected'),
-        s.outcome === 'landed' ? took : ` ${s.code}${s.field ? ' at ' + s.field : ''}: ${s.error} In events_dlq${took || '.'}`, link);
+        s.outcome === 'landed' ? took : ` ${s.code}${s.field ? ' at ' + s.field : ''}: ${s.error}. It is in events_dlq${took || '.'}`, link);
       return;
     }
     const tries = s.steps.filter(x => x.kind === 'bad').length;
@@ -86,4 +86,3 @@ load();
 export function lock() {
   for (const e of form.elements) e.disabled = true;
 }
-export { verdict };

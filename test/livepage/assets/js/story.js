@@ -6,7 +6,7 @@ const dialog = byId('story'), body = byId('story-body');
 export const get = r => request('GET', `api/record?partition=${r.partition}&offset=${r.offset}`);
 
 // verdict is the outcome in a sentence.
-export function verdict(s) {
+function verdict(s) {
   switch (s.outcome) {
     case 'landed': return `Landed in fact_events ${s.took_ms >= 0 ? milliseconds(s.took_ms) + ' after Kafka’s timestamp' : ''}` +
       (s.copies > 1 ? `, ${s.copies} copies: it was delivered again, and the view events shows it once` : '');
