@@ -65,3 +65,12 @@ resource "google_logging_metric" "counter" {
     }
   }
 }
+
+resource "google_logging_project_exclusion" "sample" {
+  for_each = local.metrics.exclusions
+
+  name        = "sluice-${each.key}"
+  description = each.value.text
+  filter      = each.value.filter
+  disabled    = !local.production
+}
