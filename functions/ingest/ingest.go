@@ -103,9 +103,15 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) error {
 	start = time.Now()
 	err = f.publish(ctx, m, b, w.rejects, &l)
 	l.publish = time.Since(start)
+	if cap(w.wire) > retained { // one exceptional message does not hold its memory for ever
+		w.forgetRows()
+	}
 	f.workers.Put(w)
 	return err
 }
+
+// retained is how much memory for rows a worker keeps, bytes.
+const retained = 4 << 20
 
 // undecodable dead-letters a payload that is no batch: no try will make it one.
 func (f *Function) undecodable(ctx context.Context, m *push.Message, cause error, l *line) error {

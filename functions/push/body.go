@@ -19,6 +19,21 @@ type buffer struct {
 	data []byte
 }
 
+// retained is the largest buffer that is kept, bytes: one exceptional message does
+// not hold its memory for ever.
+const retained = 2 << 20
+
+// reuse gives b back, when nothing refers to its memory any more.
+func (b *buffer) reuse() {
+	if cap(b.body) > retained {
+		b.body = nil
+	}
+	if cap(b.data) > retained {
+		b.data = nil
+	}
+	buffers.Put(b)
+}
+
 var errTooLarge = errors.New("the body is larger than a push's can be")
 
 // read reads all of r, which announces length bytes (-1: unknown) and may have

@@ -119,11 +119,11 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, m *Message) answ
 	}
 	b := buffers.Get().(*buffer)
 	if a, ok := h.read(w, r, m, b); !ok {
-		buffers.Put(b)
+		b.reuse()
 		return a
 	}
 	if err := b.parse(r, m); err != nil {
-		buffers.Put(b)
+		b.reuse()
 		return answer{status: http.StatusBadRequest, outcome: "malformed", err: err, hint: "this is no Pub/Sub push: " + err.Error()}
 	}
 	ctx, cancel := context.WithTimeoutCause(r.Context(), h.Timeout, fmt.Errorf("the request's %v are over", h.Timeout))
@@ -131,7 +131,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, m *Message) answ
 	err := h.f(ctx, m)
 	// Only here, not deferred: after a panic nobody knows who still holds the data.
 	m.Data = nil
-	buffers.Put(b)
+	b.reuse()
 	switch {
 	case err == nil:
 		return answer{status: http.StatusNoContent, outcome: "ack"}

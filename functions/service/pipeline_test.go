@@ -27,6 +27,7 @@ import (
 // Protects the main promise in both forms of a push: every good record is a row, and
 // every bad one a dead letter with its reason, its bytes and its place in Kafka.
 func TestEveryRecordEndsInOneTable(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		wrapped bool
 		decoder string
@@ -61,6 +62,7 @@ func TestEveryRecordEndsInOneTable(t *testing.T) {
 
 // Protects events that somebody publishes without the bridge: no Kafka columns.
 func TestBareEvents(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{})
 	w.publish([]byte(good("bare")), []byte(`{"event_id":1}`))
 	if n := w.count("SELECT COUNT(*) FROM fact_events WHERE event_id = 'bare' AND kafka_topic IS NULL AND kafka_offset IS NULL"); n != 1 {
@@ -74,6 +76,7 @@ func TestBareEvents(t *testing.T) {
 
 // Protects the neighbours of rows that BigQuery refuses, and its words.
 func TestRowsThatBigQueryRefuses(t *testing.T) {
+	t.Parallel()
 	for _, naming := range []warehouse.Naming{warehouse.NameAll, warehouse.NameFirst, warehouse.NameNone} {
 		t.Run(fmt.Sprint(naming), func(t *testing.T) {
 			w := start(t, options{})
@@ -133,6 +136,7 @@ func TestFaultsThatWait(t *testing.T) {
 // Protects rejects whose publication fails: the message comes again until Pub/Sub
 // has them.
 func TestRejectsThatCannotBePublished(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{attempts: 100})
 	w.pubsub.FailPublish(pubsub.PublishFault{Topic: "clickstream-dead-letter", Code: codes.PermissionDenied, Count: 2})
 	w.publish(pack(t, good("a"), "bad"))
@@ -151,6 +155,7 @@ func TestRejectsThatCannotBePublished(t *testing.T) {
 // Protects messages that Pub/Sub gives up: a row per record, which names the
 // subscription and how often it tried.
 func TestMessagesThatPubSubGivesUp(t *testing.T) {
+	t.Parallel()
 	for _, wrapped := range []bool{false, true} {
 		t.Run(fmt.Sprintf("wrapped %v", wrapped), func(t *testing.T) {
 			w := start(t, options{wrapped: wrapped})
@@ -175,6 +180,7 @@ func TestMessagesThatPubSubGivesUp(t *testing.T) {
 
 // Protects payloads that nobody can read: one row with the bytes as they were.
 func TestUndecodablePayload(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{})
 	damaged := pack(t, good("a"))
 	damaged = damaged[:len(damaged)-4]
@@ -187,6 +193,7 @@ func TestUndecodablePayload(t *testing.T) {
 
 // Protects a payload of a version to come: it waits for the functions that know it.
 func TestPayloadOfAVersionToCome(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{})
 	newer := pack(t, good("a"))
 	newer[4] = 2
@@ -203,6 +210,7 @@ func TestPayloadOfAVersionToCome(t *testing.T) {
 // Protects events that are larger than a row of events_dlq: their head is kept, with
 // the length and the hash of the whole.
 func TestOversizeOriginals(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{})
 	huge := `{"event_id":"` + strings.Repeat("é", 5<<20) + `"}`
 	w.publish(pack(t, huge, good("a")))
@@ -221,6 +229,7 @@ func TestOversizeOriginals(t *testing.T) {
 
 // Protects dead letters from BigQuery's refusal: the row is reduced until it is taken.
 func TestLettersThatBigQueryRefuses(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{})
 	w.warehouse.Fail(warehouse.Fault{Table: "events_dlq", Count: -1, BadRow: func(row []byte) bool { return bytes.Contains(row, []byte("poison")) }})
 	w.publish(pack(t, "poison", "harmless"))
@@ -233,6 +242,7 @@ func TestLettersThatBigQueryRefuses(t *testing.T) {
 // Protects DeadLetter's place as the last: while the table is away the message
 // stays with Pub/Sub, however often it is tried.
 func TestDeadLetterNeverGivesUp(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{})
 	w.warehouse.Fail(warehouse.Fault{Table: "events_dlq", Code: codes.NotFound, Count: 7})
 	w.publish(pack(t, "bad"))
@@ -247,6 +257,7 @@ func TestDeadLetterNeverGivesUp(t *testing.T) {
 // Protects the interface of the log-based metrics, and that no value of an event
 // is in a line.
 func TestLogLine(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{})
 	w.publish(pack(t, good("secret-id"), `{"event_id":"secret-id"}`, "secret-text"))
 	lines := w.log.pushes(t)
@@ -281,6 +292,7 @@ func TestLogLine(t *testing.T) {
 // Protects memory: what does not fit beside what is in flight is answered 429, and
 // done when there is room again.
 func TestBusy(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{attempts: 100, config: func(c *service.Config) { c.MaxInFlight = 20_000 }})
 	hang := w.warehouse.Fail(warehouse.Fault{Table: "fact_events", Hang: true})
 	var values []string
@@ -314,6 +326,7 @@ func TestBusy(t *testing.T) {
 // Protects the ack deadline: a push to a function whose BigQuery is silent is
 // answered before Pub/Sub takes it for lost, and its message lands later.
 func TestSilentBigQuery(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{attempts: 100, config: func(c *service.Config) {
 		c.HandlerTimeout, c.AppendTimeout = 200*time.Millisecond, 100*time.Millisecond
 	}})
@@ -330,6 +343,7 @@ func TestSilentBigQuery(t *testing.T) {
 // Protects the memory of rows: a request that was given up while it was being sent is
 // sent as it was, however busy the function is with others.
 func TestRowsOfAbandonedRequestsAreNotReused(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{attempts: 100, config: func(c *service.Config) {
 		c.HandlerTimeout, c.AppendTimeout = 400*time.Millisecond, 30*time.Millisecond
 	}})
@@ -350,6 +364,7 @@ func TestRowsOfAbandonedRequestsAreNotReused(t *testing.T) {
 // Protects the price of bad producers: rejects of one message travel together, as
 // far as they fit into one.
 func TestRejectsAreBundled(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{})
 	many := make([]string, 2000)
 	for i := range many {
@@ -373,6 +388,7 @@ func TestRejectsAreBundled(t *testing.T) {
 
 // Protects rejects that no Pub/Sub message can hold: their head is kept.
 func TestRejectLargerThanAMessage(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{})
 	huge := make([]byte, 12<<20)
 	rand.NewChaCha8([32]byte{}).Read(huge)

@@ -21,7 +21,8 @@ import (
 // answers and connections, while rejects cannot be published and pushes are lost,
 // every good event lands, every bad one becomes a dead letter, and none is both.
 func TestFaultsAtRandom(t *testing.T) {
-	const messages, perMessage = 150, 12
+	t.Parallel()
+	const messages, perMessage = 100, 12
 	w := start(t, options{attempts: 100, config: func(c *service.Config) {
 		c.HandlerTimeout, c.AppendTimeout, c.BreakerOpen = time.Second, 200*time.Millisecond, 5*time.Millisecond
 		c.MaxInFlight = 200_000
