@@ -73,15 +73,17 @@ type Bridge struct {
 	tokenAnswers chan tokenAnswer
 
 	// Owned by the goroutine in Run.
-	consumer   *kafka.Consumer
-	fetcher    *fetch.Fetcher
-	ledger     ledger
-	sources    map[fetch.Source]*partition // of the current assignment
-	inflight   int64                       // bytes packed and unacknowledged
-	publishCtx context.Context             // ends when shutdown stops waiting for batches
-	record     batch.Record                // reused
-	fatal      error                       // ends Run
-	closing    atomic.Bool                 // the consumer is being closed, perhaps by another goroutine
+	consumer     *kafka.Consumer
+	fetcher      *fetch.Fetcher
+	ledger       ledger
+	sources      map[fetch.Source]*partition // of the current assignment
+	latest       *partition                  // the one of the record before, whose source is latestSource
+	latestSource fetch.Source
+	inflight     int64           // bytes packed and unacknowledged
+	publishCtx   context.Context // ends when shutdown stops waiting for batches
+	record       batch.Record    // reused
+	fatal        error           // ends Run
+	closing      atomic.Bool     // the consumer is being closed, perhaps by another goroutine
 }
 
 // fetchRecords is how many records are taken from librdkafka at a time.
@@ -236,13 +238,17 @@ func (b *Bridge) committed(e kafka.OffsetsCommitted) {
 // take packs fetched record i.
 func (b *Bridge) take(i int, now time.Time) {
 	source := b.fetcher.Source(i)
-	p := b.sources[source]
+	p := b.latest
+	if p == nil || source != b.latestSource { // records come in runs of one partition
+		p = b.sources[source]
+	}
 	if p == nil {
 		if p = b.ledger.partitions[partitionKey{b.fetcher.TopicName(i), source.Partition}]; p == nil {
 			return // a record of a partition that was just given up
 		}
 		b.sources[source] = p
 	}
+	b.latest, b.latestSource = p, source
 	if code := b.fetcher.Err(i); code != 0 {
 		b.counters.kafkaErrors.Add(1)
 		b.log.Warn("Kafka partition error", "topic", p.key.topic, "partition", p.key.id, "code", code.String())

@@ -68,6 +68,7 @@ func (b *Bridge) revoke(c *kafka.Consumer, parts []kafka.TopicPartition) {
 			b.ledger.close(p)
 		}
 		clear(b.sources)
+		b.latest = nil
 		message := "partitions revoked"
 		if lost {
 			b.counters.lost.Add(int64(len(parts)))

@@ -378,7 +378,7 @@ func TestConfigurationErrors(t *testing.T) {
 func TestMemoryIsBoundedWhilePubSubRefuses(t *testing.T) {
 	const partitions, n, valueBytes = 4, 200_000, 400
 	const inflight = 16 << 20
-	const limit = memoryFactor * (4*inflight + 64<<20) // what the README tells operators to provide
+	const limit = memoryFactor * (4*inflight + 64<<20) // less than the README tells operators to provide
 	var fault servers.PublishFault
 	fault.Set(func(string, *batch.Batch) error { return status.Error(codes.Unavailable, "refused by the test") })
 	s := servers.New(t, partitions, fault.Option())
