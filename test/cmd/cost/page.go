@@ -83,7 +83,8 @@ func writeMarkdown(w io.Writer, q Quantities, a Assumptions, rates []float64) er
 	p("| smallest charges | Pub/Sub %.0f bytes a push, insertAll %.0f a row |\n", a.PushMinimum, a.InsertRow)
 	p("| Dataflow | %.0f workers (2 vCPU, 7.5 GiB, 30 GiB disk) and %.0f compute units for 1 GiB/s: Google's benchmark in \"Performance characteristics of Kafka to BigQuery pipelines\", scaled by bytes; at least one of each |\n\n", a.DataflowWorkers, a.DataflowUnits)
 	p("## Prices\n\n")
-	p("| price | $ | per | source | read |\n|---|---:|---|---|---|\n")
+	p("What others noted from the pages named, on the days given. Look one up before a decision\nthat hangs on it.\n\n")
+	p("| price | $ | per | source | noted |\n|---|---:|---|---|---|\n")
 	for _, price := range prices() {
 		p("| %s | %g | %s | %s | %s |\n", price.Name, price.Dollar, price.Per, price.Source, price.Read)
 	}

@@ -7,10 +7,11 @@ type Price struct {
 	Dollar float64
 	Per    string
 	Source string // title of the page that has it
-	Read   string // when the price was read there
+	Read   string // the day for which somebody noted it from there
 }
 
-// The prices. Look them up again before a decision that hangs on one of them.
+// The prices. None was read on its page for this table: they are what others noted
+// from the pages on the days given. Look one up before a decision that hangs on it.
 var (
 	PubSubThroughput = Price{"Pub/Sub, message delivery basic, published and delivered", 40, "TiB", "Pub/Sub pricing", "2026-09-20"}
 
@@ -19,8 +20,8 @@ var (
 	RunMemory      = Price{"Cloud Run service, memory while a request runs", 0.0000025, "GiB-second", "Cloud Run pricing, services, request-based billing", "2026-09-08"}
 	WorkerPoolCPU  = Price{"Cloud Run worker pool, CPU", 0.000011244, "vCPU-second", "Cloud Run pricing, worker pools", "2025-09-10"}
 	WorkerPoolMem  = Price{"Cloud Run worker pool, memory", 0.000001235, "GiB-second", "Cloud Run pricing, worker pools", "2025-09-10"}
-	BigQueryWrite  = Price{"BigQuery Storage Write API", 0.025, "GiB", "BigQuery pricing, data ingestion pricing", "2026-09-08"}
-	BigQueryInsert = Price{"BigQuery insertAll, rows of at least 1 KB", 0.01, "200 MiB", "BigQuery pricing, data ingestion pricing", "2026-09-08"}
+	BigQueryWrite  = Price{"BigQuery Storage Write API", 0.025, "GiB", "BigQuery pricing, data ingestion pricing", "2026-09-02"}
+	BigQueryInsert = Price{"BigQuery insertAll, rows of at least 1 KB", 0.01, "200 MiB", "BigQuery pricing, data ingestion pricing", "2026-09-02"}
 	Logs           = Price{"Cloud Logging, storage of the request lines", 0.50, "GiB", "Google Cloud Observability pricing", "2026-09-08"}
 	DataflowCPU    = Price{"Dataflow streaming worker, CPU", 0.069, "vCPU-hour", "Dataflow pricing", "2026-09-08"}
 	DataflowMemory = Price{"Dataflow streaming worker, memory", 0.003557, "GiB-hour", "Dataflow pricing", "2026-09-08"}
