@@ -199,8 +199,11 @@ func TestSilentServer(t *testing.T) {
 		}
 		check(t, t.Context().Err())
 	}
-	if n := landed(t, w); n != 1 {
-		t.Errorf("%d rows, want 1", n)
+	// On a slow machine the next one may have been given up, and have landed, before.
+	var lost, next int
+	check(t, w.DB().QueryRow("SELECT COUNTIF(event_id = 'lost'), COUNTIF(event_id = 'next') FROM fact_events").Scan(&lost, &next))
+	if lost != 0 || next == 0 {
+		t.Errorf("lost landed %d times, next %d times", lost, next)
 	}
 }
 
@@ -303,7 +306,7 @@ func crossing(n int, s storagepb.BigQueryWrite_AppendRowsServer) error {
 // Protects BigQuery from a stampede and Pub/Sub's patience: after failures in a row
 // requests fail without a call, and one probe at a time finds out that it is over.
 func TestCircuitBreaker(t *testing.T) {
-	w, a := startWarehouse(t, warehouse.AppenderConfig{BreakerFailures: 3, BreakerOpen: 50 * time.Millisecond})
+	w, a := startWarehouse(t, warehouse.AppenderConfig{BreakerFailures: 3, BreakerOpen: time.Second})
 	fault := w.Fail(embedded.Fault{Code: codes.Unavailable, InResponse: true, Count: -1})
 	for range 10 {
 		if err := a.Append(t.Context(), rows(t, "a")); err == nil {
@@ -319,9 +322,15 @@ func TestCircuitBreaker(t *testing.T) {
 	fault.Remove()
 
 	probe := w.Fail(embedded.Fault{Hang: true})
-	time.Sleep(60 * time.Millisecond)
 	first := make(chan error, 1)
-	go func() { first <- a.Append(t.Context(), rows(t, "probe")) }()
+	go func() {
+		err := gobreaker.ErrOpenState
+		for errors.Is(err, gobreaker.ErrOpenState) {
+			time.Sleep(time.Millisecond)
+			err = a.Append(t.Context(), rows(t, "probe"))
+		}
+		first <- err
+	}()
 	for probe.Hits() == 0 {
 		time.Sleep(time.Millisecond)
 	}
@@ -419,7 +428,7 @@ func TestClose(t *testing.T) {
 
 // Protects callers from a server that cannot be reached.
 func TestUnreachable(t *testing.T) {
-	w, a := startWarehouse(t, warehouse.AppenderConfig{Timeout: 200 * time.Millisecond, BreakerOpen: time.Millisecond})
+	w, a := startWarehouse(t, warehouse.AppenderConfig{BreakerOpen: time.Millisecond})
 	check(t, a.Append(t.Context(), rows(t, "before")))
 	check(t, w.Down())
 	for range 3 {

@@ -111,7 +111,7 @@ func openStream(ctx context.Context, a *Appender) (*stream, error) {
 	// The generated client would try again for ever.
 	once := gax.WithRetry(func() gax.Retryer { return nil })
 	rpc, err := a.client.AppendRows(streamCtx, once)
-	if !stop() && err == nil {
+	if !stop() {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
