@@ -9,27 +9,37 @@ import (
 // lagInterval is how often the lag and the ages are computed.
 const lagInterval = 250 * time.Millisecond
 
-// position is where the consumption of an assignment began.
+// position is an offset before which there is nothing to acknowledge, whatever the
+// tracker says: where the consumption of an assignment began, and later where it
+// found nothing more.
 type position struct {
 	offset int64
 	known  bool
 }
 
-// seen notes that consumption began at offset, if that was not known.
-func (s *position) seen(offset int64) {
+// began notes the first record of an assignment.
+func (s *position) began(offset int64) {
 	if !s.known {
 		s.offset, s.known = offset, true
 	}
 }
 
-// position is the first offset that is not acknowledged: the tracker's, or until it
-// has one, where consumption began. librdkafka's own consumer_lag is −1 until the
-// first commit, and counts what is fetched as done.
-func (p *partition) position() (int64, bool) {
-	if next, ok := p.track.offset(); ok {
-		return next, true
+// reached notes that there is nothing before offset that is not acknowledged.
+func (s *position) reached(offset int64) {
+	if !s.known || offset > s.offset {
+		s.offset, s.known = offset, true
 	}
-	return p.start.offset, p.start.known
+}
+
+// position is the first offset that is not acknowledged, if it is known.
+// librdkafka's own consumer_lag is −1 until the first commit, and counts what is
+// fetched as done.
+func (p *partition) position() (int64, bool) {
+	next, ok := p.track.offset()
+	if p.clear.known && (!ok || p.clear.offset > next) {
+		return p.clear.offset, true
+	}
+	return next, ok
 }
 
 // observe computes what others may read of the owner's state.
@@ -57,9 +67,11 @@ type librdkafkaStats struct {
 	} `json:"topics"`
 }
 
-// statistics learns where partitions stand from which no record has come yet: with
-// nothing prefetched, the next offset to fetch is the first one not taken (before
-// fetching is active it reads as zero). So an idle partition has a lag of zero, not an unknown one.
+// statistics learns where idle partitions stand: with nothing prefetched and
+// nothing on its way, the next offset to fetch is the first one not acknowledged
+// (before fetching is active it reads as zero). So a partition without traffic has a
+// lag of zero and not an unknown one, and one that ends with a transaction's marker,
+// which is an offset but no record, has no lag of one for ever.
 func (b *Bridge) statistics(text string) {
 	var stats librdkafkaStats
 	if err := json.Unmarshal([]byte(text), &stats); err != nil {
@@ -69,8 +81,8 @@ func (b *Bridge) statistics(text string) {
 	for topic, t := range stats.Topics {
 		for id, s := range t.Partitions {
 			n, err := strconv.ParseInt(id, 10, 32)
-			if p := b.ledger.partitions[partitionKey{topic, int32(n)}]; err == nil && p != nil && s.State == "active" && s.Queued == 0 && s.Next >= 0 {
-				p.start.seen(s.Next)
+			if p := b.ledger.partitions[partitionKey{topic, int32(n)}]; err == nil && p != nil && p.enc == nil && p.inflight == 0 && s.State == "active" && s.Queued == 0 && s.Next >= 0 {
+				p.clear.reached(s.Next)
 			}
 		}
 	}

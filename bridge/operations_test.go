@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"google.golang.org/grpc/codes"
@@ -184,5 +185,40 @@ func TestOffsetResetError(t *testing.T) {
 	}
 	if got := s.Committed(0); got >= 0 {
 		t.Errorf("%d is committed", got)
+	}
+}
+
+// A partition that ends with the marker of a transaction has no lag, although its
+// last offset is not a record's; what was aborted does not come.
+func TestTransactions(t *testing.T) {
+	s := servers.New(t, 1)
+	p, err := kafka.NewProducer(&kafka.ConfigMap{"bootstrap.servers": s.Brokers, "transactional.id": "t", "enable.metrics.push": false, "go.delivery.reports": false})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(p.InitTransactions(t.Context()))
+	topic := servers.KafkaTopic
+	for i, value := range []string{"aborted", "committed"} {
+		check(p.BeginTransaction())
+		check(p.Produce(&kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic}, Value: []byte(value)}, nil))
+		p.Flush(10_000)
+		if i == 0 {
+			check(p.AbortTransaction(t.Context()))
+		} else {
+			check(p.CommitTransaction(t.Context()))
+		}
+	}
+	b := s.Start(quick)
+	servers.Wait(t, "the committed record", func() bool { return b.Stats().Acknowledged == 1 })
+	servers.Wait(t, "the lag to go", func() bool { n, ok := lag(b, 0); return ok && n == 0 })
+	if _, records, _ := s.Published(servers.Topic); len(records) != 1 || string(records[0].Value) != "committed" {
+		t.Errorf("%d records came, want the committed one", len(records))
 	}
 }

@@ -24,7 +24,7 @@ type partition struct {
 	inflight int  // batches whose result has not come back
 	dirty    bool // the tracker's offset has advanced since it was stored last
 
-	start position // where consumption began, for the lag before the first acknowledgement
+	clear position // for the lag: before it there is nothing to acknowledge
 }
 
 // recordOverhead is an upper bound of what the wire format adds to the bytes of a
@@ -46,7 +46,7 @@ func (b *Bridge) add(p *partition, r *batch.Record, now time.Time) {
 	content, n := size(r)
 	b.counters.recordsIn.Add(1)
 	b.counters.bytesIn.Add(int64(content))
-	p.start.seen(r.Offset)
+	p.clear.began(r.Offset)
 	if n > b.cfg.maxRecordBytes() {
 		b.flush(p) // ranges enter the tracker in the order of their offsets
 		b.deadLetter(p, r, now)

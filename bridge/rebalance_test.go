@@ -1,10 +1,12 @@
 package bridge_test
 
 import (
+	"errors"
 	"math/rand/v2"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -121,4 +123,45 @@ func TestRevokeDoesNotWaitForStuckBatches(t *testing.T) {
 	if d := s.CheckAll(n); d != 0 {
 		t.Errorf("%d duplicates, although nothing that was refused had been taken", d)
 	}
+}
+
+// Leaders and coordinators move and answers fail under load: every record comes.
+// Commits that fail at a rebalance may cost duplicates, never a record.
+func TestBrokersInTrouble(t *testing.T) {
+	const partitions, rounds, perRound = 6, 30, 600
+	s := servers.NewCluster(t, 3, partitions)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for r := range rounds {
+			s.Produce(s.Numbered(r*perRound, perRound)...)
+			switch r % 5 {
+			case 1:
+				s.Broker.ShufflePartitionLeaders()
+			case 2:
+				s.Broker.RehashCoordinators()
+			case 3:
+				s.Broker.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+					return nil, errors.New("the test closes the connection"), true
+				})
+			case 4:
+				s.Broker.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+					return nil, errors.New("the test closes the connection"), true
+				})
+			}
+		}
+	}()
+	a, b := s.Start(quick), s.Start(quick)
+	<-done
+	servers.Wait(t, "all commits", func() bool {
+		for p := range int32(partitions) {
+			if s.Committed(p) != rounds*perRound/partitions {
+				return false
+			}
+		}
+		return true
+	})
+	a.Shutdown()
+	b.Shutdown()
+	t.Logf("%d duplicates", s.CheckAll(rounds*perRound))
 }

@@ -58,7 +58,8 @@ func run(ctx context.Context, args []string) int {
 }
 
 func serve(ctx context.Context, cfg bridge.Config, log *slog.Logger) error {
-	client, err := pubsub.NewClient(ctx, cfg.Project)
+	// The client outlives the first signal: batches are drained with it.
+	client, err := pubsub.NewClient(context.WithoutCancel(ctx), cfg.Project)
 	if err != nil {
 		return fmt.Errorf("the Pub/Sub client cannot be created: %w", err)
 	}

@@ -50,9 +50,15 @@ type Servers struct {
 // New starts them.
 func New(t testing.TB, partitions int32, opts ...pstest.ServerReactorOption) *Servers {
 	t.Helper()
+	return NewCluster(t, 1, partitions, opts...)
+}
+
+// NewCluster starts them with several brokers.
+func NewCluster(t testing.TB, brokers int, partitions int32, opts ...pstest.ServerReactorOption) *Servers {
+	t.Helper()
 	// A quick first join and short sessions: rebalances are a matter of fractions
 	// of a second here.
-	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, KafkaTopic),
+	broker, err := kfake.NewCluster(kfake.NumBrokers(brokers), kfake.SeedTopics(partitions, KafkaTopic),
 		kfake.GroupMinSessionTimeout(500*time.Millisecond),
 		kfake.BrokerConfigs(map[string]string{
 			"group.initial.rebalance.delay.ms": "50",
