@@ -451,3 +451,28 @@ func leaderLost(t *testing.T, s *Servers) {
 		t.Errorf("%s events landed, want %d", got[0], records)
 	}
 }
+
+// otherProducers protects against producers that are not librdkafka's Go client:
+// other batches, timestamps, keys.
+func otherProducers(t *testing.T, s *Servers) {
+	p := newPipeline(t, s, "producers")
+	p.create(1, nil)
+	p.bridge()
+	const each = 10
+	for name, produce := range s.Producers {
+		var lines strings.Builder
+		for _, m := range several(name, each) {
+			lines.Write(m.Value)
+			lines.WriteByte('\n')
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		err := produce(ctx, p.topic, lines.String())
+		cancel()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	if got := p.landed(each * len(s.Producers)); len(got) != each*len(s.Producers) {
+		t.Errorf("%d records landed, want %d", len(got), each*len(s.Producers))
+	}
+}

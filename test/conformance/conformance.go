@@ -48,6 +48,9 @@ type Servers struct {
 	// Failover takes the leader of a topic's partition 0 away, unasked, and returns
 	// what brings it back; nil: not to be had.
 	Failover func(ctx context.Context, topic string) (back func(ctx context.Context) error, err error)
+	// Producers are programs that write lines to a topic of these brokers as
+	// records, besides the suite's own client.
+	Producers map[string]func(ctx context.Context, topic string, lines string) error
 	// Compact compacts a topic now; nil: the brokers do it by themselves.
 	Compact func()
 }
@@ -74,6 +77,7 @@ func Run(t *testing.T, s Servers) {
 		{"bridges join and leave", rebalance},
 		{"broker restarted", brokerRestarted},
 		{"leader lost under load", leaderLost},
+		{"producers of other makers", otherProducers},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, &s) })
 	}

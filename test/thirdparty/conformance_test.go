@@ -12,10 +12,13 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,6 +67,14 @@ func apacheKafka(ctx context.Context, t *testing.T, s *conformance.Servers, c ka
 		}
 		return k.StartBroker(ctx, 0)
 	}
+	if c.Security == nil {
+		s.Producers = map[string]func(ctx context.Context, topic, lines string) error{
+			"Java console producer": func(ctx context.Context, topic, lines string) error {
+				return k.Tool(ctx, "org.apache.kafka.tools.ConsoleProducer", strings.NewReader(lines), "--topic", topic)
+			},
+			"kcat": func(ctx context.Context, topic, lines string) error { return kcat(ctx, k, topic, lines) },
+		}
+	}
 	if c.Brokers > 1 {
 		s.Failover = func(_ context.Context, topic string) (func(context.Context) error, error) {
 			leader, err := k.Leader(topic, 0)
@@ -74,6 +85,19 @@ func apacheKafka(ctx context.Context, t *testing.T, s *conformance.Servers, c ka
 		}
 	}
 	return k
+}
+
+// kcat is librdkafka's command-line client.
+func kcat(ctx context.Context, k *kafka.Cluster, topic, lines string) error {
+	if _, err := exec.LookPath("kcat"); err != nil {
+		return fmt.Errorf("kcat is one of the producers tested (Debian: apt-get install kcat): %w", err)
+	}
+	cmd := exec.CommandContext(ctx, "kcat", "-P", "-b", k.Brokers(), "-t", topic, "-z", "snappy")
+	cmd.Stdin = strings.NewReader(lines)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("kcat: %w:\n%s", err, out)
+	}
+	return nil
 }
 
 func embeddedPubSub(t *testing.T, s *conformance.Servers) {
