@@ -138,6 +138,19 @@ func TestSettingsAreVariables(t *testing.T) {
 	}
 }
 
+// Protects the example that people begin with: deploy accepts it.
+func TestExampleSettings(t *testing.T) {
+	m := regexp.MustCompile(`(?ms)^    \{\n.*?^    \}\n`).FindString(read(t, "README.md"))
+	if m == "" {
+		t.Fatal("README.md has no example of settings")
+	}
+	env, _ := stubs(t)
+	out, err := command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=prod", "--check", settings(t, m))
+	if err != nil || !strings.Contains(out, "the bridge reads clickstream") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // Protects the smoke test from passing when nothing arrives, and its SQL, which is
 // written for BigQuery: it runs on the local warehouse and finds the two events.
 func TestSmoke(t *testing.T) {
