@@ -61,5 +61,27 @@ need_browser() {
     "Install it and run this again."
 }
 
+# need_third_party is for ./scripts/test --third-party: Java and Maven for Apache
+# Kafka, kcat for one of its producers. The tests themselves look for the jar of
+# Google's Pub/Sub emulator, and say where it comes from.
+need_third_party() {
+  local missing=()
+  command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
+  command -v mvn >/dev/null || missing+=(maven)
+  command -v kcat >/dev/null || missing+=(kcat)
+  if [ ${#missing[@]} -gt 0 ]; then
+    if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+      printf 'Installing %s with apt-get, for the third-party servers.\n' "${missing[*]}" >&2
+      { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } >&2 ||
+        die "apt-get could not install ${missing[*]}: install them and run this again."
+    else
+      die "The third-party servers need Java 17, Maven and kcat:" \
+        "  Debian:  sudo apt-get install openjdk-17-jre-headless maven kcat" \
+        "  macOS:   brew install openjdk@17 maven kcat" \
+        "Install them and run this again."
+    fi
+  fi
+}
+
 need_go
 need_compiler
