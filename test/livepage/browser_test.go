@@ -215,6 +215,19 @@ func TestPageInChromium(t *testing.T) {
 	do(t, ctx, chromedp.Click(chromedp.CSS("#switch-warehouse-down")))
 	until(t, ctx, "the backlog to drain", backlog+` < 10 && document.querySelectorAll('.part[data-state=good]').length == 8`)
 
+	// Rows that BigQuery refused land by a replay once it takes them, and nothing is missing.
+	do(t, ctx, chromedp.Click(chromedp.CSS("#switch-warehouse-rejects")))
+	until(t, ctx, "rows that BigQuery refuses", `/row_rejected/.test(document.querySelector('#rejected').textContent)`)
+	do(t, ctx, chromedp.Click(chromedp.CSS("#switch-warehouse-rejects")))
+	until(t, ctx, "an end of the refusals", `document.querySelector('#switch-warehouse-rejects').getAttribute('aria-checked') == 'false'`)
+	do(t, ctx, chromedp.Focus(chromedp.CSS("#code")))
+	until(t, ctx, "letters to replay", `[...document.querySelectorAll('#code option')].some(o => o.value == 'row_rejected')`)
+	eval[bool](t, ctx, `(() => { const s = document.querySelector('#code'); s.value = 'row_rejected'; s.dispatchEvent(new Event('change')); return true })()`)
+	do(t, ctx, chromedp.Click(chromedp.CSS("#replay button[type=submit]")))
+	until(t, ctx, "the replayed rows to land", `/^Replay .*: ([1-9][0-9]*) sent, \1 landed, 0 rejected/.test(document.querySelector('#replayed').textContent)`)
+	do(t, ctx, chromedp.Click(chromedp.CSS("#audit")))
+	until(t, ctx, "the audit", `/^Nothing is missing/.test(document.querySelector('#verdict').textContent)`)
+
 	// SQL answers, and only reads.
 	ask := func(statement string) {
 		eval[bool](t, ctx, fmt.Sprintf(`(() => { document.querySelector('#statement').value = %q; document.querySelector('#sql').requestSubmit(); return true })()`, statement))

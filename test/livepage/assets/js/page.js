@@ -5,6 +5,7 @@ import * as charts from './charts.js';
 import * as lists from './lists.js';
 import * as publish from './publish.js';
 import * as switches from './switches.js';
+import * as repair from './repair.js';
 import * as ask from './ask.js';
 import { byId, count, milliseconds, setText } from './format.js';
 
@@ -29,6 +30,7 @@ stream.addEventListener('hello', e => {
   if (hello.read_only) {
     publish.lock();
     switches.lock();
+    repair.lock();
   }
 });
 
