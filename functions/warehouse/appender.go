@@ -186,7 +186,7 @@ func (a *Appender) open(ctx context.Context) (*stream, error) {
 	case a.lock <- struct{}{}:
 		defer func() { <-a.lock }()
 	case <-ctx.Done():
-		return nil, fmt.Errorf("open a stream to %s: another request is at it: %w", a.config.Table, context.Cause(ctx))
+		return nil, fmt.Errorf("append to %s: not sent, the stream was not open in time: %w", a.config.Table, context.Cause(ctx))
 	}
 	if a.closed {
 		return nil, errClosed
