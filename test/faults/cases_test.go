@@ -1,0 +1,348 @@
+package faults
+
+import (
+	"time"
+
+	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"google.golang.org/grpc/codes"
+
+	"sluice/bridge"
+	"sluice/functions/service"
+	"sluice/test/embedded/pubsub"
+	"sluice/test/embedded/warehouse"
+	"sluice/test/stack"
+)
+
+func smallBatches(c *bridge.Config) {
+	c.BatchRecords = 50
+	c.Linger = 50 * time.Millisecond
+	// A retry need not wait for as long as in production.
+	c.RetryMax = time.Second
+}
+
+// impatient functions give BigQuery up after a second, so that a test need not wait
+// for the deployed 15.
+func impatient(c *stack.Config) {
+	c.TuneFunctions = func(s *service.Config) {
+		s.AppendTimeout = time.Second
+		s.HandlerTimeout = 3 * time.Second
+		s.BreakerOpen = 500 * time.Millisecond
+	}
+}
+
+// must fails the test on an error.
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// warehouseFails is a fault of the warehouse that is there until some records more
+// have been produced, and that must have been met.
+func warehouseFails(f warehouse.Fault) func(*world) {
+	return func(w *world) {
+		if f.Count == 0 {
+			f.Count = -1
+		}
+		h := w.Warehouse.Fail(f)
+		w.produce(1500)
+		w.until("the fault is met", func() bool { return h.Hits() >= 5 })
+		h.Remove()
+	}
+}
+
+// rejects is a fault in which BigQuery takes no row that holds a text. It is there
+// from the beginning, so that each such event has one place to end in.
+func rejects(naming warehouse.Naming) func(*world) {
+	return func(w *world) {
+		w.bad = holds("exp-07:a")
+		w.Warehouse.Fail(warehouse.Fault{Table: "fact_events", Count: -1, BadRow: w.bad, Naming: naming})
+	}
+}
+
+// publishFails is a fault of Pub/Sub that is there until some records more have been
+// produced.
+func publishFails(f pubsub.PublishFault) func(*world) {
+	return func(w *world) {
+		f.Count = -1
+		h := w.PubSub.FailPublish(f)
+		w.produce(1500)
+		w.until("the fault is met", func() bool { return h.Hits() >= 3 })
+		h.Remove()
+	}
+}
+
+// cycleBridge stops and starts the bridge a few times, as deployments do.
+func cycleBridge(w *world) {
+	for range 4 {
+		w.produce(300)
+		w.must(w.StopBridge(w.t.Context(), w.Bridges()[0]))
+		_, err := w.StartBridge(w.t.Context())
+		w.must(err)
+	}
+}
+
+// cycleFunctions takes the functions down and up.
+func cycleFunctions(stop func(*world) error) func(*world) {
+	return func(w *world) {
+		for range 6 {
+			w.produce(200)
+			w.must(stop(w))
+			w.produce(50)
+			w.must(w.StartFunctions(w.t.Context()))
+		}
+	}
+}
+
+var matrix = []fault{
+	{
+		name: "BigQuery is unreachable, long enough for the circuit breaker", duplicates: "those in flight when it went",
+		delay: "until it is back, then seconds",
+		strike: func(w *world) {
+			w.must(w.Warehouse.Down())
+			w.produce(3000)
+			w.until("pushes fail", func() bool { return w.PubSub.Stats(stack.Ingest).Failed >= 20 })
+			w.must(w.Warehouse.Up())
+		},
+	},
+	{
+		name: "BigQuery answers UNAVAILABLE", duplicates: none, delay: "until it is back, then seconds",
+		strike: warehouseFails(warehouse.Fault{Code: codes.Unavailable}),
+	},
+	{
+		name: "BigQuery is slow: 300 ms more a request", duplicates: none, delay: "300 ms",
+		strike: warehouseFails(warehouse.Fault{Wait: 300 * time.Millisecond}),
+	},
+	{
+		name: "BigQuery hangs", duplicates: none, delay: "until it is back, then seconds", stack: impatient,
+		strike: func(w *world) {
+			h := w.Warehouse.Fail(warehouse.Fault{Hang: true, Count: -1})
+			w.produce(1500)
+			// Each try must end by itself, or nothing would fail.
+			w.until("pushes fail", func() bool { return w.PubSub.Stats(stack.Ingest).Failed >= 10 })
+			h.Remove()
+		},
+	},
+	{
+		name: "BigQuery stores the rows and answers too late", duplicates: "each such request", delay: "as long as the answer", stack: impatient,
+		strike: warehouseFails(warehouse.Fault{AnswerAfter: 2 * time.Second, Count: 10}),
+	},
+	{
+		name: "BigQuery stores the rows and its answer is lost", duplicates: "each such request", delay: "a redelivery, 10 s",
+		strike: warehouseFails(warehouse.Fault{StoreFirst: true, Code: codes.Unavailable, Count: 20}),
+	},
+	{
+		name: "BigQuery breaks the stream after every tenth request", duplicates: "those in flight on the stream", delay: "a redelivery, 10 s",
+		strike: func(w *world) {
+			for range 8 {
+				w.Warehouse.Fail(warehouse.Fault{Table: "fact_events", Skip: 9, Code: codes.Aborted})
+				w.produce(200)
+			}
+		},
+	},
+	{
+		name: "connections to BigQuery break", duplicates: "those in flight", delay: "a redelivery, 10 s",
+		strike: func(w *world) {
+			for range 8 {
+				w.produce(150)
+				w.Warehouse.Drop()
+			}
+		},
+	},
+	{
+		name: "BigQuery rejects rows and names all", duplicates: none, delay: "none; the rows are dead letters, `row_rejected`",
+		before: rejects(warehouse.NameAll), strike: func(w *world) { w.produce(2000) },
+	},
+	{
+		name: "BigQuery rejects rows and names only the first", duplicates: none, delay: "none; the rows are dead letters, `row_rejected`",
+		before: rejects(warehouse.NameFirst), strike: func(w *world) { w.produce(2000) },
+	},
+	{
+		name: "BigQuery rejects rows and names none", duplicates: none, delay: "none; the rows are dead letters, `row_rejected`",
+		before: rejects(warehouse.NameNone), strike: func(w *world) { w.produce(2000) },
+	},
+	{
+		name: "the table has another schema", duplicates: none, delay: "until it is repaired, then seconds; nothing is dead-lettered",
+		strike: warehouseFails(warehouse.Fault{Code: codes.InvalidArgument, InResponse: true, Storage: storagepb.StorageError_SCHEMA_MISMATCH_EXTRA_FIELDS}),
+	},
+	{
+		name: "the table is gone", duplicates: none, delay: "until it is there again, then seconds; nothing is dead-lettered",
+		strike: warehouseFails(warehouse.Fault{Code: codes.NotFound, Storage: storagepb.StorageError_TABLE_NOT_FOUND}),
+	},
+	{
+		name: "no permission to append", duplicates: none, delay: "until it is granted, then seconds; nothing is dead-lettered",
+		strike: warehouseFails(warehouse.Fault{Code: codes.PermissionDenied}),
+	},
+	{
+		name: "the append quota is used up", duplicates: none, delay: "until there is quota, then seconds",
+		strike: warehouseFails(warehouse.Fault{Code: codes.ResourceExhausted, InResponse: true}),
+	},
+	{
+		name: "the dead-letter table fails", duplicates: none, delay: "only dead letters are late",
+		strike: func(w *world) {
+			h := w.Warehouse.Fail(warehouse.Fault{Table: "events_dlq", Code: codes.Unavailable, Count: -1})
+			w.flow(1500) // good events go on landing
+			w.until("the fault is met", func() bool { return h.Hits() >= 2 })
+			h.Remove()
+		},
+	},
+	{
+		name: "publishing dead letters fails", duplicates: "the good neighbours of each bad event", delay: "batches with a bad event, until it works again",
+		stack: impatient,
+		strike: func(w *world) {
+			h := w.PubSub.FailPublish(pubsub.PublishFault{Topic: stack.DeadLetterTopic, Code: codes.PermissionDenied, Count: -1})
+			w.produce(1500)
+			w.until("the fault is met", func() bool { return h.Hits() >= 2 })
+			h.Remove()
+		},
+	},
+	{
+		name: "publishing fails for a while", duplicates: none, delay: "until it works again, then seconds",
+		strike: publishFails(pubsub.PublishFault{Topic: stack.Topic, Code: codes.Unavailable}),
+	},
+	{
+		name: "no permission to publish", duplicates: none, delay: "until it is granted, then seconds",
+		strike: publishFails(pubsub.PublishFault{Topic: stack.Topic, Code: codes.PermissionDenied}),
+	},
+	{
+		name: "publishing stores the messages and its answer is lost", duplicates: "each such request", delay: "a retry, below 1 s",
+		strike: func(w *world) {
+			h := w.PubSub.FailPublish(pubsub.PublishFault{Topic: stack.Topic, StoreFirst: true, Count: 20})
+			w.produce(1500)
+			w.until("the fault is met", func() bool { return h.Hits() >= 20 })
+		},
+	},
+	{
+		name: "publishing fails for one message only", duplicates: none, delay: "that message's partition, until it works again",
+		strike: func(w *world) {
+			var victim []byte
+			h := w.PubSub.FailPublish(pubsub.PublishFault{Topic: stack.Topic, Code: codes.InvalidArgument, Count: 8, When: func(r *pubsubpb.PublishRequest) bool {
+				for _, m := range r.Messages {
+					if victim == nil {
+						victim = append([]byte(nil), m.Data...)
+					}
+					if string(m.Data) == string(victim) {
+						return true
+					}
+				}
+				return false
+			}})
+			w.produce(1500)
+			w.until("the fault is met", func() bool { return h.Hits() >= 8 })
+		},
+	},
+	{
+		name: "Pub/Sub is unreachable for publishers", duplicates: "those in flight when it went", delay: "until it is back, then seconds",
+		strike: func(w *world) {
+			w.must(w.PubSub.Down())
+			w.produce(2000)
+			w.must(w.PubSub.Up())
+		},
+	},
+	{
+		name: "a push times out after the rows were written", duplicates: "each such message", delay: none,
+		strike: func(w *world) {
+			h := w.PubSub.FailPush(pubsub.PushFault{LoseAnswer: true, Count: 40})
+			w.until("the fault is met", func() bool { return h.Hits() >= 40 })
+		},
+	},
+	{
+		name: "Pub/Sub delivers messages again that were acked", duplicates: "each such message", delay: none,
+		strike: func(w *world) {
+			h := w.PubSub.FailPush(pubsub.PushFault{Again: true, Count: 40})
+			w.until("the fault is met", func() bool { return h.Hits() >= 40 })
+		},
+	},
+	{
+		name: "pushes are lost on their way", duplicates: none, delay: "a redelivery, 10 s",
+		strike: func(w *world) {
+			h := w.PubSub.FailPush(pubsub.PushFault{Count: 40})
+			w.until("the fault is met", func() bool { return h.Hits() >= 40 })
+		},
+	},
+	{
+		name: "functions killed while they serve, six times", duplicates: "those in flight", delay: "a redelivery, 10 s",
+		strike: cycleFunctions(func(w *world) error { return w.KillFunctions() }),
+	},
+	{
+		name: "functions stopped by SIGTERM under load, six times", duplicates: none, delay: "a redelivery, 10 s",
+		strike: cycleFunctions(func(w *world) error { return w.StopFunctions(w.t.Context()) }),
+	},
+	{
+		name: "bridge stopped by SIGTERM under load, four times", duplicates: "what was not acknowledged within 6 s", delay: "a rebalance, seconds",
+		strike: cycleBridge,
+	},
+	{
+		name: "everything stopped by SIGTERM at once, BigQuery slow", duplicates: "those in flight", delay: "a rebalance and a redelivery",
+		strike: func(w *world) {
+			h := w.Warehouse.Fail(warehouse.Fault{Wait: 200 * time.Millisecond, Count: -1})
+			w.produce(500)
+			stopped := make(chan error, 2)
+			go func() { stopped <- w.StopFunctions(w.t.Context()) }()
+			go func() { stopped <- w.StopBridge(w.t.Context(), w.Bridges()[0]) }()
+			w.must(<-stopped)
+			w.must(<-stopped)
+			h.Remove()
+			w.must(w.StartFunctions(w.t.Context()))
+			_, err := w.StartBridge(w.t.Context())
+			w.must(err)
+		},
+	},
+	{
+		name: "bridges come and go: rebalance after rebalance", duplicates: "what was in flight of a partition that moved", delay: "a rebalance, seconds",
+		strike: func(w *world) {
+			for range 3 {
+				b, err := w.StartBridge(w.t.Context())
+				w.must(err)
+				w.produce(400)
+				w.must(w.StopBridge(w.t.Context(), b))
+				w.produce(200)
+			}
+		},
+	},
+	{
+		name: "Kafka is unreachable", duplicates: "those not committed when it went", delay: "until it is back, then seconds",
+		strike: func(w *world) {
+			w.produce(300)
+			w.must(w.Kafka.Down())
+			time.Sleep(2 * time.Second)
+			w.must(w.Kafka.Up())
+		},
+	},
+	{
+		name: "Kafka's partitions move to other brokers", duplicates: none, delay: "below 1 s",
+		stack: func(c *stack.Config) { c.Brokers = 3 },
+		strike: func(w *world) {
+			for range 5 {
+				w.must(w.Kafka.MoveLeaders(stack.Topic))
+				w.produce(300)
+			}
+		},
+	},
+	{
+		name: "Kafka answers fetches and commits with errors", duplicates: "what could not be committed, after a rebalance", delay: "below 1 s",
+		strike: func(w *world) {
+			fetch := w.Kafka.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{1}, Err: kerr.NotLeaderForPartition, Count: 20})
+			commit := w.Kafka.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{8}, Err: kerr.CoordinatorLoadInProgress, Count: 3})
+			w.produce(1500)
+			fetch.Remove()
+			commit.Remove()
+		},
+	},
+	{
+		name: "the parts' clocks disagree by an hour, producers' by a day", duplicates: none, delay: none,
+		stack: func(c *stack.Config) {
+			c.PubSubNow = func() time.Time { return time.Now().Add(-time.Hour) }
+			c.WarehouseNow = func() time.Time { return time.Now().Add(time.Hour) }
+		},
+		strike: func(w *world) {
+			w.skewed.Store(true)
+			w.produce(2000)
+		},
+	},
+}
