@@ -121,6 +121,10 @@ func New(cfg Config, client *pubsub.Client, log *slog.Logger) (*Bridge, error) {
 	return b, nil
 }
 
+// ErrConfig is what Run's error wraps if the configuration cannot work. Nothing has
+// been connected to by then.
+var ErrConfig = errors.New("bridge: configuration")
+
 // Run consumes and publishes until ctx ends, then shuts down gracefully and
 // returns nil. A fatal error is returned after the same shutdown.
 func (b *Bridge) Run(ctx context.Context) error {
@@ -134,7 +138,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 
 	consumer, err := kafka.NewConsumer(b.cfg.ConsumerConfig())
 	if err != nil {
-		return fmt.Errorf("bridge: the Kafka consumer cannot be created, check --kafka-config and KAFKA_CONFIG_*: %w", err)
+		return fmt.Errorf("%w: librdkafka refuses a property, check --kafka-config and KAFKA_CONFIG_*: %w", ErrConfig, err)
 	}
 	b.consumer = consumer
 	go b.forwardLogs(consumer.Logs())

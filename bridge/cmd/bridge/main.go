@@ -52,6 +52,9 @@ func run(ctx context.Context, args []string) int {
 	log := telemetry.NewLogger(os.Stderr, &level)
 	if err := serve(ctx, cfg, log); err != nil {
 		log.Error("bridge failed", "error", err.Error())
+		if errors.Is(err, bridge.ErrConfig) {
+			return 2
+		}
 		return 1
 	}
 	return 0

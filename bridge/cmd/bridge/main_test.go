@@ -344,7 +344,8 @@ func TestShutdownIsBounded(t *testing.T) {
 }
 
 // A configuration that cannot work ends the program with status 2 and a sentence,
-// before it connects; so does a librdkafka property that does not exist, with 1.
+// before it connects, also when it is librdkafka that refuses it; an address that
+// cannot be listened on is a fault of the machine's, with status 1.
 func TestConfigurationErrors(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -356,7 +357,9 @@ func TestConfigurationErrors(t *testing.T) {
 		{"nothing set", nil, nil, 2, "--kafka-brokers (KAFKA_BROKERS)"},
 		{"unknown flag", nil, []string{"--brokers", "x"}, 2, "brokers"},
 		{"left over", []string{"KAFKA_BROKERS=localhost:1", "GOOGLE_CLOUD_PROJECT=p"}, []string{"extra"}, 2, "left over"},
-		{"unknown property", []string{"KAFKA_BROKERS=localhost:1", "GOOGLE_CLOUD_PROJECT=p", "PUBSUB_EMULATOR_HOST=localhost:1", "KAFKA_CONFIG_NO_SUCH_THING=1", "HTTP_ADDR=127.0.0.1:0"}, nil, 1, "no.such.thing"},
+		{"unknown property", []string{"KAFKA_BROKERS=localhost:1", "GOOGLE_CLOUD_PROJECT=p", "PUBSUB_EMULATOR_HOST=localhost:1", "KAFKA_CONFIG_NO_SUCH_THING=1", "HTTP_ADDR=127.0.0.1:0"}, nil, 2, "no.such.thing"},
+		{"CA file that is not there", []string{"KAFKA_BROKERS=localhost:1", "GOOGLE_CLOUD_PROJECT=p", "PUBSUB_EMULATOR_HOST=localhost:1", "KAFKA_CONFIG_SECURITY_PROTOCOL=SSL", "KAFKA_CONFIG_SSL_CA_LOCATION=/nowhere.pem", "HTTP_ADDR=127.0.0.1:0"}, nil, 2, "ssl.ca.location"},
+		{"address in use", []string{"KAFKA_BROKERS=localhost:1", "GOOGLE_CLOUD_PROJECT=p", "PUBSUB_EMULATOR_HOST=localhost:1", "HTTP_ADDR=256.0.0.1:1"}, nil, 1, "--http-addr (HTTP_ADDR)"},
 		{"help", nil, []string{"-h"}, 0, "kafka-brokers"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
