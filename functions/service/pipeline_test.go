@@ -408,3 +408,25 @@ func TestRejectLargerThanAMessage(t *testing.T) {
 		t.Errorf("%d letters, the first of %d bytes", len(got), got[0].Size)
 	}
 }
+
+// Protects what somebody publishes to the dead-letter topic by hand: it is kept, and
+// the row says that nobody has said why.
+func TestLettersWithoutAReason(t *testing.T) {
+	t.Parallel()
+	w := start(t, options{})
+	w.deadLetter([]byte("found on the street"), nil)
+	w.deadLetter([]byte("forwarded"), map[string]string{"CloudPubSubDeadLetterSourceSubscription": "projects/p/subscriptions/s"})
+	got := w.letters()
+	if len(got) != 2 {
+		t.Fatalf("letters %+v", got)
+	}
+	for _, l := range got {
+		want := "somebody published it there"
+		if l.Event == "forwarded" {
+			want = "projects/p/subscriptions/s"
+		}
+		if l.Code != "delivery_attempts_exhausted" || !strings.Contains(l.Error, want) || l.MessageID == "" || l.Offset != batch.NoOffset {
+			t.Errorf("letter %+v, want %q", l, want)
+		}
+	}
+}

@@ -33,6 +33,7 @@ type world struct {
 	service   *service.Service
 	url       string
 	topic     *client.Publisher
+	dead      *client.Publisher
 	log       *logLines
 }
 
@@ -94,6 +95,8 @@ func start(t *testing.T, o options) *world {
 	t.Cleanup(func() { publisher.Close() })
 	w.topic = publisher.Publisher("clickstream")
 	t.Cleanup(w.topic.Stop)
+	w.dead = publisher.Publisher("clickstream-dead-letter")
+	t.Cleanup(w.dead.Stop)
 	return w
 }
 
@@ -107,6 +110,14 @@ func (w *world) publish(payloads ...[]byte) {
 		check(w.t, err)
 	}
 	check(w.t, w.pubsub.WaitIdle(ctx))
+}
+
+// deadLetter publishes straight to the dead-letter topic, and waits.
+func (w *world) deadLetter(payload []byte, attributes map[string]string) {
+	w.t.Helper()
+	_, err := w.dead.Publish(w.t.Context(), &client.Message{Data: payload, Attributes: attributes}).Get(w.t.Context())
+	check(w.t, err)
+	check(w.t, w.pubsub.WaitIdle(w.t.Context()))
 }
 
 // count is the number that a query answers.
