@@ -33,6 +33,7 @@ func NewProducer(brokers, topic string) (*Producer, error) {
 		"message.max.bytes":            20_000_000,
 		"go.delivery.report.fields":    "none",
 		"enable.metrics.push":          false,
+		"log_level":                    3, // its warnings of a broker that is just coming up are no news
 	})
 	if err != nil {
 		return nil, fmt.Errorf("making the Kafka producer: %w", err)
