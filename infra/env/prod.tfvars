@@ -1,5 +1,5 @@
 # Instances kept warm, tables and services protected from deletion. Two bridges, so
-# that one goes on while the other is replaced: about $66 a month. One idle
+# that one goes on while the other is replaced: about $62 a month. One idle
 # instance of Ingest: about $13.
 environment        = "prod"
 bridge_instances   = 2

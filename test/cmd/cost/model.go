@@ -108,7 +108,7 @@ func (q *Quantities) pipeline(way string, a Assumptions, rate, batch float64, in
 		write = Item{"BigQuery, insertAll", events * math.Max(q.RowBytes, a.InsertRow) / (200 * mib) * BigQueryInsert.Dollar}
 	}
 	return Bill{way, []Item{
-		{"Bridge", bridges * second * (WorkerPoolCPU.Dollar + WorkerPoolMem.Dollar)},
+		{"Bridge", bridges * bridgeMonth()},
 		{"Pub/Sub", requests * (payload + math.Max(payload, a.PushMinimum)) / tib * PubSubThroughput.Dollar},
 		{"Cloud Run, requests", requests / 1e6 * RunRequests.Dollar},
 		{"Cloud Run, instances", instances * second * (RunCPU.Dollar + RunMemory.Dollar)},
@@ -116,6 +116,9 @@ func (q *Quantities) pipeline(way string, a Assumptions, rate, batch float64, in
 		{"Logs", requests * a.KeptLines * (q.LineBytes + a.RunLine) / gib * Logs.Dollar},
 	}}
 }
+
+// bridgeMonth is a month of an instance with 1 vCPU and 512 MiB.
+func bridgeMonth() float64 { return second * (WorkerPoolCPU.Dollar + WorkerPoolMem.Dollar/2) }
 
 // dataflow is the bill of Kafka, Dataflow, BigQuery.
 func (q *Quantities) dataflow(a Assumptions, rate float64) Bill {

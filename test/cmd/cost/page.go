@@ -57,8 +57,7 @@ func writeMarkdown(w io.Writer, q Quantities, a Assumptions, rates []float64) er
 		p("At none of these rates.\n\n")
 	}
 	p("## What does not scale to zero\n\n")
-	idle := second * (WorkerPoolCPU.Dollar + WorkerPoolMem.Dollar)
-	p("- a running bridge: $%s a month and instance, whatever it carries; `bridge_instances = 0` stops it\n", money(idle))
+	p("- a running bridge: $%s a month and instance, whatever it carries; `bridge_instances = 0` stops it\n", money(bridgeMonth()))
 	p("- functions with `function_instances.min` above 0: an idle instance costs less than a busy one, but not nothing\n")
 	p("- a Google Managed Kafka cluster (`managed_kafka`): at least 3 vCPU, day and night\n")
 	p("- what the tables and Pub/Sub store\n\n")
