@@ -152,6 +152,23 @@ func large(t *testing.T, s *Servers) {
 	}
 }
 
+// between protects against records that Pub/Sub carries, compressed, and that no
+// append to BigQuery can hold: neither as an event nor whole as a dead letter.
+func between(t *testing.T, s *Servers) {
+	p := newPipeline(t, s, "between")
+	p.create(1, nil)
+	p.bridge()
+	long := fmt.Appendf(nil, `{"event_id":"long","event_timestamp":%q,"event_type":"search","user_id":"u","page_url":%q}`, time.Now().UTC().Format(time.RFC3339), strings.Repeat("x", 9_600_000))
+	p.produce(map[string]kafka.ConfigValue{"compression.type": "lz4"}, event("before"), kafka.Message{Value: long}, event("after"))
+	want := []string{fmt.Sprintf("1 | too_large | %d | %x", len(long), sha256.Sum256(long))}
+	if diff := cmp.Diff(want, p.deadLettered(1, "kafka_offset, error_code, original_event_size, original_event_sha256")); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"0 | 0", "0 | 2"}, p.landed(2)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // partitionsAdded protects topics that grow: the bridge finds new partitions.
 func partitionsAdded(t *testing.T, s *Servers) {
 	p := newPipeline(t, s, "growing")

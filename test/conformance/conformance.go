@@ -70,6 +70,7 @@ func Run(t *testing.T, s Servers) {
 		{"keys, headers, tombstones and empty values", shapes},
 		{"aborted transactions are never forwarded", transactions},
 		{"large records", large},
+		{"records that fit a message and no append", between},
 		{"partitions added while running", partitionsAdded},
 		{"topic deleted and created again", topicRecreated},
 		{"group reset to an earlier offset", groupReset},
