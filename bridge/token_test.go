@@ -83,21 +83,7 @@ func TestServiceAccount(t *testing.T) {
 // librdkafka asks for a token, gets what the source answers, and asks again after
 // a failure; the loop goes on meanwhile.
 func TestTokensReachLibrdkafka(t *testing.T) {
-	conn, err := grpc.NewClient("127.0.0.1:1", grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := pubsub.NewClient(t.Context(), "p", option.WithGRPCConn(conn))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	c := DefaultConfig()
-	c.Brokers, c.Project, c.OAuth = "127.0.0.1:1", "p", "google"
-	b, err := New(c, client, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := unconnected(t, func(c *Config) { c.OAuth = "google" })
 	asked := make(chan struct{}, 1)
 	b.tokens = func(context.Context) (kafka.OAuthBearerToken, error) {
 		select {
@@ -122,4 +108,26 @@ func TestTokensReachLibrdkafka(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+}
+
+// unconnected is a bridge whose servers do not exist.
+func unconnected(t *testing.T, change func(*Config)) *Bridge {
+	t.Helper()
+	conn, err := grpc.NewClient("127.0.0.1:1", grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := pubsub.NewClient(t.Context(), "p", option.WithGRPCConn(conn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	c := DefaultConfig()
+	c.Brokers, c.Project = "127.0.0.1:1", "p"
+	change(&c)
+	b, err := New(c, client, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

@@ -224,3 +224,23 @@ func TestWaitingKeepsThePrefetch(t *testing.T) {
 		t.Errorf("librdkafka received %d records and dropped %d, want %d and none", records, dropped, n)
 	}
 }
+
+// Reading a record allocates nothing, with headers or without.
+func TestRecordAllocatesNothing(t *testing.T) {
+	c, f, p := consumer(t)
+	produce(t, p, &kafka.Message{Key: []byte("k"), Value: []byte("v"), Headers: []kafka.Header{{Key: "a", Value: []byte("b")}, {Key: "c"}}})
+	for deadline := time.Now().Add(time.Minute); f.Fetch(20*time.Millisecond) == 0; c.Poll(0) {
+		if time.Now().After(deadline) {
+			t.Fatal("no record came")
+		}
+	}
+	defer f.Release()
+	var r batch.Record
+	f.Record(0, &r) // makes room for headers
+	if n := testing.AllocsPerRun(100, func() { f.Record(0, &r); f.Source(0) }); n != 0 {
+		t.Errorf("%.0f allocations a record", n)
+	}
+	if len(r.Headers) != 2 {
+		t.Errorf("%d headers, want 2", len(r.Headers))
+	}
+}

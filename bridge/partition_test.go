@@ -1,0 +1,28 @@
+package bridge
+
+import (
+	"testing"
+	"time"
+
+	"sluice/internal/batch"
+)
+
+// Packing a record allocates nothing: what a batch costs is paid once a batch.
+func TestPackingAllocatesNothing(t *testing.T) {
+	b := unconnected(t, func(c *Config) { c.BatchRecords, c.BatchBytes = 60_000, 8<<20 })
+	p := b.ledger.open(t.Context(), partitionKey{"clickstream", 0})
+	r := batch.Record{Timestamp: 1_700_000_000_000, Key: []byte("user"), Value: make([]byte, 400),
+		Headers: []batch.RecordHeader{{Key: []byte("h"), Value: []byte("v")}}}
+	now := time.Now()
+	add := func() { r.Offset++; b.add(p, &r, now) }
+	for range 10_000 { // grows the encoder that the next batch gets again
+		add()
+	}
+	b.discard(p)
+	if n := testing.AllocsPerRun(5000, add); n != 0 {
+		t.Errorf("%.2f allocations a record", n)
+	}
+	if b.discard(p); b.inflight != 0 {
+		t.Errorf("%d bytes are charged for batches that were discarded", b.inflight)
+	}
+}
