@@ -1,0 +1,182 @@
+package export
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	collectormetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
+	collectortraces "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"google.golang.org/protobuf/proto"
+)
+
+// environment sets OTEL_* variables, and no others of them.
+func environment(t *testing.T, set map[string]string) {
+	t.Helper()
+	for _, name := range []string{"OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT",
+		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_TRACES_SAMPLER", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_SERVICE_NAME"} {
+		t.Setenv(name, set[name])
+	}
+}
+
+// collector receives OTLP over HTTP.
+type collector struct {
+	*httptest.Server
+	mu      sync.Mutex
+	spans   []string // "service: name"
+	metrics []string
+}
+
+func newCollector(t *testing.T) *collector {
+	c := &collector{}
+	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		switch r.URL.Path {
+		case "/v1/traces":
+			var request collectortraces.ExportTraceServiceRequest
+			if err := proto.Unmarshal(body, &request); err != nil {
+				t.Error(err)
+			}
+			for _, of := range request.ResourceSpans {
+				service := ""
+				for _, a := range of.Resource.Attributes {
+					if a.Key == "service.name" {
+						service = a.Value.GetStringValue()
+					}
+				}
+				for _, scope := range of.ScopeSpans {
+					for _, span := range scope.Spans {
+						c.spans = append(c.spans, service+": "+span.Name)
+					}
+				}
+			}
+		case "/v1/metrics":
+			var request collectormetrics.ExportMetricsServiceRequest
+			if err := proto.Unmarshal(body, &request); err != nil {
+				t.Error(err)
+			}
+			for _, of := range request.ResourceMetrics {
+				for _, scope := range of.ScopeMetrics {
+					for _, m := range scope.Metrics {
+						c.metrics = append(c.metrics, m.Name)
+					}
+				}
+			}
+		}
+	}))
+	t.Cleanup(c.Close)
+	return c
+}
+
+// got returns what has been received.
+func (c *collector) got() (spans, metrics string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.spans, ", "), strings.Join(c.metrics, ", ")
+}
+
+// Only what is asked for is made: an Exporter that is nil costs nothing.
+func TestWhatIsWanted(t *testing.T) {
+	const endpoint = "http://127.0.0.1:1"
+	for _, c := range []struct {
+		name            string
+		set             map[string]string
+		traces, metrics bool
+	}{
+		{"nothing", nil, false, false},
+		{"an endpoint", map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}, true, true},
+		{"an endpoint of traces", map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": endpoint}, true, false},
+		{"traces only", map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_METRICS_EXPORTER": "none"}, true, false},
+		{"the console", map[string]string{"OTEL_TRACES_EXPORTER": "console"}, true, false},
+		{"none of both", map[string]string{"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}, false, false},
+		{"disabled", map[string]string{"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			environment(t, c.set)
+			e, err := Start(t.Context(), "sluice", "test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if traces, metrics := e.Tracer("x") != nil, len(e.Readers()) > 0; traces != c.traces || metrics != c.metrics {
+				t.Errorf("traces %v, metrics %v; want %v, %v", traces, metrics, c.traces, c.metrics)
+			}
+			if !c.traces && !c.metrics && e != nil {
+				t.Error("something was made that nobody asked for")
+			}
+			// Nobody listens at the endpoint: the end does not wait for it.
+			ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+			defer cancel()
+			_ = e.Close(ctx)
+		})
+	}
+	environment(t, map[string]string{"OTEL_TRACES_EXPORTER": "jaegre"})
+	if _, err := Start(t.Context(), "sluice", "test"); err == nil || !strings.Contains(err.Error(), "OTEL_TRACES_EXPORTER") {
+		t.Errorf("an exporter that does not exist: %v", err)
+	}
+}
+
+// A flush brings spans and metrics to the receiver without waiting for the exporters'
+// own timers, which get no CPU on Cloud Run; the end brings the rest.
+func TestFlushAndClose(t *testing.T) {
+	c := newCollector(t)
+	environment(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": c.URL, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
+	e, err := Start(t.Context(), "sluice-test", "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	count, err := e.Meter("sluice").Int64Counter("sluice.test.requests", metric.WithUnit("{request}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	count.Add(t.Context(), 1)
+	_, span := e.Tracer("sluice").Start(t.Context(), "first")
+	span.End()
+	e.Flush(time.Minute)
+	if spans, metrics := c.got(); spans != "sluice-test: first" || metrics != "sluice.test.requests" {
+		t.Errorf("after a flush: spans %q, metrics %q", spans, metrics)
+	}
+	_, span = e.Tracer("sluice").Start(t.Context(), "second")
+	span.End()
+	e.Flush(time.Minute) // too soon: once per request would cost more than the request
+	if spans, _ := c.got(); strings.Contains(spans, "second") {
+		t.Errorf("flushed again at once: %q", spans)
+	}
+	if err := e.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if spans, _ := c.got(); spans != "sluice-test: first, sluice-test: second" {
+		t.Errorf("at the end: %q", spans)
+	}
+}
+
+// A receiver that hangs holds nobody up beyond the limit.
+func TestFlushIsBounded(t *testing.T) {
+	release := make(chan struct{})
+	hanging := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	defer hanging.Close()
+	defer close(release)
+	environment(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": hanging.URL, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_METRICS_EXPORTER": "none"})
+	e, err := Start(t.Context(), "sluice-test", "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, span := e.Tracer("sluice").Start(t.Context(), "stuck")
+	span.End()
+	returned := make(chan struct{})
+	go func() { e.Flush(20 * time.Millisecond); close(returned) }()
+	<-returned // the test's own limit is the alarm
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	_ = e.Close(ctx) // ends as well; what could not be sent is lost, which is the bargain
+}
