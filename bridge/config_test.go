@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -11,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -191,13 +193,16 @@ func TestREADMEExamples(t *testing.T) {
 	}
 }
 
-// writeSecrets writes what the examples mount.
-func writeSecrets(t *testing.T, dir string) {
+// writeSecrets writes what the examples mount, and returns the certificate that
+// ca.pem trusts, of 127.0.0.1.
+func writeSecrets(t *testing.T, dir string) tls.Certificate {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -210,10 +215,11 @@ func writeSecrets(t *testing.T, dir string) {
 	for name, content := range map[string][]byte{
 		"ca.pem": certificate, "client.pem": certificate,
 		"client.key":     pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
-		"kafka-password": []byte("password\n"), "client-secret": []byte("secret\n"),
+		"kafka-password": []byte("hunter2-secret\n"), "client-secret": []byte("secret\n"),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }

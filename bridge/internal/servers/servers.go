@@ -45,6 +45,9 @@ type Servers struct {
 	Brokers    string // bootstrap servers
 	Partitions int32  // of KafkaTopic
 	PubSub     *pstest.Server
+	// Client is what a Kafka client needs beyond Brokers, such as credentials. The
+	// clients of this package use it.
+	Client kafka.ConfigMap
 }
 
 // New starts them.
@@ -56,14 +59,23 @@ func New(t testing.TB, partitions int32, opts ...pstest.ServerReactorOption) *Se
 // NewCluster starts them with several brokers.
 func NewCluster(t testing.TB, brokers int, partitions int32, opts ...pstest.ServerReactorOption) *Servers {
 	t.Helper()
+	return NewKafka(t, partitions, []kfake.Opt{kfake.NumBrokers(brokers)}, opts...)
+}
+
+// NewKafka starts them with a broker of further options.
+func NewKafka(t testing.TB, partitions int32, kafkaOpts []kfake.Opt, opts ...pstest.ServerReactorOption) *Servers {
+	t.Helper()
 	// A quick first join and short sessions: rebalances are a matter of fractions
 	// of a second here.
-	broker, err := kfake.NewCluster(kfake.NumBrokers(brokers), kfake.SeedTopics(partitions, KafkaTopic),
-		kfake.GroupMinSessionTimeout(500*time.Millisecond),
+	broker, err := kfake.NewCluster(append([]kfake.Opt{
+		kfake.NumBrokers(1),
+		kfake.SeedTopics(partitions, KafkaTopic),
+		kfake.GroupMinSessionTimeout(500 * time.Millisecond),
 		kfake.BrokerConfigs(map[string]string{
 			"group.initial.rebalance.delay.ms": "50",
 			"message.max.bytes":                "20000000",
-		}))
+		}),
+	}, kafkaOpts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,6 +195,15 @@ func Wait(t testing.TB, what string, f func() bool) {
 	}
 }
 
+// with adds what every Kafka client needs.
+func (s *Servers) with(c kafka.ConfigMap) *kafka.ConfigMap {
+	c["bootstrap.servers"], c["enable.metrics.push"] = s.Brokers, false
+	for name, value := range s.Client {
+		c[name] = value
+	}
+	return &c
+}
+
 // Produce writes records and returns when the broker has them.
 func (s *Servers) Produce(messages ...*kafka.Message) {
 	s.t.Helper()
@@ -192,9 +213,7 @@ func (s *Servers) Produce(messages ...*kafka.Message) {
 // ProduceTo writes records to another topic.
 func (s *Servers) ProduceTo(topic string, messages ...*kafka.Message) {
 	s.t.Helper()
-	p, err := kafka.NewProducer(&kafka.ConfigMap{
-		"bootstrap.servers": s.Brokers, "enable.metrics.push": false, "message.max.bytes": 20_000_000, "linger.ms": 1,
-	})
+	p, err := kafka.NewProducer(s.with(kafka.ConfigMap{"message.max.bytes": 20_000_000, "linger.ms": 1}))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -270,7 +289,7 @@ func (s *Servers) Committed(partition int32) int64 {
 
 func (s *Servers) CommittedIn(partition int32, group string) int64 {
 	s.t.Helper()
-	c, err := kafka.NewConsumer(&kafka.ConfigMap{"bootstrap.servers": s.Brokers, "group.id": group, "enable.metrics.push": false})
+	c, err := kafka.NewConsumer(s.with(kafka.ConfigMap{"group.id": group}))
 	if err != nil {
 		s.t.Fatal(err)
 	}
