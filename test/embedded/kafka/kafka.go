@@ -59,7 +59,11 @@ func Start(c Config) (*Cluster, error) {
 	k := &Cluster{}
 	options := []kfake.Opt{
 		kfake.NumBrokers(max(c.Brokers, 1)),
-		kfake.BrokerConfigs(map[string]string{"message.max.bytes": strconv.Itoa(cmp.Or(c.MaxMessageBytes, 32<<20))}),
+		kfake.BrokerConfigs(map[string]string{
+			"message.max.bytes": strconv.Itoa(cmp.Or(c.MaxMessageBytes, 32<<20)),
+			// Brokers want 6 s; tests that kill members need not wait so long.
+			"group.min.session.timeout.ms": "1000",
+		}),
 		kfake.ListenFn(k.listen),
 	}
 	if len(c.Ports) > 0 {
