@@ -21,16 +21,21 @@ type CallerConfig struct {
 	Audience string
 	// Email is the service account that Pub/Sub pushes as.
 	Email string
+	// TrustCloudRun says that Cloud Run's IAM check is switched on. It verifies the
+	// tokens itself and hands them on without their signatures, so that only the
+	// claims are left to check: the one service account among all that may invoke.
+	// Without the IAM check anybody could send such a token.
+	TrustCloudRun bool
 	// Client fetches Google's public keys; nil: one with a timeout of 5 seconds.
 	Client *http.Client
 }
 
 // Caller checks the OIDC token that Pub/Sub sends with a push: that Google signed
-// it, for this audience, for this service account, and that it is valid now. Cloud
-// Run's own IAM check comes before; this one holds where that is switched off by
-// mistake. See https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions.
+// it, for this audience, for this service account, and that it is valid now. See
+// https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions.
 type Caller struct {
 	audience, email string
+	trustCloudRun   bool
 	validator       *idtoken.Validator
 }
 
@@ -46,21 +51,21 @@ func NewCaller(ctx context.Context, c CallerConfig) (*Caller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare the check of push tokens: %w", err)
 	}
-	return &Caller{audience: c.Audience, email: c.Email, validator: v}, nil
+	return &Caller{audience: c.Audience, email: c.Email, trustCloudRun: c.TrustCloudRun, validator: v}, nil
 }
 
 const (
 	maxToken  = 8 << 10     // bytes; Google's have about 1,200
 	clockSkew = time.Minute // how far ahead Google's clock may be
+	// What Cloud Run puts in the place of a signature that it has verified:
+	// https://cloud.google.com/run/docs/troubleshooting#signature-removed
+	signatureRemoved = ".SIGNATURE_REMOVED_BY_GOOGLE"
 )
 
 // check returns the status that denies r, and why. The reason is for the log: the
-// caller learns the status only. Errors of the token libraries are not passed on,
+// caller learns the status only. Errors of the token library are not passed on,
 // because they quote the token's claims.
 func (c *Caller) check(r *http.Request) (status int, err error) {
-	unauthorized := func(reason string) (int, error) {
-		return http.StatusUnauthorized, errors.New("push token: " + reason)
-	}
 	// RFC 7235: the scheme's case does not matter.
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
@@ -69,24 +74,46 @@ func (c *Caller) check(r *http.Request) (status int, err error) {
 	if len(token) > maxToken || len(r.Header.Values("Authorization")) != 1 {
 		return unauthorized("malformed")
 	}
+	if strings.HasSuffix(token, signatureRemoved) {
+		return c.checkWithoutSignature(token)
+	}
 	// Google signs the tokens of service accounts with RS256. The validator takes
 	// ES256 too, and reads beyond a signature that is too short for it.
 	if !signedWithRS256(token) {
 		return unauthorized("not signed with RS256")
 	}
 	p, err := c.validator.Validate(r.Context(), token, c.audience)
+	if _, ok := errors.AsType[*url.Error](err); ok {
+		return http.StatusServiceUnavailable, errors.New("push token: Google's public keys cannot be fetched")
+	}
 	if err != nil {
-		if _, ok := errors.AsType[*url.Error](err); ok {
-			return http.StatusServiceUnavailable, errors.New("push token: Google's public keys cannot be fetched")
-		}
 		return unauthorized("invalid: wrong signature, other audience or expired")
 	}
-	// The validator checks signature, audience and expiry only.
-	now := time.Now()
-	if nbf, ok := p.Claims["nbf"].(float64); ok && now.Add(clockSkew).Before(time.Unix(int64(nbf), 0)) {
+	return c.checkClaims(p)
+}
+
+// checkWithoutSignature is check for a token whose signature Cloud Run has verified.
+func (c *Caller) checkWithoutSignature(token string) (status int, err error) {
+	if !c.trustCloudRun {
+		return unauthorized("Cloud Run's IAM check has removed the signature, and push-trust-cloud-run is not set")
+	}
+	p, err := idtoken.ParsePayload(token)
+	if err != nil {
+		return unauthorized("malformed")
+	}
+	if p.Audience != c.audience || time.Now().Unix() > p.Expires {
+		return unauthorized("other audience or expired")
+	}
+	return c.checkClaims(p)
+}
+
+// checkClaims checks what the validator does not.
+func (c *Caller) checkClaims(p *idtoken.Payload) (status int, err error) {
+	latest := time.Now().Add(clockSkew).Unix()
+	if nbf, ok := p.Claims["nbf"].(float64); ok && nbf > float64(latest) {
 		return unauthorized("not yet valid")
 	}
-	if now.Add(clockSkew).Before(time.Unix(p.IssuedAt, 0)) {
+	if p.IssuedAt > latest {
 		return unauthorized("issued in the future")
 	}
 	if p.Issuer != "https://accounts.google.com" && p.Issuer != "accounts.google.com" {
@@ -99,6 +126,10 @@ func (c *Caller) check(r *http.Request) (status int, err error) {
 		return http.StatusForbidden, errors.New("push token: other service account")
 	}
 	return 0, nil
+}
+
+func unauthorized(reason string) (status int, err error) {
+	return http.StatusUnauthorized, errors.New("push token: " + reason)
 }
 
 // signedWithRS256 reads the token's header without trusting it.

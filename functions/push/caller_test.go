@@ -149,11 +149,12 @@ func TestCaller(t *testing.T) {
 		{"no signature", "Bearer " + parts[0] + "." + parts[1] + ".", 401},
 		{"alg none", "Bearer " + encode([]byte(`{"alg":"none"}`)) + "." + parts[1] + ".", 401},
 		{"alg HS256", "Bearer " + encode([]byte(`{"alg":"HS256","kid":"key-1"}`)) + "." + parts[1] + "." + parts[2], 401},
+		{"signature removed by Cloud Run", "Bearer " + parts[0] + "." + parts[1] + ".SIGNATURE_REMOVED_BY_GOOGLE", 401},
 		{"alg ES256", "Bearer " + encode(es256) + "." + parts[1] + "." + encode(append(r.Bytes(), s.Bytes()...)), 401},
 		{"alg ES256, short signature", "Bearer " + encode(es256) + "." + parts[1] + "." + encode([]byte("x")), 401},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			status, body, line := call(t, k, test.header)
+			status, body, line := call(t, k, test.header, false)
 			if status != test.status {
 				t.Fatalf("answered %d %q, want %d (%v)", status, body, test.status, line["error"])
 			}
@@ -175,10 +176,53 @@ func TestCaller(t *testing.T) {
 	}
 }
 
+// Protects deployments with Cloud Run's IAM check, which takes the signatures away:
+// the claims are checked all the same, and what has a signature is verified.
+func TestCallerBehindCloudRun(t *testing.T) {
+	k := startKeys(t)
+	now := time.Now()
+	claims := func(name string, value any) map[string]any {
+		c := map[string]any{"aud": audience, "iss": "https://accounts.google.com", "email": email, "email_verified": true,
+			"iat": now.Unix(), "exp": now.Add(time.Hour).Unix()}
+		if name != "" {
+			c[name] = value
+		}
+		return c
+	}
+	header := map[string]any{"alg": "RS256", "kid": "key-1"}
+	removed := func(name string, value any) string {
+		token := k.sign(header, claims(name, value), k.keys["key-1"])
+		return "Bearer " + token[:strings.LastIndex(token, ".")] + ".SIGNATURE_REMOVED_BY_GOOGLE"
+	}
+	for _, test := range []struct {
+		name   string
+		header string
+		status int
+	}{
+		{"right", removed("", nil), 204},
+		{"wrong audience", removed("aud", "x"), 401},
+		{"wrong email", removed("email", "x"), 403},
+		{"unverified email", removed("email_verified", false), 403},
+		{"expired", removed("exp", now.Unix()-60), 401},
+		{"wrong issuer", removed("iss", "x"), 401},
+		{"not yet valid", removed("nbf", now.Unix()+3600), 401},
+		{"no claims", "Bearer a.b.SIGNATURE_REMOVED_BY_GOOGLE", 401},
+		{"with its signature", "Bearer " + k.sign(header, claims("", nil), k.keys["key-1"]), 204},
+		{"with another's signature", "Bearer " + k.sign(header, claims("", nil), k.keys["key-2"]), 401},
+		{"missing", "", 401},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if status, _, line := call(t, k, test.header, true); status != test.status {
+				t.Errorf("answered %d, want %d (%v)", status, test.status, line["error"])
+			}
+		})
+	}
+}
+
 // call makes a push with that Authorization and returns the answer and the log line.
-func call(t *testing.T, k *keyServer, authorization string) (int, string, map[string]any) {
+func call(t *testing.T, k *keyServer, authorization string, trust bool) (int, string, map[string]any) {
 	t.Helper()
-	c, err := push.NewCaller(t.Context(), push.CallerConfig{Audience: audience, Email: email, Client: &http.Client{Transport: k}})
+	c, err := push.NewCaller(t.Context(), push.CallerConfig{Audience: audience, Email: email, TrustCloudRun: trust, Client: &http.Client{Transport: k}})
 	if err != nil {
 		t.Fatal(err)
 	}

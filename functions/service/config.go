@@ -48,6 +48,7 @@ type Config struct {
 
 	PushAudience       string
 	PushServiceAccount string
+	PushTrustCloudRun  bool
 }
 
 // DefaultConfig returns the defaults.
@@ -98,6 +99,7 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 
 	fs.StringVar(&c.PushAudience, "push-audience", c.PushAudience, "audience of the OIDC tokens that Pub/Sub pushes with; empty: tokens are left to Cloud Run's IAM check")
 	fs.StringVar(&c.PushServiceAccount, "push-service-account", c.PushServiceAccount, "email of the service account that Pub/Sub pushes as; needed with push-audience")
+	fs.BoolVar(&c.PushTrustCloudRun, "push-trust-cloud-run", c.PushTrustCloudRun, "Cloud Run's IAM check is on: it verifies tokens and removes their signatures, so that only their claims are checked here. Never without that check")
 }
 
 // The names that Google Cloud allows, as far as a slip of the hand goes.
@@ -162,6 +164,9 @@ func (c *Config) Validate() error {
 	}
 	if (c.PushAudience == "") != (c.PushServiceAccount == "") {
 		wrong("push-audience", c.PushAudience, "want it and push-service-account both, or neither")
+	}
+	if c.PushTrustCloudRun && c.PushAudience == "" {
+		wrong("push-trust-cloud-run", c.PushTrustCloudRun, "want push-audience and push-service-account with it")
 	}
 	return errors.Join(errs...)
 }

@@ -62,7 +62,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 
 	p := push.Config{Project: c.Project, Timeout: c.HandlerTimeout, Budget: push.NewBudget(c.MaxInFlight)}
 	if c.PushAudience != "" {
-		if p.Caller, err = push.NewCaller(ctx, push.CallerConfig{Audience: c.PushAudience, Email: c.PushServiceAccount}); err != nil {
+		if p.Caller, err = push.NewCaller(ctx, push.CallerConfig{Audience: c.PushAudience, Email: c.PushServiceAccount, TrustCloudRun: c.PushTrustCloudRun}); err != nil {
 			return nil, err
 		}
 	}
