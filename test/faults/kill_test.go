@@ -71,8 +71,10 @@ func (w *world) bridgeProcess(binary string, env ...string) *process {
 	cmd.Env = append(os.Environ(),
 		"KAFKA_BROKERS="+w.Kafka.Brokers(), "PUBSUB_EMULATOR_HOST="+w.PubSub.Addr(), "GOOGLE_CLOUD_PROJECT="+stack.Project,
 		"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=error", "BATCH_RECORDS=50", "LINGER=50ms",
-		// A member that was killed is missed after so long.
-		"KAFKA_CONFIG_SESSION_TIMEOUT_MS=6000")
+		// A member that was killed is missed after so long. kfake misses one that was
+		// killed while it waited for a rebalance to end only after the rebalance timeout,
+		// which is the second one; brokers know no difference.
+		"KAFKA_CONFIG_SESSION_TIMEOUT_MS=2000", "KAFKA_CONFIG_MAX_POLL_INTERVAL_MS=2000", "KAFKA_CONFIG_HEARTBEAT_INTERVAL_MS=500")
 	cmd.Env = append(cmd.Env, env...)
 	cmd.Stderr = quiet{w.t}
 	w.must(cmd.Start())
