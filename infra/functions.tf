@@ -1,8 +1,9 @@
 # The two functions, one image: FUNCTION_TARGET picks which one runs.
 #
-# Who calls is checked by Cloud Run's IAM, which removes the token's signature before
-# the container sees it. The functions' own check (PUSH_AUDIENCE) would refuse every
-# push here; it is for places without that IAM check.
+# Who calls is checked twice: by Cloud Run's IAM (only the push account may invoke),
+# and by the functions themselves, should somebody open the IAM check: audience,
+# service account, expiry. Cloud Run removes the signatures that it has verified,
+# hence PUSH_TRUST_CLOUD_RUN.
 # https://cloud.google.com/run/docs/troubleshooting#signature-removed
 
 locals {
@@ -76,6 +77,9 @@ resource "google_cloud_run_v2_service" "function" {
           FUNCTION_TARGET      = each.value.target
           GOOGLE_CLOUD_PROJECT = var.project
           BIGQUERY_DATASET     = google_bigquery_dataset.clickstream.dataset_id
+          PUSH_AUDIENCE        = each.value.audience
+          PUSH_SERVICE_ACCOUNT = trimprefix(local.accounts["push"], "serviceAccount:")
+          PUSH_TRUST_CLOUD_RUN = "true"
           HANDLER_TIMEOUT      = "${local.handler_timeout_seconds}s"
         }, each.value.env)
 

@@ -30,10 +30,28 @@ run "nobody_but_pubsub_calls_the_functions" {
   }
 }
 
+run "functions_expect_the_token_that_is_sent" {
+  assert {
+    condition = alltrue([
+      for name, subscription in { ingest = google_pubsub_subscription.ingest, dead-letter = google_pubsub_subscription.dead_letter } : alltrue([
+        for variable, value in {
+          PUSH_AUDIENCE        = subscription.push_config[0].oidc_token[0].audience
+          PUSH_SERVICE_ACCOUNT = subscription.push_config[0].oidc_token[0].service_account_email
+        } : anytrue([for e in google_cloud_run_v2_service.function[name].template[0].containers[0].env : e.name == variable && e.value == value])
+      ]) && contains(google_cloud_run_v2_service.function[name].custom_audiences, subscription.push_config[0].oidc_token[0].audience)
+    ])
+    error_message = "Subscription, Cloud Run and function agree on audience and service account."
+  }
+}
+
 run "deadlines_are_ordered" {
   assert {
     condition     = local.handler_timeout_seconds < local.ack_deadline_seconds && local.ack_deadline_seconds <= local.request_timeout_seconds
     error_message = "handler < ack deadline <= Cloud Run timeout"
+  }
+  assert {
+    condition     = alltrue([for s in google_cloud_run_v2_service.function : anytrue([for e in s.template[0].containers[0].env : e.name == "HANDLER_TIMEOUT" && e.value == "${local.handler_timeout_seconds}s"])])
+    error_message = "The functions get the handler's deadline."
   }
   assert {
     condition = alltrue([
