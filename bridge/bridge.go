@@ -83,6 +83,7 @@ type Bridge struct {
 	publishCtx   context.Context // ends when shutdown stops waiting for batches
 	record       batch.Record    // reused
 	fatal        error           // ends Run
+	drainBy      time.Time       // when shutdown stops waiting for batches; zero: it has not begun
 	closing      atomic.Bool     // the consumer is being closed, perhaps by another goroutine
 }
 

@@ -53,7 +53,11 @@ func (b *Bridge) revoke(c *kafka.Consumer, parts []kafka.TopicPartition) {
 		}
 		lost := c.AssignmentLost()
 		if !lost {
-			b.await(time.Now().Add(b.cfg.RevokeTimeout), func() bool {
+			deadline := time.Now().Add(b.cfg.RevokeTimeout)
+			if !b.drainBy.IsZero() && b.drainBy.Before(deadline) {
+				deadline = b.drainBy
+			}
+			b.await(deadline, func() bool {
 				for _, p := range going {
 					if p.inflight > 0 {
 						return false

@@ -15,7 +15,8 @@ func (b *Bridge) shutdown(stopPublishing context.CancelFunc) {
 	for _, p := range b.ledger.partitions {
 		b.flush(p)
 	}
-	drained := b.await(start.Add(b.cfg.DrainTimeout), func() bool {
+	b.drainBy = start.Add(b.cfg.DrainTimeout)
+	drained := b.await(b.drainBy, func() bool {
 		// Rebalances go on: a partition that another member gets meanwhile is let go.
 		b.event(b.consumer.Poll(0))
 		return b.ledger.inflight() == 0
@@ -23,37 +24,35 @@ func (b *Bridge) shutdown(stopPublishing context.CancelFunc) {
 	unfinished := b.ledger.inflight()
 	stopPublishing()
 	b.closing.Store(true)
-	committed := b.within(b.cfg.CommitTimeout, func() {
+	committing, closing := make(chan struct{}), make(chan struct{})
+	go func() {
 		if _, err := b.consumer.Commit(); err != nil {
 			if e, ok := err.(kafka.Error); !ok || e.Code() != kafka.ErrNoOffset {
 				b.log.Warn("the last commit failed", "error", err.Error())
 			}
 		}
-	})
-	// Close must not run beside a call that has not returned, and a group whose
-	// coordinator does not answer cannot be left politely: the session timeout does it.
-	closed := committed && b.within(b.cfg.CloseTimeout, func() {
+		close(committing)
+		// Close must not run beside a call that has not returned. If that takes longer
+		// than Run waits for, the member is gone when the process is, or, in a process
+		// that goes on, when the call returns.
 		if b.fetcher != nil {
 			b.fetcher.Close()
 		}
 		if err := b.consumer.Close(); err != nil {
 			b.log.Warn("the Kafka consumer was not closed", "error", err.Error())
 		}
-	})
+		close(closing)
+	}()
+	committed := within(b.cfg.CommitTimeout, committing)
+	closed := committed && within(b.cfg.CloseTimeout, closing)
 	b.counters.joined.Store(false)
 	b.counters.assigned.Store(0)
 	b.log.Info("bridge stopped", "drained", drained, "unfinished_batches", unfinished,
 		"committed", committed, "left_group", closed, "took", time.Since(start).Round(time.Millisecond).String())
 }
 
-// within runs f and reports whether it returned in time. If not, f keeps its
-// goroutine: the process is about to end.
-func (b *Bridge) within(d time.Duration, f func()) bool {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
+// within reports whether done is closed in time.
+func within(d time.Duration, done <-chan struct{}) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

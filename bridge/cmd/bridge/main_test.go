@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -326,6 +327,28 @@ func TestShutdownIsBounded(t *testing.T) {
 		}
 		if got := s.Committed(0); got >= 0 {
 			t.Errorf("%d is committed, and nothing acknowledged", got)
+		}
+	})
+	t.Run("the coordinator does not answer", func(t *testing.T) {
+		s := servers.New(t, 1)
+		hang := make(chan struct{})
+		t.Cleanup(func() { close(hang) })
+		for _, key := range []kmsg.Key{kmsg.OffsetCommit, kmsg.LeaveGroup} {
+			s.Broker.ControlKey(int16(key), func(kmsg.Request) (kmsg.Response, error, bool) {
+				s.Broker.KeepControl()
+				s.Broker.SleepControl(func() { <-hang })
+				return nil, nil, false
+			})
+		}
+		s.Produce(s.Numbered(0, 100)...)
+		p := start(t, s, append(bounds, "KAFKA_CONFIG_AUTO_COMMIT_INTERVAL_MS=3600000")...)
+		servers.Wait(t, "the records", func() bool { return p.metric("sluice_bridge_acknowledged_total") >= 1 })
+		p.signal(syscall.SIGTERM)
+		if status := p.end(); status != 0 {
+			t.Errorf("exit status %d, want 0", status)
+		}
+		if !strings.Contains(p.output(), `"committed":false`) {
+			t.Error("the log does not tell that the last commit is missing")
 		}
 	})
 	t.Run("Kafka is gone", func(t *testing.T) {
