@@ -64,6 +64,42 @@ func TestEnvironmentIsDeclaredByThePrograms(t *testing.T) {
 	}
 }
 
+// Protects deployments from programs that refuse what Terraform gives them: its
+// values, as they come out for a project, pass the programs' own validation.
+func TestEnvironmentIsAccepted(t *testing.T) {
+	values := map[string]string{
+		"FUNCTION_TARGET": "Ingest", "GOOGLE_CLOUD_PROJECT": "acme-clickstream", "BIGQUERY_DATASET": "clickstream",
+		"FACT_EVENTS_TABLE": "fact_events", "EVENTS_DLQ_TABLE": "events_dlq", "PUBSUB_TOPIC": "clickstream", "PUBSUB_DEAD_LETTER_TOPIC": "clickstream-dead-letter",
+		"EVENT_TYPES": "page_view,add_to_cart,purchase,search", "HANDLER_TIMEOUT": "50s", "MAX_IN_FLIGHT_BYTES": "100663296",
+		"PUSH_AUDIENCE": "https://ingest.sluice.internal", "PUSH_SERVICE_ACCOUNT": "sluice-push@acme-clickstream.iam.gserviceaccount.com", "PUSH_TRUST_CLOUD_RUN": "true",
+		"KAFKA_BROKERS": "kafka:9092", "KAFKA_TOPICS": "clickstream", "KAFKA_GROUP": "clickstream-to-bigquery", "KAFKA_OAUTH": "",
+	}
+	functions, b := service.DefaultConfig(), bridge.DefaultConfig()
+	for _, program := range []struct {
+		file     string
+		flags    func(*flag.FlagSet)
+		validate func() error
+	}{
+		{"functions.tf", functions.Flags, functions.Validate},
+		{"bridge.tf", b.Flags, b.Validate},
+	} {
+		fs := flag.NewFlagSet("", flag.ContinueOnError)
+		program.flags(fs)
+		for _, m := range assigned.FindAllStringSubmatch(read(t, program.file), -1) {
+			value, ok := values[m[1]]
+			if !ok {
+				t.Errorf("%s sets %s: give this test the value that it has", program.file, m[1])
+			}
+			if err := fs.Set(strings.ToLower(strings.ReplaceAll(m[1], "_", "-")), value); err != nil {
+				t.Errorf("%s: %s: %v", program.file, m[1], err)
+			}
+		}
+		if err := program.validate(); err != nil {
+			t.Errorf("%s: %v", program.file, err)
+		}
+	}
+}
+
 // Protects the Kafka properties: Terraform makes their variables' names as the
 // bridge reads them back.
 func TestKafkaPropertiesKeepTheirNames(t *testing.T) {
