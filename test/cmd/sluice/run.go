@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"sluice/internal/telemetry"
@@ -33,6 +34,9 @@ type runFlags struct {
 	wrapped    bool
 	logLevel   slog.Level
 	patience   time.Duration
+	kafka      string
+	pubsub     string
+	bigquery   string
 	listen     string
 	listenSet  bool
 }
@@ -54,6 +58,9 @@ func parseRunFlags(args []string) (runFlags, error) {
 	flags.BoolVar(&f.wrapped, "wrapped", false, "push messages in Pub/Sub's JSON envelope instead of unwrapped")
 	flags.TextVar(&f.logLevel, "log-level", f.logLevel, "lowest `level` of the services' own log lines on standard error: DEBUG, INFO, WARN, ERROR")
 	flags.DurationVar(&f.patience, "patience", time.Minute, "with --once: give up when nothing has arrived for this long")
+	flags.StringVar(&f.kafka, "kafka", "", "use the Kafka at these `brokers` (host:port, separated by commas) instead of the embedded one")
+	flags.StringVar(&f.pubsub, "pubsub", "", "use the Pub/Sub emulator at this `host:port` instead of the embedded one; messages are then pushed wrapped")
+	flags.StringVar(&f.bigquery, "bigquery", "", "use the BigQuery emulator at these two addresses, `REST,GRPC`, instead of the embedded warehouse")
 	flags.StringVar(&f.listen, "listen", livepage.DefaultAddr, "`host:port` of the live page, off for none (with --once: off unless given; without it another port is taken if the default one is)")
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), `Runs the whole pipeline in one process: Kafka, bridge, Pub/Sub, functions, warehouse.
@@ -72,6 +79,7 @@ The servers are embedded, the bridge and the functions are the ones that are dep
 	}
 	given := map[string]bool{}
 	flags.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
+	f.listenSet = given["listen"]
 	switch {
 	case flags.NArg() > 0:
 		return f, usageError("unexpected argument %q", flags.Arg(0))
@@ -89,10 +97,13 @@ The servers are embedded, the bridge and the functions are the ones that are dep
 		return f, usageError("--bridges is %d, a number from 1 to 16 is needed", f.bridges)
 	case f.input != "" && (given["bad"] || given["duplicate"] || given["seed"]):
 		return f, usageError("--bad, --duplicate and --seed are for generated events, not for --input")
+	case f.bigquery != "" && strings.Count(f.bigquery, ",") != 1:
+		return f, usageError("--bigquery needs two addresses, of the REST interface and of the Storage API: REST,GRPC")
+	case f.attached() && f.listenSet && f.listen != "off":
+		return f, usageError("--listen shows the embedded servers: it goes with none of --kafka, --pubsub and --bigquery")
 	case f.once && f.input == "" && f.events < 0:
 		return f, usageError("--once needs an end: give --events or --input")
 	}
-	f.listenSet = given["listen"]
 	if f.once && !f.listenSet {
 		f.listen = "off"
 	}
@@ -131,6 +142,9 @@ func run(ctx context.Context, args []string) error {
 	defer in.close()
 
 	progress := newProgress(os.Stderr)
+	if f.attached() {
+		return runAttached(ctx, f, in, progress)
+	}
 	config := stack.Config{
 		Dir:        f.data,
 		Partitions: f.partitions,
@@ -154,14 +168,19 @@ func run(ctx context.Context, args []string) error {
 	if err := errors.Join(err, s.Stop(stopping)); err != nil {
 		return err
 	}
+	return summary.report(f)
+}
+
+// report prints the summary as f says. Its error is that something is missing.
+func (s Summary) report(f runFlags) error {
 	if f.json {
-		if err := json.NewEncoder(os.Stdout).Encode(summary); err != nil {
+		if err := json.NewEncoder(os.Stdout).Encode(s); err != nil {
 			return err
 		}
 	} else {
-		summary.print(os.Stdout)
+		s.print(os.Stdout)
 	}
-	if f.once && summary.Missing > 0 {
+	if f.once && s.Missing > 0 {
 		return errFailed
 	}
 	return nil

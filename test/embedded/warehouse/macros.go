@@ -30,6 +30,8 @@ var macros = []string{
 	`byte_length(s) AS octet_length(CAST(s AS BLOB))`,
 	`char_length(s) AS length(s)`,
 	`to_hex(b) AS lower(hex(b))`,
+	// DuckDB's own countif is null where there are no rows.
+	`countif(b) AS count(CASE WHEN b THEN 1 END)`,
 	`generate_uuid() AS CAST(uuid() AS VARCHAR)`,
 	`logical_and(b) AS bool_and(b)`,
 	`logical_or(b) AS bool_or(b)`,

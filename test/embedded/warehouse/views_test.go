@@ -141,6 +141,8 @@ user_id is missing | 1
 			"SELECT COUNT(*) FROM fact_events WHERE ingested_at >= TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 3 DAY)", "\n6\n"},
 		{"conditional counts",
 			"SELECT COUNTIF(kafka_offset IS NULL), SAFE_DIVIDE(COUNT(*), 0) FROM fact_events", "\n1 | <nil>\n"},
+		{"conditional counts of nothing, and in a window",
+			"SELECT (SELECT COUNTIF(kafka_offset > 0) FROM fact_events WHERE event_id = 'none'), COUNTIF(kafka_offset > 3) OVER () FROM fact_events LIMIT 1", "\n0 | 1\n"},
 		{"whole minutes",
 			"SELECT TIMESTAMP_SECONDS(DIV(UNIX_SECONDS(ingested_at), 60) * 60) AS minute, COUNT(*) FROM fact_events GROUP BY minute ORDER BY minute", `
 10:00:00 | 4

@@ -192,6 +192,7 @@ func TestQueriesAgree(t *testing.T) {
 		"recent by hand":           "SELECT COUNT(*) FROM fact_events WHERE ingested_at >= TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 10 MINUTE)",
 		"bytes":                    "SELECT original_event_bytes FROM events_dlq WHERE error_code = 'invalid_json'",
 		"extras by path":           "SELECT event_id, JSON_VALUE(properties, '$.name'), JSON_VALUE(properties, '$.price') FROM fact_events ORDER BY event_id, kafka_offset, ingested_at",
+		"aggregates of nothing":    "SELECT COUNTIF(kafka_offset > 0), COUNT(*), SUM(kafka_offset), MAX(event_id) FROM fact_events WHERE event_id = 'none'",
 		"functions":                "SELECT SAFE_DIVIDE(1, 0), DIV(7, 2), UNIX_MICROS(TIMESTAMP '2026-01-02 03:04:05'), TIMESTAMP_MILLIS(1500)",
 	} {
 		t.Run(name, func(t *testing.T) {

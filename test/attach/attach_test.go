@@ -1,0 +1,76 @@
+package attach_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"sluice/test/attach"
+	"sluice/test/embedded/kafka"
+	"sluice/test/embedded/pubsub"
+	"sluice/test/generate"
+	"sluice/test/stack"
+)
+
+// Protects ./scripts/run --kafka --pubsub: what is missing is created, every
+// record is accounted for, and a second run on the same servers works, too.
+func TestServersByAddress(t *testing.T) {
+	k, err := kafka.Start(kafka.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	p, err := pubsub.Start(pubsub.Config{Project: stack.Project})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for _, wrapped := range []bool{true, false} {
+		a, err := attach.Start(t.Context(), attach.Config{
+			Kafka: k.Brokers(), PubSub: p.Addr(), Partitions: 2, Bridges: 2, Wrapped: wrapped,
+			Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		from, err := a.Ends()
+		if err != nil {
+			t.Fatal(err)
+		}
+		producer, err := stack.NewProducer(a.Brokers(), a.Topic())
+		if err != nil {
+			t.Fatal(err)
+		}
+		const events = 2000
+		generated := generate.New(generate.Config{Seed: 1, Bad: 5})
+		for range events {
+			e := generated.Next()
+			if err := producer.Produce(t.Context(), e.Key, e.Value, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := producer.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		producer.Close()
+		to, err := a.Ends()
+		if err != nil {
+			t.Fatal(err)
+		}
+		account, err := a.Await(t.Context(), from, to, time.Minute)
+		if err != nil || account.Missing != 0 || account.Landed+account.DeadLettered != events || account.DeadLettered == 0 {
+			t.Errorf("wrapped %v: %+v, %v", wrapped, account, err)
+		}
+		latency, err := a.Latency(t.Context())
+		if err != nil || latency.Max < latency.P50 || latency.Max == 0 {
+			t.Errorf("latency %+v, %v", latency, err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		if err := a.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+		cancel()
+	}
+}
