@@ -138,6 +138,57 @@ func TestSettingsAreVariables(t *testing.T) {
 	}
 }
 
+// Protects first deployments, whose rights are not known everywhere yet, and the
+// plan: what is applied is what was planned, with this build's images.
+func TestPlanAndApply(t *testing.T) {
+	dir := t.TempDir()
+	check(t, os.CopyFS(filepath.Join(dir, "infra", "build"), os.DirFS("build")))
+	check(t, os.CopyFS(filepath.Join(dir, "infra", "env"), os.DirFS("env")))
+	for _, c := range []struct {
+		name, fails string
+		applies     int
+		ends        bool
+	}{
+		{"at once", "0", 1, true},
+		{"at the third try", "2", 3, true},
+		{"never", "9", 4, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			env, calls := stubs(t, "PROJECT=acme-clickstream", "REGION=europe-west1", "ENVIRONMENT=test", "STATE_BUCKET=acme-state", "TAG=0123abc-8c6d", "RETRY_SECONDS=0", "APPLY_FAILS="+c.fails)
+			if out, err := command(t, env, filepath.Join(dir, "infra/build/plan")); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			check(t, os.WriteFile(filepath.Join(dir, "infra/sluice.tfplan"), nil, 0o600)) // as Terraform does
+			out, err := command(t, env, filepath.Join(dir, "infra/build/apply"))
+			if (err == nil) != c.ends {
+				t.Errorf("%v\n%s", err, out)
+			}
+			plans, applies := 0, 0
+			for _, call := range calls() {
+				if strings.Contains(call, " plan ") {
+					plans++
+					for _, want := range []string{"-var-file=env/test.tfvars", "functions_image=europe-west1-docker.pkg.dev/acme-clickstream/sluice/functions:0123abc-8c6d", "bridge_image=europe-west1-docker.pkg.dev/acme-clickstream/sluice/bridge:0123abc-8c6d", "-lock-timeout"} {
+						if !strings.Contains(call, want) {
+							t.Errorf("no %s in %s", want, call)
+						}
+					}
+				}
+				if strings.Contains(call, " apply ") {
+					applies++
+				}
+			}
+			if applies != c.applies || plans != c.applies {
+				t.Errorf("%d plans, %d applies, want %d of each", plans, applies, c.applies)
+			}
+		})
+	}
+	env, _ := stubs(t)
+	os.Remove(filepath.Join(dir, "infra/sluice.tfplan"))
+	if out, err := command(t, env, filepath.Join(dir, "infra/build/apply")); err == nil || !strings.Contains(out, "there is no plan") {
+		t.Errorf("without a plan: %v\n%s", err, out)
+	}
+}
+
 // Protects the example that people begin with: deploy accepts it.
 func TestExampleSettings(t *testing.T) {
 	m := regexp.MustCompile(`(?ms)^    \{\n.*?^    \}\n`).FindString(read(t, "README.md"))

@@ -33,4 +33,8 @@ run "is_protected_and_warm" {
     condition     = var.retention.events_days == null
     error_message = "Production keeps events for ever."
   }
+  assert {
+    condition     = alltrue([for e in google_logging_project_exclusion.sample : !e.disabled])
+    error_message = "Production stores one of a hundred lines that say that all is well."
+  }
 }

@@ -41,6 +41,13 @@ run "the_bridge_can_be_stopped" {
   }
 }
 
+run "keeps_every_log_line" {
+  assert {
+    condition     = alltrue([for e in google_logging_project_exclusion.sample : e.disabled])
+    error_message = "In test every line is stored."
+  }
+}
+
 run "can_be_deleted" {
   assert {
     condition = alltrue([

@@ -236,3 +236,20 @@ run "views_read_this_dataset" {
     error_message = "Views name the project and the dataset, and no placeholder is left."
   }
 }
+
+run "metrics_have_the_names_that_queries_use" {
+  assert {
+    condition = alltrue([
+      google_logging_metric.distribution["landed"].name == "sluice_landed",
+      google_logging_metric.distribution["landed"].value_extractor == "EXTRACT(jsonPayload.landed)",
+      google_logging_metric.distribution["rejected_missing_field"].value_extractor == "EXTRACT(jsonPayload.rejected.missing_field)",
+      google_logging_metric.distribution["bridge_lag"].label_extractors["instance"] == "EXTRACT(labels.instanceId)",
+      google_logging_metric.counter["requests"].label_extractors["outcome"] == "EXTRACT(jsonPayload.outcome)",
+    ])
+    error_message = "The PromQL of alerts and charts calls them logging_googleapis_com:user_sluice_NAME."
+  }
+  assert {
+    condition     = length(jsondecode(google_monitoring_dashboard.sluice.dashboard_json).mosaicLayout.tiles) == length(local.charts) && alltrue([for c in local.charts : length(c.series) > 0])
+    error_message = "Every chart of monitoring/dashboard.yaml is on the dashboard."
+  }
+}
