@@ -48,6 +48,7 @@ import (
 
 	"cloud.google.com/go/pubsub/v2"
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+	"go.opentelemetry.io/otel/trace"
 
 	"sluice/bridge/fetch"
 	"sluice/bridge/zstd"
@@ -68,6 +69,7 @@ type Bridge struct {
 	compressors chan *zstd.Compressor
 	counters    counters
 	metrics     *metrics
+	tracer      trace.Tracer // nil: nobody is told of batches
 
 	tokens       tokenSource // nil: librdkafka gets its own, or needs none
 	tokenAnswers chan tokenAnswer
@@ -243,6 +245,11 @@ func (b *Bridge) committed(e kafka.OffsetsCommitted) {
 // take packs fetched record i.
 func (b *Bridge) take(i int, now time.Time) {
 	source := b.fetcher.Source(i)
+	if source.Topic == 0 {
+		b.counters.kafkaErrors.Add(1)
+		b.log.Warn("Kafka error", "code", b.fetcher.Err(i).String())
+		return
+	}
 	p := b.latest
 	if p == nil || source != b.latestSource { // records come in runs of one partition
 		p = b.sources[source]
@@ -276,6 +283,9 @@ func (b *Bridge) collect() {
 		b.counters.inflightBatches.Add(-1)
 		if !b.ledger.apply(r) {
 			b.counters.lateResults.Add(1)
+		}
+		if r.err != nil {
+			b.fatal = r.err
 		}
 	}
 	b.counters.inflightBytes.Store(b.inflight)

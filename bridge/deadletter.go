@@ -35,7 +35,7 @@ func (b *Bridge) deadLetter(p *partition, r *batch.Record, now time.Time) {
 	}
 	enc := b.encoders.get()
 	enc.Reset(batch.Header{
-		Topic: p.key.topic, Partition: p.key.id,
+		Topic: p.key.topic, Partition: p.key.id, Traceparent: recordTrace(r),
 		Origin: batch.Origin{Consumer: b.cfg.Consumer, FailedAt: now.UnixMicro()},
 	})
 	enc.Append(&head)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"sluice/bridge/zstd"
 	"sluice/internal/batch"
 )
@@ -19,6 +21,8 @@ type partition struct {
 	enc   *batch.Encoder // the unfinished batch, or nil
 	since time.Time      // when its first record came
 	next  int64          // offset after its last record
+	span  trace.Span     // of it, nil: not traced
+	links int            // of span
 
 	track    tracker
 	inflight int  // batches whose result has not come back
@@ -57,9 +61,11 @@ func (b *Bridge) add(p *partition, r *batch.Record, now time.Time) {
 	}
 	if p.enc == nil {
 		p.enc = b.encoders.get()
-		p.enc.Reset(batch.Header{Topic: p.key.topic, Partition: p.key.id})
+		p.enc.Reset(batch.Header{Topic: p.key.topic, Partition: p.key.id, Traceparent: b.beginTrace(p, r, now)})
 		p.since = now
 		b.inflight += int64(p.enc.Size())
+	} else if p.span != nil {
+		p.linkTrace(r)
 	}
 	before := p.enc.Size()
 	p.enc.Append(r)
@@ -82,6 +88,7 @@ func (b *Bridge) flush(p *partition) {
 		return
 	}
 	p.enc = nil
+	span, records, bytes := p.takeTrace(), enc.Len(), enc.Size()
 	r := b.begin(p, p.next, int64(enc.Size()), p.since)
 	b.counters.batches.Add(1)
 	b.metrics.packed(enc.Len(), enc.Size())
@@ -99,6 +106,7 @@ func (b *Bridge) flush(p *partition) {
 			r.acked = b.publisher.publish(p.ctx, b.publisher.topic, *payload)
 		}
 		b.payloads.put(payload)
+		endTrace(span, records, bytes, r.acked)
 		b.inbox.put(r)
 	}()
 }
@@ -130,6 +138,7 @@ func (b *Bridge) discard(p *partition) {
 	b.inflight -= int64(p.enc.Size())
 	b.encoders.put(p.enc)
 	p.enc = nil
+	p.takeTrace() // what was not sent is not told either
 }
 
 // begin enters a range into the ledger and charges the batch that carries it.

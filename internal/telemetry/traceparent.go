@@ -15,6 +15,9 @@ const TraceparentHeader = "traceparent"
 
 // Traceparent writes a span's context as W3C does; "" if it is not valid.
 func Traceparent(c trace.SpanContext) string {
+	if !c.IsValid() {
+		return ""
+	}
 	carrier := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(trace.ContextWithSpanContext(context.Background(), c), carrier)
 	return carrier[TraceparentHeader]
