@@ -12,6 +12,7 @@ type result struct {
 	seq   uint64 // of its range in the partition's tracker
 	bytes int64  // to take off the bytes in flight
 	acked bool   // false: given up, because the partition or the bridge is going
+	err   error  // what no other try would mend; it ends Run
 }
 
 // inbox carries results from the publishing goroutines to the owner. Putting never
