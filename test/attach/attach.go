@@ -180,7 +180,16 @@ func (a *Attached) startKafka(ctx context.Context) error {
 	if e := result[0].Error; e.Code() != client.ErrNoError && e.Code() != client.ErrTopicAlreadyExists {
 		return e
 	}
-	return nil
+	// A new topic takes a moment to have leaders.
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		ends, err := a.Ends()
+		if err == nil && len(ends) > 0 {
+			return nil
+		}
+		if time.Now().After(end) {
+			return cmp.Or(err, fmt.Errorf("topic %s has no partitions", a.config.Topic))
+		}
+	}
 }
 
 // pubSubOptions reach Pub/Sub without encryption and credentials.
