@@ -7,10 +7,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"sluice/bridge"
 	"sluice/test/stack"
 )
 
@@ -70,11 +72,11 @@ func (w *world) bridgeProcess(binary string, env ...string) *process {
 	cmd := exec.Command(binary)
 	cmd.Env = append(os.Environ(),
 		"KAFKA_BROKERS="+w.Kafka.Brokers(), "PUBSUB_EMULATOR_HOST="+w.PubSub.Addr(), "GOOGLE_CLOUD_PROJECT="+stack.Project,
-		"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=error", "BATCH_RECORDS=50", "LINGER=50ms",
-		// A member that was killed is missed after so long. kfake misses one that was
-		// killed while it waited for a rebalance to end only after the rebalance timeout,
-		// which is the second one; brokers know no difference.
-		"KAFKA_CONFIG_SESSION_TIMEOUT_MS=2000", "KAFKA_CONFIG_MAX_POLL_INTERVAL_MS=2000", "KAFKA_CONFIG_HEARTBEAT_INTERVAL_MS=500")
+		"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=error", "BATCH_RECORDS=50", "LINGER=50ms")
+	for _, p := range groupTimeouts {
+		name, value, _ := strings.Cut(p, "=")
+		cmd.Env = append(cmd.Env, "KAFKA_CONFIG_"+strings.ToUpper(strings.ReplaceAll(name, ".", "_"))+"="+value)
+	}
 	cmd.Env = append(cmd.Env, env...)
 	cmd.Stderr = quiet{w.t}
 	w.must(cmd.Start())
@@ -85,6 +87,20 @@ func (w *world) bridgeProcess(binary string, env ...string) *process {
 	}()
 	w.t.Cleanup(p.kill)
 	return p
+}
+
+// groupTimeouts say how soon a member that was killed is missed. kfake misses one that
+// was killed while it waited for a rebalance to end only after the greatest rebalance
+// timeout of the group, which is max.poll.interval.ms; brokers make no difference.
+var groupTimeouts = []string{"session.timeout.ms=2000", "heartbeat.interval.ms=500", "max.poll.interval.ms=3000"}
+
+// missedSoon sets them for a bridge in this process.
+func missedSoon(c *bridge.Config) {
+	for _, p := range groupTimeouts {
+		if err := c.Properties.Set(p); err != nil {
+			panic(err)
+		}
+	}
 }
 
 // kill ends the process at once, with its machine as it were.

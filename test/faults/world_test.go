@@ -201,6 +201,13 @@ func (w *world) check(r *audit.Report) {
 	}
 	if t.Consumed != w.produced.Load() {
 		w.t.Errorf("the audit knows of %d records, %d were produced", t.Consumed, w.produced.Load())
+		for _, p := range r.Partitions {
+			w.t.Logf("partition %d: committed %d, lag %d", p.Partition, *p.Committed, *p.Lag)
+		}
+		w.t.Logf("the group is %+v", w.Kafka.Cluster().GroupInfo("clickstream-to-bigquery"))
+		for i, b := range w.Bridges() {
+			w.t.Logf("bridge %d: %+v", i, b.Stats())
+		}
 	}
 	got := map[string]int64{}
 	for row, err := range (query.Database{DB: w.Warehouse.DB()}).Query(w.t.Context(),
