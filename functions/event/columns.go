@@ -199,26 +199,31 @@ func (cs *columns) appendText(row []byte, f *field, s []byte, now int64) ([]byte
 		return protowire.AppendBytes(row, s), nil
 	case kindTimestamp:
 		t, err := ParseTimestamp(s)
-		if err != nil {
-			return row, f.reject(CodeInvalidTimestamp, "is no timestamp: "+err.Error())
-		}
-		if t < minTimestamp || t > maxTimestamp {
-			return row, f.reject(CodeTimestampOutOfRange, "is outside the years 1 to 9999")
-		}
-		if f.rule == ruleWindow {
-			switch {
-			case t < now-cs.maxAge:
-				return row, f.reject(CodeTimestampOutOfRange, "is too long ago: the table takes events from the "+days(cs.maxAge)+" before now")
-			case t > now+cs.maxAhead:
-				return row, f.reject(CodeTimestampOutOfRange, "is too far ahead: the table takes events until "+days(cs.maxAhead)+" from now")
-			}
-		}
-		row = protowire.AppendVarint(row, f.tag)
-		return appendMicros(row, t), nil
+		return cs.appendTime(row, f, t, err, now)
 	case kindBytes:
 		return appendBase64(row, f, s)
 	}
 	return row, f.wrongType('"')
+}
+
+// appendTime appends the field f whose member is the timestamp t, or none because of err.
+func (cs *columns) appendTime(row []byte, f *field, t int64, err error, now int64) ([]byte, *Rejection) {
+	if err != nil {
+		return row, f.reject(CodeInvalidTimestamp, "is no timestamp: "+err.Error())
+	}
+	if t < minTimestamp || t > maxTimestamp {
+		return row, f.reject(CodeTimestampOutOfRange, "is outside the years 1 to 9999")
+	}
+	if f.rule == ruleWindow {
+		switch {
+		case t < now-cs.maxAge:
+			return row, f.reject(CodeTimestampOutOfRange, "is too long ago: the table takes events from the "+days(cs.maxAge)+" before now")
+		case t > now+cs.maxAhead:
+			return row, f.reject(CodeTimestampOutOfRange, "is too far ahead: the table takes events until "+days(cs.maxAhead)+" from now")
+		}
+	}
+	row = protowire.AppendVarint(row, f.tag)
+	return appendMicros(row, t), nil
 }
 
 func days(microseconds int64) string {
@@ -229,13 +234,15 @@ func days(microseconds int64) string {
 	return fmt.Sprintf("%d seconds", microseconds/1_000_000)
 }
 
-func (cs *columns) isType(s []byte) bool {
-	for _, t := range cs.types {
+func (cs *columns) isType(s []byte) bool { return cs.typeIndex(s) >= 0 }
+
+func (cs *columns) typeIndex(s []byte) int {
+	for i, t := range cs.types {
 		if string(s) == t {
-			return true
+			return i
 		}
 	}
-	return false
+	return -1
 }
 
 // appendProperties appends the column properties; members is what stands between

@@ -74,6 +74,15 @@ func shapes() []string {
 		strings.ReplaceAll(strings.ReplaceAll(with(`"a":{"b":1}`), ":", ": "), ",", ", "),
 		"{}", "{ }", `{"a":1 }`, `{"a":1,}`, `{"a"1}`, `{"a":1"b":2}`, "null", "[]", "", " ", "{", `{"`, `{"a`, `{"a"`, `{"a":`, `{"a":1`, good + "x", good + " \n",
 	}
+	// The same names in different objects, behind names that are predicted and others.
+	long := strings.Repeat("l", 40)
+	for _, name := range []string{"a", long, `\u0061`} {
+		s = append(s,
+			with(fmt.Sprintf(`"%s":{"user_id":1,"user_id":2}`, name)), with(fmt.Sprintf(`"%s":{"event_id":1,"b":2},"b":3`, name)),
+			with(fmt.Sprintf(`"%s":{"event_id":1},"event_id":"x"`, name)), with(fmt.Sprintf(`"%s":{"%s":{"x":1,"y":2},"x":3},"x":4,"y":5,"x":6`, name, name)),
+			with(fmt.Sprintf(`"%s":{"%s":1,"page_url":2},"page_url":"p"`, long, name)), with(fmt.Sprintf(`"%s":[{"x":1,"y":2},{"x":1,"y":2,"x":3}]`, name)),
+			fmt.Sprintf(`{"%s":{"event_id":"e0"},%s`, name, good[1:]), fmt.Sprintf(`{"%s":1,%s`, name, good[1:]), fmt.Sprintf(`{,"%s":1}`, name), fmt.Sprintf(`{"x":{,"%s":1}}`, name))
+	}
 	// Names as long as, and longer than, what is predicted; many members.
 	for _, n := range []int{10, 15, 16, 17, 18, 19, 20, 23, 24, 25, 27, 28, 29, 31, 32, 33, 64} {
 		s = append(s, with(fmt.Sprintf(`"%s":"%s","%s_":1`, strings.Repeat("n", n), strings.Repeat("v", n), strings.Repeat("n", n))))

@@ -20,14 +20,16 @@ type fastDecoder struct {
 	names     *names
 	maxDepth  int
 	maxBytes  int
-	required  int        // columns that an event must fill
-	missing   int        // of them, in this event
-	objects   uint64     // how many were begun, ever: their numbers
-	filled    []uint64   // by index of columns.fields: the number of the event that filled it last
-	other     []piece    // where the other members stand in the event
-	text      []byte     // of a string, unescaped
-	meta      Meta       // of an event before
-	batch     []byte     // what columns.appendBatch makes of it
+	required  int      // columns that an event must fill
+	missing   int      // of them, in this event
+	objects   uint64   // how many were begun, ever: their numbers
+	filled    []uint64 // by index of columns.fields: the number of the event that filled it last
+	other     []piece  // where the other members stand in the event
+	text      []byte   // of a string, unescaped
+	meta      Meta     // of an event before
+	batch     []byte   // what columns.appendBatch makes of it
+	clock     clock
+	lane      uint8
 	violation *Rejection // the first of a field
 	rejection *Rejection // for syntax, when a function returns -1
 }
@@ -60,7 +62,7 @@ func (d *fastDecoder) appendRow(row, b []byte, m Meta) ([]byte, *Rejection) {
 	d.begin()
 	number := d.objects
 	run := -1 // where the piece of other members begins that has not ended; -1: none
-	where := &d.names.gaps[0].inside
+	where := &d.names.start
 	for first := true; ; first = false {
 		// What is before the next value.
 		if p < len(b) && b[p] == '}' {
@@ -73,12 +75,15 @@ func (d *fastDecoder) appendRow(row, b []byte, m Meta) ([]byte, *Rejection) {
 		} else {
 			w = loadEnd(b[p:])
 		}
-		gap := where[0]
-		g := &d.names.gaps[gap]
+		gap := int32(where[0])
+		g := d.names.gap(gap)
 		if p += int(g.length); !g.begins(w) || p >= len(b) || b[p] <= ' ' {
-			gap = d.names.match(where, w, b, before)
-			g = &d.names.gaps[gap]
+			gap = d.names.match(where, w, b, before, first, 0)
+			g = d.names.gap(gap)
 			p = before + int(g.length)
+		}
+		if first {
+			d.lane = g.lane
 		}
 		column := g.column
 		quote, quoted := before+int(g.quote), before+int(g.quoted)
@@ -100,10 +105,10 @@ func (d *fastDecoder) appendRow(row, b []byte, m Meta) ([]byte, *Rejection) {
 				p = quote
 				break
 			}
-			gap = d.names.learn(where, b[before:p], quote-before, quoted-before, id)
+			gap = d.names.learn(where, b[before:p], quote-before, quoted-before, first, id)
 			column, compact = d.names.list[id].column, false
 		}
-		where = &d.names.gaps[gap].after
+		where = d.names.next(gap, d.lane)
 
 		start := p
 		if column < 0 {
@@ -194,6 +199,21 @@ func (d *fastDecoder) appendRow(row, b []byte, m Meta) ([]byte, *Rejection) {
 			row = protowire.AppendVarint(row, f.tag)
 			row = protowire.AppendBytes(row, text)
 			continue
+		}
+		if f.kind == kindTimestamp {
+			t, err := d.clock.parse(text)
+			row, d.violation = d.columns.appendTime(row, f, t, err, m.IngestedAt)
+			continue
+		}
+		if f.rule == ruleType {
+			k := d.columns.typeIndex(text)
+			d.lane += uint8(k) % typeLanes
+			where = d.names.next(gap, d.lane)
+			if k >= 0 {
+				row = protowire.AppendVarint(row, f.tag)
+				row = protowire.AppendBytes(row, text)
+				continue
+			}
 		}
 		row, d.violation = d.columns.appendText(row, f, text, m.IngestedAt)
 	}
@@ -363,7 +383,7 @@ func (d *fastDecoder) object(b []byte, p int, object, gap int32, depth int) int 
 	}
 	d.objects++
 	number := d.objects
-	where := &d.names.gaps[gap].inside
+	where := d.names.within(gap)
 	for first := true; ; first = false {
 		if p < len(b) && b[p] == '}' {
 			return p + 1
@@ -375,11 +395,11 @@ func (d *fastDecoder) object(b []byte, p int, object, gap int32, depth int) int 
 		} else {
 			w = loadEnd(b[p:])
 		}
-		gap := where[0]
-		g := &d.names.gaps[gap]
+		gap := int32(where[0])
+		g := d.names.gap(gap)
 		if p += int(g.length); !g.begins(w) || p >= len(b) || b[p] <= ' ' {
-			gap = d.names.match(where, w, b, before)
-			g = &d.names.gaps[gap]
+			gap = d.names.match(where, w, b, before, first, object)
+			g = d.names.gap(gap)
 			p = before + int(g.length)
 		}
 		id := g.name
@@ -397,12 +417,31 @@ func (d *fastDecoder) object(b []byte, p int, object, gap int32, depth int) int 
 			if id == 0 {
 				return quote + 1
 			}
-			gap = d.names.learn(where, b[before:p], quote-before, quoted-before, id)
+			gap = d.names.learn(where, b[before:p], quote-before, quoted-before, first, id)
 		}
-		where = &d.names.gaps[gap].after
-		if p = d.value(b, p, id, gap, depth); p < 0 {
-			return -1
+		where = d.names.next(gap, d.lane)
+		if p >= len(b) || b[p] != '"' {
+			if p = d.value(b, p, id, gap, depth); p < 0 {
+				return -1
+			}
+			continue
 		}
+		start := p
+		p++
+		for p+8 <= len(b) {
+			if special := specials(binary.LittleEndian.Uint64(b[p : p+8])); special != 0 {
+				p += bits.TrailingZeros64(special) >> 3
+				break
+			}
+			p += 8
+		}
+		if p >= len(b) || b[p] != '"' {
+			if p, _ = scanSpecial(b, p); p < 0 {
+				d.rejection = rejectSyntax(b, start)
+				return -1
+			}
+		}
+		p++
 	}
 }
 

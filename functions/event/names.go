@@ -19,14 +19,19 @@ import (
 // beginning of an event, so that events with random names cannot fill it for ever;
 // one event may hold any number.
 type names struct {
-	columns *columns
-	seed    maphash.Seed
-	list    []name   // by id; 0 is the event itself
-	seen    []uint64 // by id: the number of the object that the name was last seen in
-	slots   []int32  // hash table of ids, 0 is empty; its length is a power of two
-	text    []byte   // of all names, unescaped
-	gaps    []gap    // by id
-	luck    uint     // counts; not every guess that was right moves up
+	columns  *columns
+	seed     maphash.Seed
+	list     []name                    // by id; 0 is the event itself
+	seen     []uint64                  // by id: the number of the object that the name was last seen in
+	slots    []int32                   // hash table of ids, 0 is empty; its length is a power of two
+	text     []byte                    // of all names, unescaped
+	gaps     *[maxGaps]gap             // by id
+	known    int32                     // how many of them are in use
+	start    guesses                   // at the beginning of an event
+	none     guesses                   // for ever
+	gapSlots [1 << gapSlotBits]uint16  // hash table of gaps
+	after    *[maxGaps * lanes]guesses // by gap and lane
+	luck     uint                      // counts; not every guess that was right moves up
 }
 
 type name struct {
@@ -44,23 +49,36 @@ type gap struct {
 	text, mask    words
 	length        int32
 	name          int32
-	column        int32 // of the name
-	quote, quoted int32 // where the name's quotes begin and end
-	compact       bool  // no white space at all
-	other         int32 // gap before the same name
-	after, inside guesses
+	column        int32  // of the name
+	quote, quoted int32  // where the name's quotes begin and end
+	compact       bool   // no white space at all
+	object        int32  // of the name
+	first         bool   // it has no comma
+	chain         uint16 // another gap of the same slot
+	lane          uint8  // of events that begin with it
+	inside        guesses
 }
 
 // words are bytes of an event, eight each.
-type words struct{ a, b, c, d uint64 }
+type words struct{ a, b, c uint64 }
 
 // guesses are the gaps that come next, the likelier ones first.
-type guesses [6]int32
+type guesses [6]uint16
+
+// lanes tell events apart that have the same gaps in another order: by the first
+// gap, which is the producer's style, and by the event type.
+const (
+	styles    = 4
+	typeLanes = 4
+	lanes     = styles * typeLanes
+)
 
 const (
-	maxNames = 1 << 9
-	maxGaps  = 1 << 9
-	maxGap   = 32 // bytes
+	maxNames    = 1 << 9
+	gapSlotBits = 8
+	maxGaps     = 1 << 9
+	minGap      = 5  // bytes
+	maxGap      = 24 // bytes
 )
 
 func newNames(cs *columns) *names {
@@ -72,7 +90,7 @@ func newNames(cs *columns) *names {
 // forget goes back to knowing the columns only.
 func (n *names) forget() {
 	*n = names{columns: n.columns, seed: n.seed, slots: make([]int32, 4*maxNames), list: make([]name, 1, maxNames), seen: make([]uint64, 1, maxNames)}
-	n.gaps = make([]gap, 1, maxGaps)
+	n.gaps, n.known, n.after = new([maxGaps]gap), 1, new([maxGaps * lanes]guesses)
 	n.gaps[0].text.a = 1 // nothing, masked with 0, is 1
 	for i := range n.columns.fields {
 		n.list[n.lookup(0, []byte(n.columns.fields[i].Name))].column = int32(i)
@@ -81,7 +99,7 @@ func (n *names) forget() {
 
 // begin is called before each event.
 func (n *names) begin() {
-	if len(n.list) > maxNames || len(n.gaps) >= maxGaps {
+	if len(n.list) > maxNames || n.known == maxGaps {
 		n.forget()
 	}
 }
@@ -119,34 +137,40 @@ func (n *names) lookup(object int32, text []byte) int32 {
 }
 
 // learn remembers the gap text before the name id, and that it may come where the
-// guesses are. quote and quoted tell where the name is in text. It returns the gap's id.
-func (n *names) learn(where *guesses, text []byte, quote, quoted int, id int32) int32 {
-	if len(text) > maxGap || len(n.gaps) == maxGaps {
+// guesses are. quote and quoted tell where the name is in text, first whether it is
+// the first of its object. It returns the gap's id, 0 if it is not worth knowing.
+func (n *names) learn(where *guesses, text []byte, quote, quoted int, first bool, id int32) int32 {
+	if len(text) < minGap || len(text) > maxGap || n.known == maxGaps {
 		return 0
 	}
-	g := gap{length: int32(len(text)), name: id, column: n.list[id].column, quote: int32(quote), quoted: int32(quoted)}
+	g := gap{length: int32(len(text)), name: id, object: n.list[id].object, column: n.list[id].column, quote: int32(quote), quoted: int32(quoted), first: first}
 	g.compact = quote <= 1 && quoted == len(text)-1
 	var mask [maxGap]byte
 	for i := range text {
 		mask[i] = 0xff
 	}
 	g.text, g.mask = loadEnd(text), load(mask[:])
-	i := n.list[id].gaps
-	for i != 0 && (n.gaps[i].text != g.text || n.gaps[i].mask != g.mask) {
-		i = n.gaps[i].other
-	}
-	if i == 0 {
-		i = int32(len(n.gaps))
-		g.other, n.list[id].gaps = n.list[id].gaps, i
-		n.gaps = append(n.gaps, g)
+	i := n.known
+	n.known++
+	slot := &n.gapSlots[g.text.slot()]
+	g.chain, *slot = *slot, uint16(i)
+	g.lane = uint8(i) % styles * typeLanes
+	n.gaps[i] = g
+	n.guess(where, i)
+	return i
+}
+
+// guess makes the gap i the last of the guesses.
+func (n *names) guess(where *guesses, i int32) {
+	if where == &n.none {
+		return
 	}
 	for k := range where {
 		if where[k] == 0 || k == len(where)-1 {
-			where[k] = i
-			break
+			where[k] = uint16(i)
+			return
 		}
 	}
-	return i
 }
 
 // load returns the words that b begins with, which has maxGap bytes or more.
@@ -155,7 +179,6 @@ func load(b []byte) words {
 		binary.LittleEndian.Uint64(b[0:8]),
 		binary.LittleEndian.Uint64(b[8:16]),
 		binary.LittleEndian.Uint64(b[16:24]),
-		binary.LittleEndian.Uint64(b[24:32]),
 	}
 }
 
@@ -168,27 +191,59 @@ func loadEnd(b []byte) words {
 
 // begins reports whether w begins with the gap.
 func (g *gap) begins(w words) bool {
-	return ((w.a&g.mask.a)^g.text.a)|((w.b&g.mask.b)^g.text.b)|((w.c&g.mask.c)^g.text.c)|((w.d&g.mask.d)^g.text.d) == 0
+	return ((w.a&g.mask.a)^g.text.a)|((w.b&g.mask.b)^g.text.b)|((w.c&g.mask.c)^g.text.c) == 0
 }
 
-// match returns the one of the guesses that b has at p, where it has the words w; 0 if none.
-func (n *names) match(where *guesses, w words, b []byte, p int) int32 {
-	for k, i := range where {
-		if i == 0 {
-			return 0
+// gap returns the gap i. The remainder spares a check of the bounds.
+func (n *names) gap(i int32) *gap { return &n.gaps[uint32(i)%maxGaps] }
+
+// next returns the guesses at what comes after the value behind the gap, and within
+// returns those at what comes first in it, if it is an object. Behind a gap that is
+// not known nothing can be guessed: the names of different objects would mix.
+func (n *names) next(gap int32, lane uint8) *guesses {
+	if gap == 0 {
+		return &n.none
+	}
+	return &n.after[(uint32(gap)*lanes+uint32(lane))%(maxGaps*lanes)]
+}
+
+func (n *names) within(gap int32) *guesses {
+	if gap == 0 {
+		return &n.none
+	}
+	return &n.gap(gap).inside
+}
+
+// slot is a hash of the least that a gap has.
+func (w words) slot() uint64 {
+	return w.a << (64 - 8*minGap) * 0x9e3779b97f4a7c15 >> (64 - gapSlotBits)
+}
+
+// match returns the gap that b has at p, where it has the words w, in front of
+// a name of the object; 0 if it is not known. The first of the guesses was tried.
+func (n *names) match(where *guesses, w words, b []byte, p int, first bool, object int32) int32 {
+	for k := 1; k < len(where) && where[k] != 0; k++ {
+		i := int32(where[k])
+		if n.gap(i).at(w, b, p) {
+			if n.luck&15 == 0 {
+				where[k-1], where[k] = where[k], where[k-1]
+			}
+			n.luck++
+			return i
 		}
-		g := &n.gaps[i]
-		if !g.begins(w) {
-			continue
+	}
+	for i := int32(n.gapSlots[w.slot()]); i != 0; i = int32(n.gap(i).chain) {
+		if g := n.gap(i); g.first == first && g.object == object && g.at(w, b, p) {
+			n.guess(where, i)
+			return i
 		}
-		if end := p + int(g.length); end >= len(b) || b[end] <= ' ' {
-			continue
-		}
-		if k > 0 && n.luck&15 == 0 {
-			where[k-1], where[k] = where[k], where[k-1]
-		}
-		n.luck++
-		return i
 	}
 	return 0
+}
+
+// at reports whether the gap is at p, where b has the words w, and ends there: what
+// follows is no white space.
+func (g *gap) at(w words, b []byte, p int) bool {
+	end := p + int(g.length)
+	return g.begins(w) && end < len(b) && b[end] > ' '
 }

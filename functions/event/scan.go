@@ -198,7 +198,15 @@ func scanNumber(b []byte, p int) int {
 	return p
 }
 
+// scanDigits returns the position of the first byte from p on that is no digit.
 func scanDigits(b []byte, p int) int {
+	for p+8 <= len(b) {
+		x := binary.LittleEndian.Uint64(b[p:p+8]) ^ '0'*lows
+		if others := (x | (x + 0x06*lows)) & (0xf0 * lows); others != 0 {
+			return p + bits.TrailingZeros64(others)>>3
+		}
+		p += 8
+	}
 	for p < len(b) && b[p]-'0' <= 9 {
 		p++
 	}

@@ -14,6 +14,7 @@ func TestParseTimestamp(t *testing.T) {
 		return time.Date(year, month, day, hour, minute, second, micros*1000, time.UTC).UnixMicro()
 	}
 	plain := utc(2026, 1, 2, 3, 4, 5, 0)
+	var clock clock
 	for _, c := range []struct {
 		what, text string
 		want       int64
@@ -42,6 +43,9 @@ func TestParseTimestamp(t *testing.T) {
 	} {
 		if got, err := ParseTimestamp([]byte(c.text)); err != nil || got != c.want {
 			t.Errorf("%s: %q is %d (%v), want %d", c.what, c.text, got, err, c.want)
+		}
+		if got, err := clock.parse(append([]byte(c.text), "123456789"...)[:len(c.text)]); err != nil || got != c.want {
+			t.Errorf("%s: %q is %d (%v) by the clock, want %d", c.what, c.text, got, err, c.want)
 		}
 	}
 	for _, c := range []struct {
@@ -81,6 +85,9 @@ func TestParseTimestamp(t *testing.T) {
 	} {
 		if got, err := ParseTimestamp([]byte(c.text)); err != c.err {
 			t.Errorf("%s: %q is %d (%v), want %v", c.what, c.text, got, err, c.err)
+		}
+		if got, err := clock.parse(append([]byte(c.text), "123456789"...)[:len(c.text)]); err != c.err {
+			t.Errorf("%s: %q is %d (%v) by the clock, want %v", c.what, c.text, got, err, c.err)
 		}
 	}
 }
@@ -128,11 +135,18 @@ func FuzzTimestamp(f *testing.F) {
 	for _, seed := range []string{"2026-01-02T03:04:05Z", "2026-01-02 03:04:05.123456789+01:30", "0000-02-29t23:59:59.9-23:59", "2016-12-31T23:59:60Z", "2026-01-02T3:04:05,5+24:00", "9999-12-31T23:59:59.999999z"} {
 		f.Add(seed)
 	}
+	var c clock
 	f.Fuzz(func(t *testing.T, text string) {
 		got, err := ParseTimestamp([]byte(text))
 		want, ok := slowTimestamp(text)
 		if ok != (err == nil) || ok && got != want {
 			t.Fatalf("%q is %d (%v), the reference says %d (%v)", text, got, err, want, ok)
+		}
+		for _, behind := range []string{"", `"`, "1234567890", "\xff\xff\xff\xff\xff\xff\xff\xff\xff"} {
+			text := append([]byte(text), behind...)[:len(text)]
+			if same, sameErr := c.parse(text); same != got || sameErr != err {
+				t.Fatalf("%q before %q is %d (%v) by the clock, %d (%v) without", text, behind, same, sameErr, got, err)
+			}
 		}
 	})
 }
