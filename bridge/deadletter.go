@@ -13,12 +13,13 @@ import (
 const headBytes = 64 << 10
 
 // deadLetter sends a record that no Pub/Sub message can carry to the dead-letter
-// topic: its coordinates, its size and hash, and its first 64 KiB. Once that is
-// acknowledged the record is done, and the partition moves on.
+// topic: its coordinates, its size and hash, its first 64 KiB, and its headers if they
+// are no more than that. Once that is acknowledged the record is done, and the
+// partition moves on.
 func (b *Bridge) deadLetter(p *partition, r *batch.Record, now time.Time) {
 	sum := sha256.Sum256(r.Value)
 	whole := len(r.Value)
-	_, n := size(r)
+	content, n := size(r)
 	head := batch.Record{
 		Offset:    r.Offset,
 		Timestamp: r.Timestamp,
@@ -33,6 +34,9 @@ func (b *Bridge) deadLetter(p *partition, r *batch.Record, now time.Time) {
 			SHA256: sum[:],
 		},
 	}
+	if content-len(r.Key)-whole <= headBytes {
+		head.Headers = r.Headers
+	}
 	enc := b.encoders.get()
 	enc.Reset(batch.Header{
 		Topic: p.key.topic, Partition: p.key.id, Traceparent: recordTrace(r),
@@ -46,13 +50,13 @@ func (b *Bridge) deadLetter(p *partition, r *batch.Record, now time.Time) {
 	compressor := <-b.compressors
 	go func() {
 		payload := b.payloads.get()
-		ok := b.encode(compressor, enc, payload)
+		result.err = b.encode(compressor, enc, payload)
 		b.encoders.put(enc)
 		b.compressors <- compressor
-		if ok {
+		if result.err == nil {
 			result.acked = b.publisher.publish(p.ctx, b.publisher.deadLetter, *payload)
 		}
-		b.payloads.put(payload)
+		b.release(payload)
 		if result.acked {
 			b.counters.deadLettered.Add(1)
 		}

@@ -142,7 +142,8 @@ func TestTooLarge(t *testing.T) {
 	rand.Read(fits)
 	s.Produce(
 		&kafka.Message{Value: []byte("before")},
-		&kafka.Message{Key: bytes.Repeat([]byte("k"), 100_000), Value: large, Timestamp: time.UnixMilli(1_700_000_000_123)},
+		&kafka.Message{Key: bytes.Repeat([]byte("k"), 100_000), Value: large, Timestamp: time.UnixMilli(1_700_000_000_123),
+			Headers: []kafka.Header{{Key: "h", Value: []byte("v")}}},
 		&kafka.Message{Value: fits},
 		&kafka.Message{Value: []byte("after")},
 	)
@@ -176,6 +177,8 @@ func TestTooLarge(t *testing.T) {
 		t.Errorf("its code is %q, its message %q", r.Rejection.Code, r.Rejection.Message)
 	case r.Rejection.Size != limit+1 || !bytes.Equal(r.Rejection.SHA256, sum[:]):
 		t.Errorf("its size is %d and its hash %x", r.Rejection.Size, r.Rejection.SHA256)
+	case len(r.Headers) != 1 || string(r.Headers[0].Value) != "v":
+		t.Errorf("it has %d headers", len(r.Headers))
 	case !bytes.Equal(r.Value, large[:64<<10]) || len(r.Key) != 64<<10:
 		t.Errorf("it has %d bytes of its value and %d of its key, want the first 64 KiB", len(r.Value), len(r.Key))
 	}

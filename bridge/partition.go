@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -99,21 +100,28 @@ func (b *Bridge) flush(p *partition) {
 	compressor := <-b.compressors
 	go func() {
 		payload := b.payloads.get()
-		ok := b.encode(compressor, enc, payload)
+		r.err = b.encode(compressor, enc, payload)
 		b.encoders.put(enc) // what is on its way is compressed
 		b.compressors <- compressor
-		if ok {
+		if r.err == nil {
 			r.acked = b.publisher.publish(p.ctx, b.publisher.topic, *payload)
 		}
-		b.payloads.put(payload)
+		b.release(payload)
 		endTrace(span, records, bytes, r.acked)
 		b.inbox.put(r)
 	}()
 }
 
-// encode compresses a batch into payload. No codec in use can fail; if one ever
-// does, the batch stays unacknowledged.
-func (b *Bridge) encode(c *zstd.Compressor, enc *batch.Encoder, payload *[]byte) bool {
+// release gives a payload's memory back, unless an exceptional record has made it
+// exceptionally large.
+func (b *Bridge) release(payload *[]byte) {
+	if cap(*payload) <= 2<<20 {
+		b.payloads.put(payload)
+	}
+}
+
+// encode compresses a batch into payload. It fails only for want of memory.
+func (b *Bridge) encode(c *zstd.Compressor, enc *batch.Encoder, payload *[]byte) error {
 	var err error
 	if c != nil {
 		*payload, err = enc.PayloadWith((*payload)[:0], c.Append)
@@ -121,12 +129,11 @@ func (b *Bridge) encode(c *zstd.Compressor, enc *batch.Encoder, payload *[]byte)
 		*payload, err = enc.Payload((*payload)[:0])
 	}
 	if err != nil {
-		b.log.Error("a batch cannot be encoded", "error", err.Error())
-		return false
+		return fmt.Errorf("bridge: a batch cannot be encoded: %w", err)
 	}
 	b.counters.packedBytes.Add(int64(enc.Size()))
 	b.counters.payloadBytes.Add(int64(len(*payload)))
-	return true
+	return nil
 }
 
 // discard drops p's unfinished batch: nobody has seen it, and the partition's next

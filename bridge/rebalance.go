@@ -28,7 +28,12 @@ func (b *Bridge) assign(c *kafka.Consumer, parts []kafka.TopicPartition) {
 		return
 	}
 	for _, tp := range parts {
-		p := b.ledger.open(b.publishCtx, partitionKey{*tp.Topic, tp.Partition})
+		key := partitionKey{*tp.Topic, tp.Partition}
+		if p := b.ledger.partitions[key]; p != nil { // librdkafka revokes first; if it ever does not, the old assignment ends here
+			b.discard(p)
+			b.ledger.close(p)
+		}
+		p := b.ledger.open(b.publishCtx, key)
 		if err := b.fetcher.Forward(p.key.topic, p.key.id); err != nil {
 			b.fatal = err
 		}

@@ -146,10 +146,6 @@ type Fetcher struct {
 	n        int // records held since the last Fetch
 }
 
-// maxHeaders bounds the headers kept of one record. Kafka sets no limit; a
-// record of 1 MB could hold 100,000 empty ones.
-const maxHeaders = 1024
-
 // New returns a Fetcher of up to max records a call.
 func New(c *kafka.Consumer, max int) (*Fetcher, error) {
 	// The C client is a private field, and there is no other way to it. Reading it
@@ -171,7 +167,7 @@ func New(c *kafka.Consumer, max int) (*Fetcher, error) {
 	f := &Fetcher{client: client, queue: C.rd_kafka_queue_new(client)}
 	f.messages = cArray[*C.rd_kafka_message_t](max)
 	f.records = cArray[C.record_t](max)
-	f.headers = cArray[C.header_t](maxHeaders)
+	f.headers = cArray[C.header_t](64) // grows with the record that has the most
 	return f, nil
 }
 
@@ -237,7 +233,12 @@ func (f *Fetcher) Record(i int, r *batch.Record) {
 	if c.headers == nil {
 		return
 	}
-	for _, h := range f.headers[:C.headers(c.headers, &f.headers[0], maxHeaders)] {
+	n := int(C.rd_kafka_header_cnt(c.headers))
+	if n > len(f.headers) {
+		C.free(unsafe.Pointer(&f.headers[0]))
+		f.headers = cArray[C.header_t](2 * n)
+	}
+	for _, h := range f.headers[:C.headers(c.headers, &f.headers[0], C.int(n))] {
 		key := unsafe.Pointer(h.name)
 		r.Headers = append(r.Headers, batch.RecordHeader{
 			Key:   unsafe.Slice((*byte)(key), cLen((*byte)(key))),

@@ -244,3 +244,29 @@ func TestRecordAllocatesNothing(t *testing.T) {
 		t.Errorf("%d headers, want 2", len(r.Headers))
 	}
 }
+
+// A record may have any number of headers.
+func TestManyHeaders(t *testing.T) {
+	c, f, p := consumer(t)
+	var headers []kafka.Header
+	for i := range 1000 {
+		headers = append(headers, kafka.Header{Key: "h", Value: fmt.Append(nil, i)})
+	}
+	produce(t, p, &kafka.Message{Value: []byte("v"), Headers: headers})
+	for deadline := time.Now().Add(time.Minute); f.Fetch(20*time.Millisecond) == 0; c.Poll(0) {
+		if time.Now().After(deadline) {
+			t.Fatal("no record came")
+		}
+	}
+	defer f.Release()
+	var r batch.Record
+	f.Record(0, &r)
+	if len(r.Headers) != len(headers) {
+		t.Fatalf("%d headers, want %d", len(r.Headers), len(headers))
+	}
+	for i, h := range r.Headers {
+		if string(h.Value) != fmt.Sprint(i) {
+			t.Fatalf("header %d has the value %q", i, h.Value)
+		}
+	}
+}
