@@ -42,23 +42,24 @@ need_compiler() {
     "Install them and run this again."
 }
 
-# need_browser is for the tests only: the live page is tested in Chromium.
+# need_browser is for the tests only: the live page is tested in Chromium, and the
+# commands of scripts/demo.md are run.
 need_browser() {
   local name
   for name in chromium chromium-browser google-chrome google-chrome-stable; do
-    if command -v "$name" >/dev/null; then return; fi
+    if command -v "$name" >/dev/null && command -v curl >/dev/null; then return; fi
   done
   if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-    printf 'Installing Chromium with apt-get, for the tests of the live page.\n' >&2
-    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium fonts-dejavu-core; } >&2 ||
-      die "apt-get could not install chromium: install it and run this again."
+    printf 'Installing Chromium and curl with apt-get, for the tests of the live page.\n' >&2
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium fonts-dejavu-core curl ca-certificates; } >&2 ||
+      die "apt-get could not install chromium and curl: install them and run this again."
     return
   fi
-  die "Chromium is needed for the tests of the live page:" \
-    "  Debian:  sudo apt-get install chromium" \
-    "  Fedora:  sudo dnf install chromium" \
+  die "Chromium and curl are needed for the tests of the live page:" \
+    "  Debian:  sudo apt-get install chromium curl" \
+    "  Fedora:  sudo dnf install chromium curl" \
     "  macOS:   brew install --cask chromium" \
-    "Install it and run this again."
+    "Install them and run this again."
 }
 
 # need_third_party is for ./scripts/test --third-party: Java and Maven for Apache

@@ -1,0 +1,130 @@
+// Package demo holds the test that scripts/demo.md works.
+package demo
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// block is a fenced block of a Markdown file.
+type block struct {
+	kind string // "sh", "sh background", "sh interrupt"
+	text string
+	line int
+}
+
+// blocks returns the blocks of shell commands.
+func blocks(markdown string) []block {
+	var all []block
+	var open *block
+	for i, line := range strings.Split(markdown, "\n") {
+		switch {
+		case open == nil && strings.HasPrefix(line, "```"):
+			open = &block{kind: strings.TrimPrefix(line, "```"), line: i + 2}
+		case open != nil && line == "```":
+			if strings.HasPrefix(open.kind, "sh") {
+				all = append(all, *open)
+			}
+			open = nil
+		case open != nil:
+			open.text += line + "\n"
+		}
+	}
+	return all
+}
+
+// Whoever presents the demo types its commands in front of people: every one of them
+// runs here, in order, and says what it must.
+func TestDemo(t *testing.T) {
+	const file = "../../scripts/demo.md"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	free.Close()
+	data := filepath.Join(t.TempDir(), "demo")
+	shell := func(b block) *exec.Cmd {
+		script := strings.NewReplacer("127.0.0.1:8080", address, ".demo", data).Replace(b.text)
+		cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", script)
+		cmd.Dir = "../.."
+		// A group of its own, as a terminal has: the interrupt reaches all of it.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+		return cmd
+	}
+	// What commands must say, beyond exit status 0: the demo is about it.
+	says := map[string]string{
+		`"event_type":"purchase"`: `"offset":`,
+		"SELECT event_type":       "page_view",
+		"--code row_rejected\n":   "Nothing has been sent",
+		"scripts/audit":           "missing",
+		"pipeline_health":         "quality_percent",
+	}
+	var running *exec.Cmd
+	var output bytes.Buffer
+	for _, b := range blocks(string(text)) {
+		at := fmt.Sprintf("scripts/demo.md:%d", b.line)
+		switch b.kind {
+		case "sh background":
+			running = shell(b)
+			running.Stdout, running.Stderr = &output, &output
+			if err := running.Start(); err != nil {
+				t.Fatalf("%s: %v", at, err)
+			}
+			for { // until there is something to see, as a presenter waits; the test's own limit is the alarm
+				r, err := http.Post("http://"+address+"/api/sql", "text/plain", strings.NewReader("SELECT DISTINCT event_type FROM fact_events"))
+				if err == nil {
+					answer, _ := io.ReadAll(r.Body)
+					r.Body.Close()
+					if bytes.Contains(answer, []byte("page_view")) {
+						break
+					}
+				}
+				time.Sleep(200 * time.Millisecond)
+			}
+		case "sh interrupt":
+			if err := syscall.Kill(-running.Process.Pid, syscall.SIGINT); err != nil {
+				t.Fatal(err)
+			}
+			if err := running.Wait(); err != nil {
+				t.Fatalf("%s: %v\n%s", at, err, output.String())
+			}
+			if !strings.Contains(output.String(), "missing                   0") {
+				t.Errorf("%s: the run does not say that nothing is missing:\n%s", at, output.String())
+			}
+			running = nil
+		default:
+			out, err := shell(b).CombinedOutput()
+			if err != nil {
+				t.Fatalf("%s: %v\n%s\n%s", at, err, b.text, out)
+			}
+			for command, want := range says {
+				if strings.Contains(b.text, command) && !strings.Contains(string(out), want) {
+					t.Errorf("%s says nothing of %q:\n%s", at, want, out)
+				}
+			}
+			t.Logf("%s\n%s", b.text, out)
+		}
+	}
+	if running != nil {
+		t.Error("scripts/demo.md does not end its run")
+	}
+	if _, err := os.Stat(data); !os.IsNotExist(err) {
+		t.Error("scripts/demo.md leaves its data behind")
+	}
+}
