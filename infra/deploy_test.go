@@ -138,6 +138,28 @@ func TestSettingsAreVariables(t *testing.T) {
 	}
 }
 
+// Protects newer commits from older ones: a build waits for those that were started
+// before it, and only for those of its environment.
+func TestTurn(t *testing.T) {
+	env, calls := stubs(t, "PROJECT=acme-clickstream", "REGION=europe-west1", "ENVIRONMENT=prod", "BUILD_ID=8c6d", "POLL_SECONDS=0", "EARLIER=2")
+	out, err := command(t, env, "build/turn")
+	if err != nil || strings.Count(out, "waiting for earlier builds: another-build") != 2 {
+		t.Errorf("%v\n%s", err, out)
+	}
+	asked := 0
+	for _, call := range calls() {
+		if strings.Contains(call, "builds list") {
+			asked++
+			if !strings.Contains(call, `tags=sluice-prod AND createTime<"2026-01-01T00:00:00Z"`) || !strings.Contains(call, "--ongoing") {
+				t.Errorf("it asks %s", call)
+			}
+		}
+	}
+	if asked != 3 {
+		t.Errorf("it asked %d times, want 3", asked)
+	}
+}
+
 // Protects first deployments, whose rights are not known everywhere yet, and the
 // plan: what is applied is what was planned, with this build's images.
 func TestPlanAndApply(t *testing.T) {
