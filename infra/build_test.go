@@ -5,6 +5,7 @@ import (
 	"context"
 	"debug/elf"
 	"encoding/json"
+	"go/version"
 	"io/fs"
 	"net"
 	"net/http"
@@ -139,6 +140,17 @@ func TestCloudBuild(t *testing.T) {
 	// infra/build/turn finds other builds by it.
 	if !slices.Contains(b.Tags, "sluice-${_ENVIRONMENT}") {
 		t.Errorf("the build's tags are %v", b.Tags)
+	}
+}
+
+// Protects builds from a compiler that is older than the module asks for.
+func TestGoVersions(t *testing.T) {
+	wanted := regexp.MustCompile(`(?m)^go (\S+)$`).FindStringSubmatch(read(t, "../go.mod"))[1]
+	for _, file := range []string{"../cloudbuild.yaml", "../functions/Dockerfile", "../bridge/Dockerfile"} {
+		m := regexp.MustCompile(`golang:([0-9.]+)-`).FindStringSubmatch(read(t, file))
+		if m == nil || version.Compare("go"+m[1], "go"+wanted) < 0 {
+			t.Errorf("%s has %q, go.mod wants Go %s", file, m, wanted)
+		}
 	}
 }
 
