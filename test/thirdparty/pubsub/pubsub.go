@@ -16,6 +16,8 @@
 //   - 202 does not ack, 203 does.
 //   - The ordering key's header is x-goog-ordering-key.
 //   - Pushes carry no delivery attempt and no Authorization.
+//   - A message with an attribute that cannot be a header (a space in its key, a
+//     line break in its value) is never pushed unwrapped.
 package pubsub
 
 import (

@@ -321,3 +321,72 @@ func TestRetryPolicy(t *testing.T) {
 		}
 	})
 }
+
+// Settles what the envelope says of deliveries: the service counts them where
+// there is a dead-letter policy, the emulator never says.
+func TestDeliveryAttempt(t *testing.T) {
+	each(t, func(t *testing.T, s service) {
+		w := connect(t, s)
+		e := newEndpoint(t, func(n int, _ received) int {
+			if n < 3 {
+				return 503
+			}
+			return 204
+		})
+		w.topic("topic")
+		w.topic("dead")
+		w.subscribe("sub", "topic", e.URL, func(s *pubsubpb.Subscription) {
+			s.PushConfig.Wrapper = nil
+			s.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: "projects/p/topics/dead", MaxDeliveryAttempts: 5}
+			s.RetryPolicy = &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(0), MaximumBackoff: durationpb.New(100 * time.Millisecond)}
+		})
+		w.publish("topic", &client.Message{Data: []byte("x")})
+		for i, r := range e.await(t, 3) {
+			var envelope struct{ DeliveryAttempt *int }
+			if err := json.Unmarshal(r.body, &envelope); err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case s.emulator:
+				if envelope.DeliveryAttempt != nil {
+					t.Errorf("delivery %d says %d: the emulator has learnt to count", i+1, *envelope.DeliveryAttempt)
+				}
+			case envelope.DeliveryAttempt == nil || *envelope.DeliveryAttempt != i+1:
+				t.Errorf("delivery %d says %v", i+1, envelope.DeliveryAttempt)
+			}
+		}
+	})
+}
+
+// Settles why attributes must be plain ones: what no HTTP header can hold is left
+// out by our server, and in the emulator the message is never pushed at all.
+func TestAttributesThatAreNoHeaders(t *testing.T) {
+	each(t, func(t *testing.T, s service) {
+		w := connect(t, s)
+		for i, test := range []struct {
+			name, key, value string
+			header           bool
+		}{
+			{"umlauts in the value", "key", "ü", true},
+			{"an empty value", "key", "", true},
+			{"a space in the key", "not a header", "x", false},
+			{"a line break in the value", "key", "a\nb", false},
+		} {
+			e, name := newEndpoint(t, acknowledge), fmt.Sprint("topic-", i)
+			w.topic(name)
+			w.subscribe(name, name, e.URL, nil)
+			w.publish(name, &client.Message{Data: []byte("x"), Attributes: map[string]string{test.key: test.value}})
+			if s.emulator && !test.header {
+				time.Sleep(time.Second)
+				if n := len(e.await(t, 0)); n != 0 {
+					t.Errorf("%s: %d pushes, the emulator makes none of such a message", test.name, n)
+				}
+				continue
+			}
+			got := e.await(t, 1)[0].header.Values(test.key)
+			if want := []string{test.value}; test.header != slices.Equal(got, want) {
+				t.Errorf("%s: header %q", test.name, got)
+			}
+		}
+	})
+}
