@@ -1,9 +1,10 @@
 # The two functions, one image: FUNCTION_TARGET picks which one runs.
 #
-# Who calls is checked twice: by Cloud Run's IAM (only the push account may invoke),
-# and by the functions themselves, should somebody open the IAM check: audience,
-# service account, expiry. Cloud Run removes the signatures that it has verified,
-# hence PUSH_TRUST_CLOUD_RUN.
+# Who calls is checked twice. Cloud Run's IAM verifies the token and lets in whoever
+# may invoke, also by a role on the whole project. The functions then look at the
+# token's claims and let in the push account only. They must not be deployed without
+# the IAM check: it removes the signatures that it has verified, so that the functions
+# cannot verify them (PUSH_TRUST_CLOUD_RUN).
 # https://cloud.google.com/run/docs/troubleshooting#signature-removed
 
 locals {

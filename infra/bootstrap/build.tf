@@ -1,5 +1,6 @@
 # The build's identity: it can change what infra/ describes and push images, but
-# neither grant project-wide roles, nor make accounts, nor read secrets.
+# neither grant project-wide roles, nor make accounts, nor read secrets itself. What it
+# deploys runs as the parts' accounts: who may push to the branch may use their rights.
 
 resource "google_project_iam_member" "build" {
   for_each = toset([
