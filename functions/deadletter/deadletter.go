@@ -20,6 +20,8 @@ import (
 	"strconv"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"sluice/functions/event"
 	"sluice/functions/push"
 	"sluice/functions/warehouse"
@@ -31,6 +33,7 @@ import (
 type Config struct {
 	Table  *schema.Table
 	Limits batch.Limits // of a payload; zero fields: batch.DefaultLimits
+	Tracer trace.Tracer // is told of every message; nil: nobody is
 }
 
 // Function is the function.
@@ -38,6 +41,7 @@ type Function struct {
 	limits  batch.Limits
 	columns *columns
 	table   *warehouse.Appender
+	tracer  trace.Tracer
 }
 
 // New returns a Function that appends to table, which remains the caller's to close.
@@ -46,7 +50,7 @@ func New(c Config, table *warehouse.Appender) (*Function, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Function{limits: c.Limits, columns: columns, table: table}, nil
+	return &Function{limits: c.Limits, columns: columns, table: table, tracer: c.Tracer}, nil
 }
 
 // Handle is a push.Func.
@@ -54,7 +58,8 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) error {
 	if err := m.Reserve(3 * int64(batch.DeclaredSize(m.Data, f.limits))); err != nil {
 		return err
 	}
-	start := time.Now()
+	begin := time.Now()
+	start := begin
 	var decoder batch.Decoder // dead letters are rare: nothing is worth being kept
 	b, err := decoder.Decode(m.Data, f.limits)
 	if err != nil {
@@ -69,7 +74,9 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) error {
 
 	start = time.Now()
 	err = f.write(ctx, letters)
-	note(m, b, letters, err == nil, decode, time.Since(start))
+	write := time.Since(start)
+	note(m, b, letters, err == nil, decode, write)
+	f.tell(m, b, begin, decode, write, err)
 	return err
 }
 

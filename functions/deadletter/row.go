@@ -1,6 +1,7 @@
 package deadletter
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"sluice/functions/warehouse/schema"
 	"sluice/internal/batch"
+	"sluice/internal/telemetry"
 )
 
 // letter is one record on its way into events_dlq.
@@ -105,7 +107,8 @@ func (c *columns) appendRow(b []byte, l *letter, lv level) []byte {
 	if l.attempt > 0 {
 		b = appendVarint(b, c.attempt, l.attempt)
 	}
-	b = appendText(b, c.traceID, traceID(l.header.Traceparent), lv.text)
+	// A record's own trace, or else that of the batch that it travelled in.
+	b = appendText(b, c.traceID, cmp.Or(traceID(telemetry.RecordTraceparent(l.record)), traceID(l.header.Traceparent)), lv.text)
 	b = appendText(b, c.replayID, l.header.Replay(l.record), lv.text)
 	if l.record.Offset < 0 {
 		return b // not from Kafka

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"cloud.google.com/go/pubsub/v2"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"sluice/functions/event"
 	"sluice/functions/push"
@@ -35,6 +37,9 @@ type Config struct {
 	Limits batch.Limits // of a payload; zero fields: batch.DefaultLimits
 	// Consumer names this service and its revision in dead letters.
 	Consumer string
+	// Tracer and Meter are told of every message; nil: nobody is.
+	Tracer trace.Tracer
+	Meter  metric.Meter
 }
 
 // Function is the function.
@@ -43,6 +48,7 @@ type Function struct {
 	table       *warehouse.Appender
 	deadLetters *pubsub.Publisher
 	workers     sync.Pool
+	metrics     *metrics
 }
 
 // New returns a Function that appends rows to table and publishes what can be no
@@ -53,6 +59,9 @@ func New(c Config, table *warehouse.Appender, deadLetters *pubsub.Publisher) (*F
 		return nil, err
 	}
 	f := &Function{config: c, table: table, deadLetters: deadLetters}
+	if f.metrics, err = newMetrics(c.Meter); err != nil {
+		return nil, err
+	}
 	f.workers.New = func() any {
 		w, err := newWorker(c)
 		if err != nil { // the first one was made of the same
@@ -65,14 +74,18 @@ func New(c Config, table *warehouse.Appender, deadLetters *pubsub.Publisher) (*F
 }
 
 // Handle is a push.Func.
-func (f *Function) Handle(ctx context.Context, m *push.Message) error {
+func (f *Function) Handle(ctx context.Context, m *push.Message) (err error) {
+	begin := time.Now()
 	// The decoded batch, its rows, and the request that carries them.
 	if err := m.Reserve(3 * int64(batch.DeclaredSize(m.Data, f.config.Limits))); err != nil {
 		return err
 	}
 	w := f.workers.Get().(*worker)
 	l := line{}
-	defer func() { l.note(m) }()
+	defer func() {
+		l.note(m)
+		f.tell(m, &l, begin, err)
+	}()
 
 	start := time.Now()
 	b, err := w.batches.Decode(m.Data, f.config.Limits)
@@ -81,6 +94,9 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) error {
 		return f.undecodable(ctx, m, err, &l)
 	}
 	l.batch(b)
+	if f.config.Tracer != nil {
+		l.belong(b)
+	}
 	err = w.decode(b, start)
 	l.decode = time.Since(start)
 	if err != nil {
@@ -207,6 +223,8 @@ type line struct {
 	rejected                map[string]int
 	oldest                  time.Duration
 	decode, append, publish time.Duration
+	parent                  trace.SpanContext
+	links                   []trace.Link
 }
 
 func (l *line) batch(b *batch.Batch) {

@@ -34,6 +34,11 @@ type Config struct {
 	// Budget is what all requests of this process may hold at a time, bytes; a
 	// request that does not fit is answered 429. nil: no bound.
 	Budget *Budget
+	// Metrics are told of every request, if not nil.
+	Metrics *Metrics
+	// After is called when a request's answer has been written, if not nil: the place
+	// to send telemetry from, because between requests there is no CPU. It must be bounded.
+	After func()
 	// Caller checks who calls. nil: whoever reaches the function may call it.
 	Caller *Caller
 }
@@ -192,7 +197,9 @@ func (h *handler) read(w http.ResponseWriter, r *http.Request, m *Message, b *bu
 
 // end writes the answer and the request's log line.
 func (h *handler) end(w http.ResponseWriter, r *http.Request, m *Message, start time.Time, a answer) {
-	h.logLine(r, m, a, time.Since(start))
+	total := time.Since(start)
+	h.logLine(r, m, a, total)
+	h.Metrics.record(h.Function, m, a, start, total)
 	if a.hint != "" {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Content-Length", strconv.Itoa(len(a.hint)+1))
@@ -204,6 +211,9 @@ func (h *handler) end(w http.ResponseWriter, r *http.Request, m *Message, start 
 	// The gate counts the request as running until its answer is on the way:
 	// otherwise a process that has drained could leave with answers in its buffers.
 	_ = http.NewResponseController(w).Flush()
+	if h.After != nil {
+		h.After()
+	}
 }
 
 // panicError describes a panic without its value, which may be an event's, unless

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
 	"sluice/functions/event"
 	"sluice/functions/push"
 	"sluice/functions/warehouse"
@@ -45,6 +48,11 @@ type Config struct {
 	AppendTimeout  time.Duration
 	BreakerOpen    time.Duration
 	MaxInFlight    int64
+
+	// Not flags but what the program makes of OTEL_* variables; nil: nobody is told.
+	Tracer trace.Tracer
+	Meter  metric.Meter
+	Flush  func() // sends what has been told, bounded; called after every request
 
 	PushAudience       string
 	PushServiceAccount string

@@ -60,7 +60,10 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 	}
 	s.onClose(func(context.Context) error { return write.Close() })
 
-	p := push.Config{Project: c.Project, Timeout: c.HandlerTimeout, Budget: push.NewBudget(c.MaxInFlight)}
+	p := push.Config{Project: c.Project, Timeout: c.HandlerTimeout, Budget: push.NewBudget(c.MaxInFlight), After: c.Flush}
+	if p.Metrics, err = push.NewMetrics(c.Meter); err != nil {
+		return nil, err
+	}
 	if c.PushAudience != "" {
 		if p.Caller, err = push.NewCaller(ctx, push.CallerConfig{Audience: c.PushAudience, Email: c.PushServiceAccount, TrustCloudRun: c.PushTrustCloudRun}); err != nil {
 			return nil, err
@@ -76,6 +79,8 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 			Table:    t,
 			Event:    event.Config{Types: c.EventTypes, MaxAge: c.EventMaxAge, MaxAhead: c.EventMaxAhead, Decoder: c.EventDecoder},
 			Consumer: cmp.Or(c.Revision, "ingest"),
+			Tracer:   c.Tracer,
+			Meter:    c.Meter,
 		}, s.appender(c, write, t, c.FactEventsTable, log), deadLetters)
 		if err != nil {
 			return nil, err
@@ -85,7 +90,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 	}
 	if c.serves(DeadLetter) {
 		t := schema.EventsDLQ()
-		f, err := deadletter.New(deadletter.Config{Table: t}, s.appender(c, write, t, c.EventsDLQTable, log))
+		f, err := deadletter.New(deadletter.Config{Table: t, Tracer: c.Tracer}, s.appender(c, write, t, c.EventsDLQTable, log))
 		if err != nil {
 			return nil, err
 		}

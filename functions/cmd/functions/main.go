@@ -7,6 +7,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -15,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -23,6 +25,7 @@ import (
 
 	"sluice/functions/service"
 	"sluice/internal/telemetry"
+	"sluice/internal/telemetry/export"
 )
 
 // version is what was built; infra/build/binary stamps it.
@@ -32,6 +35,9 @@ var version = "unknown"
 const (
 	drainTime = 8 * time.Second
 	closeTime = 500 * time.Millisecond
+	// flushTime is how long a request may hold its connection to send telemetry, when
+	// its answer has been written.
+	flushTime = 200 * time.Millisecond
 )
 
 func main() {
@@ -52,6 +58,15 @@ func run(args []string, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 
+	exporter, err := export.Start(ctx, "sluice-"+strings.ToLower(cmp.Or(c.Target, "functions")), version)
+	if err != nil {
+		fmt.Fprintf(stderr, "functions: %v\n", err)
+		return 2
+	}
+	c.Tracer, c.Meter = exporter.Tracer("sluice/functions"), exporter.Meter("sluice/functions")
+	if exporter != nil {
+		c.Flush = func() { exporter.Flush(flushTime) }
+	}
 	s, err := service.New(ctx, c, log)
 	if err != nil {
 		log.Error("cannot start", slog.String("error", err.Error()))
@@ -75,13 +90,13 @@ func run(args []string, stderr io.Writer) int {
 	}
 	stop() // a second signal ends the program at once
 	log.Info("shutting down")
-	drain(s, log)
+	drain(s, exporter, log)
 	return 0
 }
 
 // drain ends the service in time. What does not end is delivered again, so that
 // leaving is no failure.
-func drain(s *service.Service, log *slog.Logger) {
+func drain(s *service.Service, exporter *export.Exporter, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	if err := s.Drain(ctx); err != nil {
@@ -89,7 +104,7 @@ func drain(s *service.Service, log *slog.Logger) {
 	}
 	ctx, cancel = context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
-	if err := s.Close(ctx); err != nil {
+	if err := errors.Join(s.Close(ctx), exporter.Close(ctx)); err != nil {
 		log.Warn("shutdown", slog.String("error", err.Error()))
 	}
 	log.Info("bye")
