@@ -5,9 +5,11 @@
 package infra_test
 
 import (
+	"errors"
 	"flag"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -168,5 +170,23 @@ func TestNoLockFile(t *testing.T) {
 		if !strings.Contains(read(t, "../.gitignore"), ".terraform.lock.hcl") {
 			t.Errorf("%s: .terraform.lock.hcl is not ignored", dir)
 		}
+	}
+}
+
+// Protects machines without Terraform: the check says so with a status of its own,
+// so that the tests go on and nobody takes it for a success.
+func TestCheckSaysWhatIsMissing(t *testing.T) {
+	bin := t.TempDir()
+	for _, tool := range []string{"bash", "dirname"} {
+		path, err := exec.LookPath(tool)
+		check(t, err)
+		check(t, os.Symlink(path, filepath.Join(bin, tool)))
+	}
+	c := exec.CommandContext(t.Context(), "./check")
+	c.Env = []string{"PATH=" + bin}
+	out, err := c.CombinedOutput()
+	failed, ok := errors.AsType[*exec.ExitError](err)
+	if !ok || failed.ExitCode() != 3 || !strings.Contains(string(out), "terraform is not installed") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
