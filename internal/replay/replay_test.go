@@ -232,8 +232,7 @@ func TestThroughKafka(t *testing.T) {
 	}
 }
 
-// tables is a warehouse with dead letters of every kind that a filter or a replay
-// tells apart.
+// tables is a warehouse to be filled by hand.
 func tables(t *testing.T) query.Engine {
 	t.Helper()
 	w, err := warehouse.Start(warehouse.Config{Tables: []*schema.Table{schema.FactEvents(), schema.EventsDLQ()}})
@@ -241,6 +240,20 @@ func tables(t *testing.T) query.Engine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.Close() })
+	return query.Database{DB: w.DB()}
+}
+
+// fill inserts dead letters of every kind that a filter or a replay tells apart.
+func fill(t *testing.T, e query.Engine) {
+	t.Helper()
+	insert := func(statement string, args ...any) {
+		t.Helper()
+		for _, err := range e.Query(t.Context(), statement, args...) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	day := time.Now().Add(-24 * time.Hour).UTC().Truncate(time.Second)
 	for i, l := range []map[string]any{
 		{"error_code": "missing_field", "error_field": "user_id", "kafka_topic": "a", "kafka_partition": 0, "kafka_offset": 1, "original_event": `{"event_id":"x"}`},
@@ -266,21 +279,18 @@ func tables(t *testing.T) query.Engine {
 		for i, n := range names {
 			args[i] = l[n]
 		}
-		if _, err := w.DB().Exec("INSERT INTO clickstream.events_dlq ("+strings.Join(names, ", ")+") VALUES ("+strings.TrimSuffix(strings.Repeat("?, ", len(names)), ", ")+")", args...); err != nil {
-			t.Fatal(err)
-		}
+		insert("INSERT INTO clickstream.events_dlq ("+strings.Join(names, ", ")+") VALUES ("+strings.TrimSuffix(strings.Repeat("?, ", len(names)), ", ")+")", args...)
 	}
-	if _, err := w.DB().Exec(`INSERT INTO clickstream.fact_events (event_id, event_timestamp, event_type, user_id, ingested_at, kafka_topic, kafka_partition, kafka_offset)
-		VALUES ('z', ?, 'search', 'u', ?, 'b', 0, 7)`, day, day); err != nil {
-		t.Fatal(err)
-	}
-	return query.Database{DB: w.DB()}
+	insert(`INSERT INTO clickstream.fact_events (event_id, event_timestamp, event_type, user_id, ingested_at, kafka_topic, kafka_partition, kafka_offset)
+		VALUES ('z', ?, 'search', 'u', ?, 'b', 0, 7)`, day, day)
 }
 
 // Protects what each filter chooses, that a letter counts once, and that what cannot be
 // sent is said and not sent.
-func TestFilters(t *testing.T) {
-	e := tables(t)
+func TestFilters(t *testing.T) { testFilters(t, tables(t)) }
+
+func testFilters(t *testing.T, e query.Engine) {
+	fill(t, e)
 	decoder, err := event.NewDecoder(schema.FactEvents(), event.Config{})
 	if err != nil {
 		t.Fatal(err)
