@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/peterbourgon/ff/v3"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"sluice/internal/batch"
 )
@@ -54,6 +55,10 @@ type Config struct {
 	HTTPAddr string // /livez, /readyz and /metrics; empty: not served
 	LogLevel string // debug, info, warn or error
 	Consumer string // name of this instance in dead letters and in Kafka's client.id
+
+	// MeterOptions are further readers of the metrics that /metrics shows, and their
+	// resource. Not a flag: the program makes them of OTEL_* variables.
+	MeterOptions []sdkmetric.Option
 }
 
 // DefaultConfig returns the defaults. Brokers and Project have none.

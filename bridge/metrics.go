@@ -23,6 +23,8 @@ type metrics struct {
 	batchRecords   metric.Int64Histogram
 	batchBytes     metric.Int64Histogram
 	publishSeconds metric.Float64Histogram
+	fetchSeconds   metric.Float64Histogram
+	batchSeconds   metric.Float64Histogram
 }
 
 // Attributes of publish requests, made once.
@@ -32,15 +34,16 @@ var (
 	codeTooLarge = metric.WithAttributeSet(attribute.NewSet(attribute.String("code", "too_large")))
 )
 
-// newMetrics makes the instruments, which read stats, and the handler of /metrics.
-func newMetrics(stats func() Stats, limit int64) (*metrics, error) {
+// newMetrics makes the instruments, which read stats, and the handler of /metrics;
+// options are further readers.
+func newMetrics(stats func() Stats, limit int64, options []sdkmetric.Option) (*metrics, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	exporter, err := promexporter.New(promexporter.WithRegisterer(registry), promexporter.WithoutScopeInfo(), promexporter.WithoutTargetInfo())
 	if err != nil {
 		return nil, fmt.Errorf("bridge: metrics: %w", err)
 	}
-	meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter)).Meter("sluice/bridge")
+	meter := sdkmetric.NewMeterProvider(append([]sdkmetric.Option{sdkmetric.WithReader(exporter)}, options...)...).Meter("sluice/bridge")
 	m := &metrics{handler: promhttp.HandlerFor(registry, promhttp.HandlerOpts{})}
 
 	// Instruments fail to be made only when their names or units are malformed,
@@ -117,6 +120,14 @@ func newMetrics(stats func() Stats, limit int64) (*metrics, error) {
 		metric.WithDescription("Time of one publish request."),
 		metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30))
 	keep(err)
+	// Latency by station: Kafka's timestamp, fetched, published. Ingest tells the rest.
+	stations := metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+	m.fetchSeconds, err = meter.Float64Histogram("sluice.bridge.fetch.duration", metric.WithUnit("s"),
+		metric.WithDescription("Time from Kafka's timestamp to the bridge, of the first record of each batch."), stations)
+	keep(err)
+	m.batchSeconds, err = meter.Float64Histogram("sluice.bridge.batch.duration", metric.WithUnit("s"),
+		metric.WithDescription("Time from a batch's first record to Pub/Sub's acknowledgement, tries included."), stations)
+	keep(err)
 	_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		s := stats()
 		for _, observe := range observers {
@@ -135,6 +146,18 @@ func newMetrics(stats func() Stats, limit int64) (*metrics, error) {
 func (m *metrics) packed(records, bytes int) {
 	m.batchRecords.Record(context.Background(), int64(records))
 	m.batchBytes.Record(context.Background(), int64(bytes))
+}
+
+// began notes the first record of a batch by its Kafka timestamp, milliseconds.
+func (m *metrics) began(timestamp int64, now time.Time) {
+	if timestamp > 0 {
+		m.fetchSeconds.Record(context.Background(), max(0, now.Sub(time.UnixMilli(timestamp)).Seconds()))
+	}
+}
+
+// acked notes a batch that Pub/Sub has acknowledged.
+func (m *metrics) acked(since time.Time) {
+	m.batchSeconds.Record(context.Background(), time.Since(since).Seconds())
 }
 
 // published notes one publish request.

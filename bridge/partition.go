@@ -64,6 +64,7 @@ func (b *Bridge) add(p *partition, r *batch.Record, now time.Time) {
 		p.enc = b.encoders.get()
 		p.enc.Reset(batch.Header{Topic: p.key.topic, Partition: p.key.id, Traceparent: b.beginTrace(p, r, now)})
 		p.since = now
+		b.metrics.began(r.Timestamp, now)
 		b.inflight += int64(p.enc.Size())
 	} else if p.span != nil {
 		p.linkTrace(r)
@@ -89,7 +90,7 @@ func (b *Bridge) flush(p *partition) {
 		return
 	}
 	p.enc = nil
-	span, records, bytes := p.takeTrace(), enc.Len(), enc.Size()
+	span, records, bytes, since := p.takeTrace(), enc.Len(), enc.Size(), p.since
 	r := b.begin(p, p.next, int64(enc.Size()), p.since)
 	b.counters.batches.Add(1)
 	b.metrics.packed(enc.Len(), enc.Size())
@@ -107,6 +108,9 @@ func (b *Bridge) flush(p *partition) {
 			r.acked = b.publisher.publish(p.ctx, b.publisher.topic, *payload)
 		}
 		b.release(payload)
+		if r.acked {
+			b.metrics.acked(since)
+		}
 		endTrace(span, records, bytes, r.acked)
 		b.inbox.put(r)
 	}()

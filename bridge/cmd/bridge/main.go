@@ -19,6 +19,7 @@ import (
 
 	"sluice/bridge"
 	"sluice/internal/telemetry"
+	"sluice/internal/telemetry/export"
 )
 
 // version is what was built; infra/build/binary stamps it.
@@ -66,10 +67,24 @@ func serve(ctx context.Context, cfg bridge.Config, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("the Pub/Sub client cannot be created: %w", err)
 	}
+	exporter, err := export.Start(ctx, "sluice-bridge", version)
+	if err != nil {
+		return err
+	}
+	// What telemetry is left after the bridge has ended gets a moment.
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+		defer cancel()
+		if err := exporter.Close(ctx); err != nil {
+			log.Warn("telemetry was left unsent", "error", err.Error())
+		}
+	}()
+	cfg.MeterOptions = exporter.MeterOptions()
 	b, err := bridge.New(cfg, client, log)
 	if err != nil {
 		return err
 	}
+	b.Trace(exporter.Tracer("sluice/bridge"))
 	if cfg.HTTPAddr != "" {
 		l, err := net.Listen("tcp", cfg.HTTPAddr)
 		if err != nil {

@@ -4,7 +4,8 @@
 //	e, err := export.Start(ctx, "sluice-bridge", version)
 //	defer e.Close(ctx)          // sends the rest, within ctx
 //	e.Tracer("sluice/bridge")   // nil: nobody wants traces
-//	e.Readers()                 // of metrics; none: nobody wants them
+//	e.Meter("sluice/functions") // nil: nobody wants metrics
+//	e.MeterOptions()            // the same, for who makes a meter provider that has other readers too
 //	e.Flush(200*time.Millisecond)
 //
 // Without any of them nothing is made, started or recorded:
@@ -109,13 +110,17 @@ func (e *Exporter) Tracer(name string) trace.Tracer {
 	return e.traces.Tracer(name)
 }
 
-// Readers are the readers of metrics, for a meter provider that has others as well.
-// Use these or Meter, not both.
-func (e *Exporter) Readers() []sdkmetric.Reader {
-	if e == nil {
+// MeterOptions are the readers and the resource, for a meter provider that has other
+// readers as well; none if nobody wants metrics. Use these or Meter, not both.
+func (e *Exporter) MeterOptions() []sdkmetric.Option {
+	if e == nil || len(e.readers) == 0 {
 		return nil
 	}
-	return e.readers
+	options := []sdkmetric.Option{sdkmetric.WithResource(e.resource)}
+	for _, r := range e.readers {
+		options = append(options, sdkmetric.WithReader(r))
+	}
+	return options
 }
 
 // Meter returns a meter, nil if nobody wants metrics.
@@ -126,11 +131,7 @@ func (e *Exporter) Meter(name string) metric.Meter {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.metrics == nil {
-		options := []sdkmetric.Option{sdkmetric.WithResource(e.resource)}
-		for _, r := range e.readers {
-			options = append(options, sdkmetric.WithReader(r))
-		}
-		e.metrics = sdkmetric.NewMeterProvider(options...)
+		e.metrics = sdkmetric.NewMeterProvider(e.MeterOptions()...)
 	}
 	return e.metrics.Meter(name)
 }

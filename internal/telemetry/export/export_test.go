@@ -108,7 +108,7 @@ func TestWhatIsWanted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if traces, metrics := e.Tracer("x") != nil, len(e.Readers()) > 0; traces != c.traces || metrics != c.metrics {
+			if traces, metrics := e.Tracer("x") != nil, len(e.MeterOptions()) > 0; traces != c.traces || metrics != c.metrics {
 				t.Errorf("traces %v, metrics %v; want %v, %v", traces, metrics, c.traces, c.metrics)
 			}
 			if !c.traces && !c.metrics && e != nil {
