@@ -30,18 +30,21 @@ type store struct {
 	tables map[string]*table
 }
 
+// checkpoint is how large the write-ahead log may grow before DuckDB writes it into
+// the data file. At its default of 16 MB that took half of the whole cost of a row
+// (14 µs against 5 µs at 1 GB) and held up appends for seconds every so often; what
+// is longer with a long log is only the start after an end without Close.
+const checkpoint = "512MB"
+
 func openStore(file string, c Config) (*store, error) {
-	options := url.Values{}
+	options := url.Values{"checkpoint_threshold": {checkpoint}}
 	if c.MemoryLimit != "" {
 		options.Set("memory_limit", c.MemoryLimit)
 	}
 	if c.Threads > 0 {
 		options.Set("threads", strconv.Itoa(c.Threads))
 	}
-	dsn := file
-	if len(options) > 0 {
-		dsn += "?" + options.Encode()
-	}
+	dsn := file + "?" + options.Encode()
 	s := &store{dataset: c.Dataset, tables: make(map[string]*table)}
 	connector, err := duckdb.NewConnector(dsn, func(e driver.ExecerContext) error {
 		settings := "SET TimeZone = 'UTC'"
