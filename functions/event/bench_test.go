@@ -2,6 +2,7 @@ package event
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -132,4 +133,49 @@ func BenchmarkRatios(b *testing.B) {
 func median(values []float64) float64 {
 	slices.Sort(values)
 	return values[len(values)/2]
+}
+
+// BenchmarkBad is the price of bad events, 22 kinds of them, against good ones.
+func BenchmarkBad(b *testing.B) {
+	for _, bad := range []float64{0, 100} {
+		events, size := corpus(b, corpusSize, bad)
+		d := newDecoder(b, schema.FactEvents(), Config{})
+		row := make([]byte, 0, 8192)
+		b.Run(fmt.Sprintf("bad=%v%%", bad), func(b *testing.B) {
+			each(b, events, size, func(value []byte) {
+				if _, err := d.AppendRow(row, value, meta); (err != nil) != (bad > 0) {
+					b.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkManyNames is an event of 20,000 names, plain and escaped, against the
+// check that it is valid: a duplicate check that compares each with each takes
+// seconds.
+func BenchmarkManyNames(b *testing.B) {
+	for _, form := range []string{`%q:%d`, `"\u006e%s":%d`} {
+		text := []byte(good[:len(good)-1])
+		for i := range 20_000 {
+			text = fmt.Appendf(append(text, ','), form, fmt.Sprintf("name_%d", i), i)
+		}
+		text = append(text, '}')
+		d := newDecoder(b, schema.FactEvents(), Config{})
+		row := make([]byte, 0, 2*len(text))
+		b.Run(form+"/valid", func(b *testing.B) {
+			each(b, [][]byte{text}, int64(len(text)), func(value []byte) {
+				if !jsontext.Value(value).IsValid() {
+					b.Fatal("invalid")
+				}
+			})
+		})
+		b.Run(form+"/fast", func(b *testing.B) {
+			each(b, [][]byte{text}, int64(len(text)), func(value []byte) {
+				if _, err := d.AppendRow(row, value, meta); err != nil {
+					b.Fatal(err)
+				}
+			})
+		})
+	}
 }

@@ -153,8 +153,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("event: MaxAge %v, MaxAhead %v: want positive durations", c.MaxAge, c.MaxAhead)
 	case c.MaxDepth < 1 || c.MaxDepth > 1000:
 		return c, fmt.Errorf("event: MaxDepth %d: want 1 to 1000", c.MaxDepth)
-	case c.MaxBytes < 1:
-		return c, fmt.Errorf("event: MaxBytes %d: want a positive number", c.MaxBytes)
+	case c.MaxBytes < 1 || c.MaxBytes > 1<<30:
+		return c, fmt.Errorf("event: MaxBytes %d: want 1 to 1 GiB", c.MaxBytes)
 	case c.Decoder != Fast && c.Decoder != Strict:
 		return c, fmt.Errorf("event: Decoder %q: want %s or %s", c.Decoder, Fast, Strict)
 	}

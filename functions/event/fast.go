@@ -17,7 +17,7 @@ import (
 // happens to nearly every member of nearly every event is written out.
 type fastDecoder struct {
 	columns   *columns
-	names     *names
+	names     names
 	maxDepth  int
 	maxBytes  int
 	required  int      // columns that an event must fill
@@ -41,7 +41,8 @@ type piece struct {
 }
 
 func newFastDecoder(cs *columns, c Config) *fastDecoder {
-	d := &fastDecoder{columns: cs, batch: cs.appendBatch(nil, Meta{}), names: newNames(cs), maxDepth: c.MaxDepth, maxBytes: c.MaxBytes, filled: make([]uint64, len(cs.fields))}
+	d := &fastDecoder{columns: cs, batch: cs.appendBatch(nil, Meta{}), maxDepth: c.MaxDepth, maxBytes: c.MaxBytes, filled: make([]uint64, len(cs.fields))}
+	d.names.init(cs)
 	for i := range cs.fields {
 		if cs.fields[i].Required {
 			d.required++
@@ -85,9 +86,9 @@ func (d *fastDecoder) appendRow(row, b []byte, m Meta) ([]byte, *Rejection) {
 		if first {
 			d.lane = g.lane
 		}
-		column := g.column
+		column := int32(g.column)
 		quote, quoted := before+int(g.quote), before+int(g.quoted)
-		id, compact := g.name, g.compact
+		id, compact := int32(g.name), g.compact
 		if gap != 0 {
 			if d.names.seen[id] == number {
 				return nil, d.duplicate(id)
@@ -402,7 +403,7 @@ func (d *fastDecoder) object(b []byte, p int, object, gap int32, depth int) int 
 			g = d.names.gap(gap)
 			p = before + int(g.length)
 		}
-		id := g.name
+		id := int32(g.name)
 		if gap != 0 {
 			if d.names.seen[id] == number {
 				d.rejection = rejectDuplicate("")

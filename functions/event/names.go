@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/maphash"
+	"math/bits"
 )
 
 // names is what a decoder has learned of the names in events. It serves two ends:
@@ -31,32 +32,33 @@ type names struct {
 	none     guesses                   // for ever
 	gapSlots [1 << gapSlotBits]uint16  // hash table of gaps
 	after    *[maxGaps * lanes]guesses // by gap and lane
+	inside   *[maxGaps]guesses         // by gap
 	luck     uint                      // counts; not every guess that was right moves up
 }
 
 type name struct {
 	hash       uint64
-	start, end int   // in names.text
-	object     int32 // the name that the object is the value of
-	column     int32 // index in columns.fields; -1: none
-	gaps       int32 // the first gap before it
+	start, end uint32 // in names.text
+	object     int32  // the name that the object is the value of
+	column     int32  // index in columns.fields; -1: none
 }
 
 // gap is the text between two values of an object, as one producer writes it: a
 // comma (except for an object's first name), the name in quotes, a colon, and white
 // space. Gap 0 is none: the beginning of the event, or one that is not worth knowing.
+//
+// What is needed of a gap that was guessed rightly fills one line of the cache.
 type gap struct {
 	text, mask    words
-	length        int32
-	name          int32
-	column        int32  // of the name
-	quote, quoted int32  // where the name's quotes begin and end
+	name          uint16
+	column        int16 // of the name
+	length        uint8
+	quote, quoted uint8  // where the name's quotes begin and end
 	compact       bool   // no white space at all
-	object        int32  // of the name
-	first         bool   // it has no comma
-	chain         uint16 // another gap of the same slot
 	lane          uint8  // of events that begin with it
-	inside        guesses
+	first         bool   // it has no comma
+	object        uint16 // of the name
+	chain         uint16 // another gap of the same slot
 }
 
 // words are bytes of an event, eight each.
@@ -77,21 +79,34 @@ const (
 	maxNames    = 1 << 9
 	gapSlotBits = 8
 	maxGaps     = 1 << 9
-	minGap      = 5  // bytes
-	maxGap      = 24 // bytes
+	keptSlots   = 1 << 16 // of the hash table of names, from event to event
+	maxTries    = 8       // gaps of one slot that are compared
+	minGap      = 5       // bytes
+	maxGap      = 24      // bytes
 )
 
-func newNames(cs *columns) *names {
-	n := &names{columns: cs, seed: maphash.MakeSeed()}
+func (n *names) init(cs *columns) {
+	*n = names{
+		columns: cs, seed: maphash.MakeSeed(),
+		gaps: new([maxGaps]gap), after: new([maxGaps * lanes]guesses), inside: new([maxGaps]guesses),
+	}
 	n.forget()
-	return n
 }
 
 // forget goes back to knowing the columns only.
 func (n *names) forget() {
-	*n = names{columns: n.columns, seed: n.seed, slots: make([]int32, 4*maxNames), list: make([]name, 1, maxNames), seen: make([]uint64, 1, maxNames)}
-	n.gaps, n.known, n.after = new([maxGaps]gap), 1, new([maxGaps * lanes]guesses)
+	if slots := 1 << bits.Len(uint(4*(maxNames+len(n.columns.fields)))); n.slots == nil || len(n.slots) > max(slots, keptSlots) {
+		n.slots = make([]int32, slots)
+		n.list, n.seen, n.text = nil, nil, nil
+	} else {
+		clear(n.slots)
+	}
+	n.list = append(n.list[:0], name{column: -1})
+	n.seen = append(n.seen[:0], 0)
+	n.text = n.text[:0]
+	*n.gaps, *n.after, *n.inside = [maxGaps]gap{}, [maxGaps * lanes]guesses{}, [maxGaps]guesses{}
 	n.gaps[0].text.a = 1 // nothing, masked with 0, is 1
+	n.known, n.start, n.gapSlots = 1, guesses{}, [1 << gapSlotBits]uint16{}
 	for i := range n.columns.fields {
 		n.list[n.lookup(0, []byte(n.columns.fields[i].Name))].column = int32(i)
 	}
@@ -99,7 +114,7 @@ func (n *names) forget() {
 
 // begin is called before each event.
 func (n *names) begin() {
-	if len(n.list) > maxNames || n.known == maxGaps {
+	if len(n.list) > maxNames+len(n.columns.fields) || n.known == maxGaps {
 		n.forget()
 	}
 }
@@ -120,7 +135,7 @@ func (n *names) lookup(object int32, text []byte) int32 {
 	n.slots[i] = id
 	start := len(n.text)
 	n.text = append(n.text, text...)
-	n.list = append(n.list, name{hash: hash, start: start, end: len(n.text), object: object, column: -1})
+	n.list = append(n.list, name{hash: hash, start: uint32(start), end: uint32(len(n.text)), object: object, column: -1})
 	n.seen = append(n.seen, 0)
 	if len(n.list)*2 > len(n.slots) {
 		n.slots = make([]int32, 2*len(n.slots))
@@ -140,10 +155,13 @@ func (n *names) lookup(object int32, text []byte) int32 {
 // guesses are. quote and quoted tell where the name is in text, first whether it is
 // the first of its object. It returns the gap's id, 0 if it is not worth knowing.
 func (n *names) learn(where *guesses, text []byte, quote, quoted int, first bool, id int32) int32 {
-	if len(text) < minGap || len(text) > maxGap || n.known == maxGaps {
+	if len(text) < minGap || len(text) > maxGap || n.known == maxGaps || id >= 1<<16 {
 		return 0
 	}
-	g := gap{length: int32(len(text)), name: id, object: n.list[id].object, column: n.list[id].column, quote: int32(quote), quoted: int32(quoted), first: first}
+	g := gap{
+		length: uint8(len(text)), quote: uint8(quote), quoted: uint8(quoted), first: first,
+		name: uint16(id), object: uint16(n.list[id].object), column: int16(n.list[id].column),
+	}
 	g.compact = quote <= 1 && quoted == len(text)-1
 	var mask [maxGap]byte
 	for i := range text {
@@ -211,7 +229,7 @@ func (n *names) within(gap int32) *guesses {
 	if gap == 0 {
 		return &n.none
 	}
-	return &n.gap(gap).inside
+	return &n.inside[uint32(gap)%maxGaps]
 }
 
 // slot is a hash of the least that a gap has.
@@ -232,11 +250,14 @@ func (n *names) match(where *guesses, w words, b []byte, p int, first bool, obje
 			return i
 		}
 	}
-	for i := int32(n.gapSlots[w.slot()]); i != 0; i = int32(n.gap(i).chain) {
-		if g := n.gap(i); g.first == first && g.object == object && g.at(w, b, p) {
+	i := int32(n.gapSlots[w.slot()])
+	for tries := 0; i != 0 && tries < maxTries; tries++ {
+		g := n.gap(i)
+		if g.first == first && int32(g.object) == object && g.at(w, b, p) {
 			n.guess(where, i)
 			return i
 		}
+		i = int32(g.chain)
 	}
 	return 0
 }

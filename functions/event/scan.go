@@ -215,10 +215,15 @@ func scanDigits(b []byte, p int) int {
 
 // scanLiteral returns the end of the literal that begins at p; -1 if there is none.
 func scanLiteral(b []byte, p int) int {
-	for _, literal := range [...]string{"true", "false", "null"} {
-		if len(b)-p >= len(literal) && string(b[p:p+len(literal)]) == literal {
-			return p + len(literal)
-		}
+	literal := "null"
+	switch b[p] {
+	case 't':
+		literal = "true"
+	case 'f':
+		literal = "false"
+	}
+	if end := p + len(literal); end <= len(b) && string(b[p:end]) == literal {
+		return end
 	}
 	return -1
 }
