@@ -90,6 +90,12 @@ func googleTokens() tokenSource {
 	}
 }
 
+// GoogleToken returns a token as a bridge with Config.OAuth "google" gets them, for the
+// programs beside it.
+func GoogleToken(ctx context.Context) (kafka.OAuthBearerToken, error) {
+	return googleTokens()(ctx)
+}
+
 // serviceAccount is the e-mail address of the service account that the credentials
 // in file, if there is one, are of.
 func serviceAccount(ctx context.Context, file []byte) (string, error) {

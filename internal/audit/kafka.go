@@ -26,8 +26,10 @@ type Kafka struct {
 }
 
 // OpenKafka makes the clients. properties are librdkafka's, of the same cluster and
-// rights as the bridge's; group is the bridge's consumer group.
-func OpenKafka(properties kafka.ConfigMap, group string) (*Kafka, error) {
+// rights as the bridge's; group is the bridge's consumer group. token, if not nil, is
+// what to present where the mechanism is OAUTHBEARER: an audit takes less time than a
+// token lasts.
+func OpenKafka(properties kafka.ConfigMap, group string, token *kafka.OAuthBearerToken) (*Kafka, error) {
 	p := maps.Clone(properties)
 	p["group.id"] = group
 	p["enable.auto.commit"] = false
@@ -42,9 +44,14 @@ func OpenKafka(properties kafka.ConfigMap, group string) (*Kafka, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the Kafka client: %w", err)
 	}
+	if token != nil {
+		if err := consumer.SetOAuthBearerToken(*token); err != nil {
+			return nil, errors.Join(fmt.Errorf("present the token to Kafka: %w", err), consumer.Close())
+		}
+	}
 	admin, err := kafka.NewAdminClientFromConsumer(consumer)
 	if err != nil {
-		return nil, fmt.Errorf("make the Kafka client: %w", err)
+		return nil, errors.Join(fmt.Errorf("make the Kafka client: %w", err), consumer.Close())
 	}
 	return &Kafka{group: group, consumer: consumer, admin: admin}, nil
 }

@@ -215,7 +215,7 @@ func TestThroughKafka(t *testing.T) {
 	produce(t, s, misspelt("one"), misspelt("two"))
 	r := replay.New(stack.Dataset, replay.Filter{})
 	r.Transform = `.event_type = "search"`
-	target, err := replay.OpenKafka(kafka.ConfigMap{"bootstrap.servers": s.Kafka.Brokers()}, "")
+	target, err := replay.OpenKafka(kafka.ConfigMap{"bootstrap.servers": s.Kafka.Brokers()}, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,8 +87,9 @@ type Kafka struct {
 }
 
 // OpenKafka makes the producer. properties are librdkafka's; topic empty: each
-// record's own.
-func OpenKafka(properties kafka.ConfigMap, topic string) (*Kafka, error) {
+// record's own. token, if not nil, is what to present where the mechanism is
+// OAUTHBEARER; a replay that outlasts it ends, and can be resumed.
+func OpenKafka(properties kafka.ConfigMap, topic string, token *kafka.OAuthBearerToken) (*Kafka, error) {
 	p := maps.Clone(properties)
 	p["enable.idempotence"] = true
 	p["message.max.bytes"] = 20_000_000
@@ -96,6 +97,12 @@ func OpenKafka(properties kafka.ConfigMap, topic string) (*Kafka, error) {
 	producer, err := kafka.NewProducer(&p)
 	if err != nil {
 		return nil, fmt.Errorf("make the Kafka producer: %w", err)
+	}
+	if token != nil {
+		if err := producer.SetOAuthBearerToken(*token); err != nil {
+			producer.Close()
+			return nil, fmt.Errorf("present the token to Kafka: %w", err)
+		}
 	}
 	return &Kafka{topic: topic, producer: producer}, nil
 }

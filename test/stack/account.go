@@ -44,7 +44,7 @@ func (s *Stack) Audit(ctx context.Context) (*audit.Report, error) {
 			return nil, ctx.Err()
 		}
 	}
-	k, err := audit.OpenKafka(kafka.ConfigMap{"bootstrap.servers": s.Kafka.Brokers()}, s.group())
+	k, err := audit.OpenKafka(kafka.ConfigMap{"bootstrap.servers": s.Kafka.Brokers()}, s.group(), nil)
 	if err != nil {
 		return nil, err
 	}

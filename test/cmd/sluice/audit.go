@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
+	rdkafka "github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
 	"sluice/bridge"
 	"sluice/internal/audit"
 	"sluice/test/embedded/kafka"
@@ -29,6 +31,7 @@ func auditTables(ctx context.Context, args []string) error {
 		"Empty: what has arrived tells what was consumed; with --data, the Kafka topics kept there are asked")
 	flags.StringVar(&consumer.Group, "group", consumer.Group, "consumer `group` of the bridge")
 	flags.Var(&consumer.Properties, "kafka-config", "librdkafka property as `property=value`, as the bridge takes it; secrets as KAFKA_CONFIG_<PROPERTY> in the environment")
+	flags.StringVar(&consumer.OAuth, "kafka-oauth", "", "`source` of OAUTHBEARER tokens: google (Managed Service for Apache Kafka) or empty")
 	flags.Var(&topics, "topic", "Kafka `topic` to audit; may be repeated. Default: all")
 	flags.Var(&since, "since", "audit records from this `time` on, by Kafka's timestamp: RFC 3339, a day, or how long ago (24h)")
 	flags.Var(&until, "until", "audit records before this `time`. On a running pipeline choose one before Pub/Sub's oldest unacknowledged message (15m)")
@@ -68,7 +71,11 @@ The queries are functions/warehouse/sql/audit_*.sql, and run in BigQuery as they
 	}
 	var k *audit.Kafka
 	if consumer.Brokers != "" {
-		if k, err = audit.OpenKafka(*consumer.ConsumerConfig(), consumer.Group); err != nil {
+		token, err := kafkaToken(ctx, consumer)
+		if err != nil {
+			return err
+		}
+		if k, err = audit.OpenKafka(*consumer.ConsumerConfig(), consumer.Group, token); err != nil {
 			return err
 		}
 		defer k.Close()
@@ -86,6 +93,18 @@ The queries are functions/warehouse/sql/audit_*.sql, and run in BigQuery as they
 		return errFailed
 	}
 	return err
+}
+
+// kafkaToken is a token for Kafka if c asks for one.
+func kafkaToken(ctx context.Context, c bridge.Config) (*rdkafka.OAuthBearerToken, error) {
+	switch c.OAuth {
+	case "":
+		return nil, nil
+	case "google":
+		token, err := bridge.GoogleToken(ctx)
+		return &token, err
+	}
+	return nil, usageError("--kafka-oauth is %q: use google, or leave it empty", c.OAuth)
 }
 
 func exists(path string) bool {

@@ -79,6 +79,7 @@ func parseReplayFlags(args []string) (replayFlags, error) {
 	flags.StringVar(&f.topic, "topic", "", "Pub/Sub or Kafka `topic` to send to; default: the bridge's Pub/Sub topic, or each letter's own Kafka topic")
 	flags.StringVar(&f.producer.Brokers, "kafka", "", "with --project and --via kafka: `servers` host:port, separated by commas")
 	flags.Var(&f.producer.Properties, "kafka-config", "librdkafka property as `property=value`; secrets as KAFKA_CONFIG_<PROPERTY> in the environment")
+	flags.StringVar(&f.producer.OAuth, "kafka-oauth", "", "`source` of OAUTHBEARER tokens: google (Managed Service for Apache Kafka) or empty")
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), `Sends dead letters through the pipeline again, with their original bytes and coordinates.
 Without --execute it only says what it would send.
@@ -291,7 +292,11 @@ func throughKafka(ctx context.Context, f replayFlags, engine query.Engine, r *re
 		"auto.commit.interval.ms", "partition.assignment.strategy", "fetch.queue.backoff.ms", "queued.max.messages.kbytes", "fetch.max.bytes", "statistics.interval.ms"} {
 		delete(properties, consumers)
 	}
-	target, err := replay.OpenKafka(properties, f.topic)
+	token, err := kafkaToken(ctx, f.producer)
+	if err != nil {
+		return err
+	}
+	target, err := replay.OpenKafka(properties, f.topic, token)
 	if err != nil {
 		return err
 	}
