@@ -40,6 +40,7 @@ func (s *Stack) StartBridge(ctx context.Context) (*Bridge, error) {
 		client.Close()
 		return nil, err
 	}
+	running.Trace(s.config.Tracer)
 	// The bridge's life ends with Stop, not with the context of its start.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	b := &Bridge{Bridge: running, client: client, cancel: cancel, ended: make(chan struct{})}

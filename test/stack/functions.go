@@ -34,6 +34,7 @@ func (s *Stack) StartFunctions(ctx context.Context) error {
 	c.BigQueryEmulator = s.Warehouse.Addr()
 	c.PubSubEmulator = s.PubSub.Addr()
 	c.Revision = "functions-local"
+	c.Tracer = s.config.Tracer
 	if s.config.TuneFunctions != nil {
 		s.config.TuneFunctions(&c)
 	}

@@ -30,6 +30,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"sluice/bridge"
 	"sluice/functions/service"
 	"sluice/functions/warehouse/schema"
@@ -64,6 +66,8 @@ type Config struct {
 	// Tune changes the parts' own configuration before they start.
 	TuneBridge    func(*bridge.Config)
 	TuneFunctions func(*service.Config)
+	// Tracer is told what the bridges and the functions do; nil: nobody is.
+	Tracer trace.Tracer
 	// Around goes around the functions' handler, if not nil: an observer's place.
 	Around func(http.Handler) http.Handler
 
