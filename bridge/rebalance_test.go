@@ -17,7 +17,7 @@ import (
 
 // quick makes a group notice changes within fractions of a second.
 func quick(c *bridge.Config) {
-	for _, p := range []string{"session.timeout.ms=2000", "heartbeat.interval.ms=100", "statistics.interval.ms=100"} {
+	for _, p := range []string{"session.timeout.ms=10000", "heartbeat.interval.ms=100", "statistics.interval.ms=100"} {
 		if err := c.Properties.Set(p); err != nil {
 			panic(err)
 		}

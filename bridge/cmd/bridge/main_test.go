@@ -66,7 +66,7 @@ func environment(s *servers.Servers, more ...string) []string {
 		"GOOGLE_CLOUD_PROJECT=" + servers.Project,
 		"PUBSUB_EMULATOR_HOST=" + s.PubSub.Addr,
 		"LINGER=20ms", "RETRY_MIN=10ms", "RETRY_MAX=100ms",
-		"KAFKA_CONFIG_SESSION_TIMEOUT_MS=2000", "KAFKA_CONFIG_HEARTBEAT_INTERVAL_MS=100",
+		"KAFKA_CONFIG_SESSION_TIMEOUT_MS=5000", "KAFKA_CONFIG_HEARTBEAT_INTERVAL_MS=100",
 	}, more...)
 }
 
@@ -423,7 +423,7 @@ func TestMemoryIsBoundedWhilePubSubRefuses(t *testing.T) {
 		m.Value = fmt.Appendf(nil, "%0*d", valueBytes, i*7919)
 	}
 	s.Produce(messages...)
-	p := start(t, s, fmt.Sprint("MAX_INFLIGHT_BYTES=", inflight), "KAFKA_CONFIG_MAX_POLL_INTERVAL_MS=2000")
+	p := start(t, s, fmt.Sprint("MAX_INFLIGHT_BYTES=", inflight), "KAFKA_CONFIG_MAX_POLL_INTERVAL_MS=2000", "KAFKA_CONFIG_SESSION_TIMEOUT_MS=2000")
 	servers.Wait(t, "the pause", func() bool { return p.metric("sluice_bridge_partitions_paused") == partitions })
 	taken := p.metric("sluice_bridge_records_in_total")
 	// Several times max.poll.interval.ms; what is waited for is that nothing happens.
