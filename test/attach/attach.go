@@ -262,7 +262,7 @@ func (a *Attached) startBridge(ctx context.Context) error {
 func (a *Attached) Ends() (stack.Offsets, error) {
 	metadata, err := a.admin.GetMetadata(&a.config.Topic, false, 10_000)
 	if err != nil {
-		return nil, fmt.Errorf("Kafka topic %s: %w", a.config.Topic, err)
+		return nil, fmt.Errorf("topic %s of Kafka: %w", a.config.Topic, err)
 	}
 	latest := make(map[client.TopicPartition]client.OffsetSpec)
 	for _, p := range metadata.Topics[a.config.Topic].Partitions {
@@ -272,12 +272,12 @@ func (a *Attached) Ends() (stack.Offsets, error) {
 	defer cancel()
 	result, err := a.admin.ListOffsets(ctx, latest)
 	if err != nil {
-		return nil, fmt.Errorf("Kafka topic %s: %w", a.config.Topic, err)
+		return nil, fmt.Errorf("topic %s of Kafka: %w", a.config.Topic, err)
 	}
 	ends := make(stack.Offsets, len(latest))
 	for p, info := range result.ResultInfos {
 		if info.Error.Code() != client.ErrNoError {
-			return nil, fmt.Errorf("Kafka topic %s, partition %d: %w", a.config.Topic, p.Partition, info.Error)
+			return nil, fmt.Errorf("topic %s of Kafka, partition %d: %w", a.config.Topic, p.Partition, info.Error)
 		}
 		ends[p.Partition] = int64(info.Offset)
 	}
