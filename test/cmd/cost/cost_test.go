@@ -112,7 +112,7 @@ func TestCrossover(t *testing.T) {
 // Protects the measurement: the quantities are those of real events through the real
 // code, within what any change of the generator leaves.
 func TestMeasure(t *testing.T) {
-	q, err := Measure()
+	q, err := Measure(2000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestPageHasThePrices(t *testing.T) {
 // Protects the three outputs and the messages about flags.
 func TestRun(t *testing.T) {
 	var out, err bytes.Buffer
-	if status := run([]string{"--json", "--rate", "5000"}, &out, &err); status != 0 {
+	if status := run([]string{"--json", "--rate", "5000", "--sample", "1000"}, &out, &err); status != 0 {
 		t.Fatalf("%d: %s", status, &err)
 	}
 	var got struct {
@@ -177,6 +177,7 @@ func TestRun(t *testing.T) {
 		{"--rate=fast", "is no number of events per second"},
 		{"--rate=0", "is no number of events per second"},
 		{"--batch-records=0", "1 or more"},
+		{"--sample=0", "1 or more"},
 		{"--nonsense", "not defined"},
 	} {
 		err.Reset()

@@ -30,6 +30,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	a := assumptions()
 	linger := fs.Duration("linger", 0, "the bridge's linger; default 200ms")
 	fs.Float64Var(&a.Records, "batch-records", a.Records, "most records in a batch")
+	// Enough shapes that no cache knows them.
+	sample := fs.Int("sample", 20_000, "`events` to measure")
 	asJSON := fs.Bool("json", false, "print one JSON object")
 	asMarkdown := fs.Bool("markdown", false, "print the page infra/COSTS.md")
 	fs.Usage = func() {
@@ -54,11 +56,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 		}
 		at = append(at, rate)
 	}
-	if a.Records < 1 || fs.NArg() > 0 {
-		fmt.Fprintln(stderr, "cost: --batch-records is 1 or more, and there are only flags; see -h")
+	if a.Records < 1 || *sample < 1 || fs.NArg() > 0 {
+		fmt.Fprintln(stderr, "cost: --batch-records and --sample are 1 or more, and there are only flags; see -h")
 		return 2
 	}
-	q, err := Measure()
+	q, err := Measure(*sample)
 	if err != nil {
 		fmt.Fprintf(stderr, "cost: %v\n", err)
 		return 1

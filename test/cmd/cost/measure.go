@@ -18,22 +18,20 @@ import (
 	"sluice/test/generate"
 )
 
-// sample is how many events are measured: enough shapes that no cache knows them.
-const sample = 20_000
-
 // sizes are the batches whose compression is measured; between them it is
 // interpolated.
 var sizes = []int{1, 3, 10, 33, 100, 333, 1000}
 
-// Measure takes the quantities from the project's own generator, packer and decoder.
-func Measure() (Quantities, error) {
+// Measure takes the quantities of so many events from the project's own generator,
+// packer and decoder.
+func Measure(sample int) (Quantities, error) {
 	g := generate.New(generate.Config{Seed: 1})
 	events, total := make([][]byte, sample), 0
 	for i := range events {
 		events[i] = bytes.Clone(g.Next().Value)
 		total += len(events[i])
 	}
-	q := Quantities{EventBytes: float64(total) / sample}
+	q := Quantities{Sample: sample, EventBytes: float64(total) / float64(sample)}
 
 	// Packing, at each size. The CPU is that of the largest.
 	payloads := make(map[int]float64, len(sizes))
@@ -51,8 +49,8 @@ func Measure() (Quantities, error) {
 		for _, p := range out {
 			bytes += len(p)
 		}
-		payloads[size] = float64(bytes) / sample
-		packed, q.PackCPU = out, used/sample
+		payloads[size] = float64(bytes) / float64(sample)
+		packed, q.PackCPU = out, used/float64(sample)
 	}
 	q.PayloadBytes = func(records float64) float64 { return interpolate(payloads, records) }
 
@@ -65,7 +63,7 @@ func Measure() (Quantities, error) {
 	if err != nil {
 		return q, err
 	}
-	q.IngestCPU, q.RowBytes = used/sample, float64(rows)/sample
+	q.IngestCPU, q.RowBytes = used/float64(sample), float64(rows)/float64(sample)
 	q.LineBytes = line()
 	return q, nil
 }

@@ -4,6 +4,7 @@ import "math"
 
 // Quantities are what was measured of the events and of the code that carries them.
 type Quantities struct {
+	Sample     int     // events measured
 	EventBytes float64 // of an event as JSON, mean
 	RowBytes   float64 // of its row in the Storage Write API, mean
 	LineBytes  float64 // of a request's log line

@@ -63,7 +63,7 @@ func writeMarkdown(w io.Writer, q Quantities, a Assumptions, rates []float64) er
 	p("- what the tables and Pub/Sub store\n\n")
 	p("The functions, Pub/Sub and BigQuery's ingestion cost nothing while nothing is sent.\n\n")
 	p("## Measured\n\n")
-	p("With the project's own generator (seed 1, %s events), packer and decoder, on the machine\nthat made this page:\n\n", group(fmt.Sprint(sample)))
+	p("With the project's own generator (seed 1, %s events), packer and decoder, on the machine\nthat made this page:\n\n", group(fmt.Sprint(q.Sample)))
 	p("| quantity | value |\n|---|---:|\n")
 	p("| bytes of an event | %.0f |\n| bytes of its row | %.0f |\n| bytes of a request's log line, with what Cloud Logging adds | %.0f |\n", q.EventBytes, q.RowBytes, q.LineBytes)
 	for _, size := range sizes {
