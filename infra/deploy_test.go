@@ -86,6 +86,9 @@ func TestDeployMakesWhatIsMissing(t *testing.T) {
 		}
 		at = max(at, i)
 	}
+	if m := regexp.MustCompile(`APIs that are not enabled yet: (.*)`).FindStringSubmatch(out); m == nil || !strings.Contains(m[1], "bigquerystorage") || strings.Contains(m[1], "pubsub") {
+		t.Errorf("it does not say which APIs are missing:\n%s", out)
+	}
 	if !strings.Contains(out, "gcloud pubsub topics publish clickstream") {
 		t.Errorf("it does not end with where things are:\n%s", out)
 	}
@@ -117,7 +120,7 @@ func TestDeployChecksFirst(t *testing.T) {
 				t.Errorf("%v: no %q in\n%s", err, c.want, out)
 			}
 			for _, call := range calls() {
-				if regexp.MustCompile(`create|enable|update|apply|submit|storage cp`).MatchString(call) {
+				if regexp.MustCompile(` (create|enable|update|apply|submit|cp) `).MatchString(call) {
 					t.Errorf("it changed something: %s", call)
 				}
 			}
