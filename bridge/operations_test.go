@@ -35,10 +35,20 @@ func TestLag(t *testing.T) {
 		m.TopicPartition.Partition = 0 // partition 1 stays empty
 	}
 	s.Produce(messages...)
+	answer := make(chan struct{})
+	s.Broker.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		s.Broker.SleepControl(func() { <-answer })
+		return nil, nil, false
+	})
 	b := s.Start(quick)
+	servers.Wait(t, "the assignment", func() bool { return b.Stats().Assigned == 2 })
 	if n, ok := lag(b, 0); ok {
-		t.Errorf("before anything is known the lag is %d, want it absent", n)
+		t.Errorf("before Kafka has told how much there is the lag is %d, want it absent", n)
 	}
+	if _, body := get(b, "/metrics"); strings.Contains(body, "\nsluice_bridge_lag{") {
+		t.Error("/metrics tells a lag that is not known")
+	}
+	close(answer)
 	servers.Wait(t, "the lag of a partition without a commit", func() bool { n, _ := lag(b, 0); return n == 100 })
 	servers.Wait(t, "the lag of an idle partition", func() bool { n, ok := lag(b, 1); return ok && n == 0 })
 	if _, body := get(b, "/metrics"); !strings.Contains(body, `sluice_bridge_lag{partition="0",topic="clickstream"} 100`) {
@@ -68,7 +78,7 @@ func TestHealth(t *testing.T) {
 		s.Broker.SleepControl(func() { <-block })
 		return nil, nil, false
 	})
-	b := s.Start(func(c *bridge.Config) { c.StuckAfter = time.Second })
+	b := s.Start(func(c *bridge.Config) { c.StuckAfter = 5 * time.Second })
 	servers.Wait(t, "the join", blocked.Load)
 	if code, body := get(b, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "assigned") {
 		t.Errorf("before the group has answered, /readyz answers %d %s", code, body)
