@@ -117,8 +117,14 @@ func without(name, members string) string {
 
 // Protects the contract for good events: what lands in which column.
 func TestAccepted(t *testing.T) {
+	for _, name := range []string{Fast, Strict} {
+		t.Run(name, func(t *testing.T) { testAccepted(t, name) })
+	}
+}
+
+func testAccepted(t *testing.T, decoder string) {
 	table := everyType(t)
-	d, r := newDecoder(t, table, Config{}), newReader(t, table)
+	d, r := newDecoder(t, table, Config{Decoder: decoder}), newReader(t, table)
 	when := func(s string) int64 {
 		at, err := time.Parse(time.RFC3339Nano, s)
 		if err != nil {
@@ -207,8 +213,14 @@ func TestAccepted(t *testing.T) {
 // Protects the contract for bad events: code and field are stable, the neighbour's
 // bytes in dst stay, and no message repeats a value.
 func TestRejected(t *testing.T) {
+	for _, name := range []string{Fast, Strict} {
+		t.Run(name, func(t *testing.T) { testRejected(t, name) })
+	}
+}
+
+func testRejected(t *testing.T, decoder string) {
 	table := everyType(t)
-	d := newDecoder(t, table, Config{MaxBytes: 4000})
+	d := newDecoder(t, table, Config{MaxBytes: 4000, Decoder: decoder})
 	deep := strings.Repeat("[", 100) + strings.Repeat("]", 100)
 	for _, c := range []struct {
 		what, event string
@@ -386,6 +398,7 @@ func TestNewDecoderRefuses(t *testing.T) {
 		{"a negative age", schema.FactEvents(), Config{MaxAge: -1}, "MaxAge"},
 		{"a depth beyond reason", schema.FactEvents(), Config{MaxDepth: 1001}, "MaxDepth"},
 		{"a negative size", schema.FactEvents(), Config{MaxBytes: -1}, "MaxBytes"},
+		{"a decoder that is none", schema.FactEvents(), Config{Decoder: "slow"}, "slow"},
 		{"no properties", parse(`[{"name": "a", "type": "STRING"}]`), Config{}, "properties"},
 		{"properties of another type", parse(`[{"name": "properties", "type": "STRING"}]`), Config{}, "properties"},
 		{"a required kafka_offset", parse(`[{"name": "kafka_offset", "type": "INT64", "mode": "REQUIRED"}` + rest), Config{}, "kafka_offset"},
@@ -399,7 +412,13 @@ func TestNewDecoderRefuses(t *testing.T) {
 
 // Protects the cost of a good event: nothing is allocated for it.
 func TestNoAllocation(t *testing.T) {
-	d := newDecoder(t, everyType(t), Config{})
+	for _, name := range []string{Fast, Strict} {
+		t.Run(name, func(t *testing.T) { testNoAllocation(t, name) })
+	}
+}
+
+func testNoAllocation(t *testing.T, decoder string) {
+	d := newDecoder(t, everyType(t), Config{Decoder: decoder})
 	value := []byte(with(`"page_url":"\u00e4","a":{"b":[1,2,{"c":"d"}]},"quantity":5,"price":1.25,"token":"AAAA","\u0062":"x"`))
 	row := make([]byte, 0, 4096)
 	if n := testing.AllocsPerRun(100, func() {
