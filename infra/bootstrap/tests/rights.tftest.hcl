@@ -54,3 +54,41 @@ run "the_appender_only_appends" {
     error_message = "The functions append to their table; they do not read, change or delete."
   }
 }
+
+run "the_trigger_names_what_it_builds" {
+  command = plan
+
+  assert {
+    condition     = google_cloudbuild_trigger.deploy[0].substitutions["_VERSION"] == "$${SHORT_SHA}" && google_cloudbuild_trigger.deploy[0].substitutions["_STATE_BUCKET"] == "acme-clickstream-sluice-state"
+    error_message = "Cloud Build puts the commit in, not Terraform."
+  }
+}
+
+run "only_the_bridge_reads_its_secrets" {
+  variables {
+    kafka_secrets = ["kafka-password"]
+    managed_kafka = true
+  }
+
+  assert {
+    condition     = google_secret_manager_secret_iam_member.bridge["kafka-password"].role == "roles/secretmanager.secretAccessor" && google_secret_manager_secret_iam_member.bridge["kafka-password"].member == google_service_account.part["bridge"].member
+    error_message = "The bridge reads the secrets that it is given, and nobody else does."
+  }
+  assert {
+    condition     = google_project_iam_member.bridge_managed_kafka[0].role == "roles/managedkafka.client"
+    error_message = "With managed Kafka the bridge may connect to it."
+  }
+}
+
+run "accounts_have_the_names_that_infra_uses" {
+  command = plan
+
+  assert {
+    condition     = toset([for a in google_service_account.part : a.account_id]) == toset(["sluice-bridge", "sluice-ingest", "sluice-dead-letter", "sluice-push", "sluice-build"])
+    error_message = "infra/versions.tf finds the accounts by their names."
+  }
+  assert {
+    condition     = google_project_iam_custom_role.appender.role_id == "sluiceAppender"
+    error_message = "infra/bigquery.tf finds the role by its name."
+  }
+}
