@@ -2,18 +2,16 @@ package export
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
-	collectormetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
-	collectortraces "go.opentelemetry.io/proto/otlp/collector/trace/v1"
-	"google.golang.org/protobuf/proto"
+
+	"sluice/internal/telemetry/collector"
 )
 
 // environment sets OTEL_* variables, and no others of them.
@@ -23,67 +21,6 @@ func environment(t *testing.T, set map[string]string) {
 		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_TRACES_SAMPLER", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_SERVICE_NAME"} {
 		t.Setenv(name, set[name])
 	}
-}
-
-// collector receives OTLP over HTTP.
-type collector struct {
-	*httptest.Server
-	mu      sync.Mutex
-	spans   []string // "service: name"
-	metrics []string
-}
-
-func newCollector(t *testing.T) *collector {
-	c := &collector{}
-	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Error(err)
-		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		switch r.URL.Path {
-		case "/v1/traces":
-			var request collectortraces.ExportTraceServiceRequest
-			if err := proto.Unmarshal(body, &request); err != nil {
-				t.Error(err)
-			}
-			for _, of := range request.ResourceSpans {
-				service := ""
-				for _, a := range of.Resource.Attributes {
-					if a.Key == "service.name" {
-						service = a.Value.GetStringValue()
-					}
-				}
-				for _, scope := range of.ScopeSpans {
-					for _, span := range scope.Spans {
-						c.spans = append(c.spans, service+": "+span.Name)
-					}
-				}
-			}
-		case "/v1/metrics":
-			var request collectormetrics.ExportMetricsServiceRequest
-			if err := proto.Unmarshal(body, &request); err != nil {
-				t.Error(err)
-			}
-			for _, of := range request.ResourceMetrics {
-				for _, scope := range of.ScopeMetrics {
-					for _, m := range scope.Metrics {
-						c.metrics = append(c.metrics, m.Name)
-					}
-				}
-			}
-		}
-	}))
-	t.Cleanup(c.Close)
-	return c
-}
-
-// got returns what has been received.
-func (c *collector) got() (spans, metrics string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return strings.Join(c.spans, ", "), strings.Join(c.metrics, ", ")
 }
 
 // Only what is asked for is made: an Exporter that is nil costs nothing.
@@ -129,8 +66,9 @@ func TestWhatIsWanted(t *testing.T) {
 // A flush brings spans and metrics to the receiver without waiting for the exporters'
 // own timers, which get no CPU on Cloud Run; the end brings the rest.
 func TestFlushAndClose(t *testing.T) {
-	c := newCollector(t)
-	environment(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": c.URL, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
+	c := collector.Start()
+	defer c.Close()
+	environment(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": c.URL(), "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
 	e, err := Start(t.Context(), "sluice-test", "v1")
 	if err != nil {
 		t.Fatal(err)
@@ -143,19 +81,19 @@ func TestFlushAndClose(t *testing.T) {
 	_, span := e.Tracer("sluice").Start(t.Context(), "first")
 	span.End()
 	e.Flush(time.Minute)
-	if spans, metrics := c.got(); spans != "sluice-test: first" || metrics != "sluice.test.requests" {
+	if spans, metrics := c.Spans(), c.Metrics(); !slices.Equal(spans, []string{"sluice-test: first"}) || !slices.Equal(metrics, []string{"sluice-test: sluice.test.requests"}) {
 		t.Errorf("after a flush: spans %q, metrics %q", spans, metrics)
 	}
 	_, span = e.Tracer("sluice").Start(t.Context(), "second")
 	span.End()
 	e.Flush(time.Minute) // too soon: once per request would cost more than the request
-	if spans, _ := c.got(); strings.Contains(spans, "second") {
+	if spans := c.Spans(); len(spans) > 1 {
 		t.Errorf("flushed again at once: %q", spans)
 	}
 	if err := e.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if spans, _ := c.got(); spans != "sluice-test: first, sluice-test: second" {
+	if spans := c.Spans(); !slices.Equal(spans, []string{"sluice-test: first", "sluice-test: second"}) {
 		t.Errorf("at the end: %q", spans)
 	}
 }
