@@ -1,5 +1,6 @@
 // Package telemetry is what the bridge and the functions share of their
-// observability: structured logs in the form that Cloud Logging understands.
+// observability: structured logs in the form that Cloud Logging understands, and
+// W3C's trace context. Package export sets up OpenTelemetry's exporters.
 //
 //	log := telemetry.NewLogger(os.Stderr, slog.LevelInfo)
 //	log.LogAttrs(ctx, slog.LevelInfo, "…", …)
@@ -15,7 +16,7 @@ import (
 
 // NewLogger returns a logger that writes one JSON object per line to w, with
 // Cloud Logging's names for the fields that it interprets: severity, message,
-// time, logging.googleapis.com/sourceLocation. See
+// time. See
 // https://cloud.google.com/logging/docs/structured-logging.
 func NewLogger(w io.Writer, level slog.Leveler) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: cloudLogging}))
