@@ -74,8 +74,10 @@ func documented(t *testing.T) map[string]string {
 func TestMetricsTable(t *testing.T) {
 	ours, theirs := sdkmetric.NewManualReader(), sdkmetric.NewManualReader()
 	s, p := start(t, stack.Config{
-		TuneBridge:    func(c *bridge.Config) { c.MeterOptions = []sdkmetric.Option{sdkmetric.WithReader(ours)} },
-		TuneFunctions: func(c *service.Config) { c.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(theirs)).Meter("test") },
+		TuneBridge: func(c *bridge.Config) { c.MeterOptions = []sdkmetric.Option{sdkmetric.WithReader(ours)} },
+		TuneFunctions: func(c *service.Config) {
+			c.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(theirs)).Meter("test")
+		},
 	})
 	for i := range 20 {
 		send(t, p, fmt.Sprint(i), []string{"search", "none of ours"}[i%2], "")
