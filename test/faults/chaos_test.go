@@ -14,7 +14,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"google.golang.org/grpc/codes"
 
-	"sluice/bridge"
 	"sluice/test/embedded/pubsub"
 	"sluice/test/embedded/warehouse"
 	"sluice/test/stack"
@@ -39,10 +38,6 @@ func TestChaos(t *testing.T) {
 	c := &chaos{r: rand.New(rand.NewPCG(seed, 5)), bridge: build(t, "sluice/bridge/cmd/bridge")}
 	config := stack.Config{Brokers: 3, Partitions: 6, Bridges: 2, Push: stack.PushConfig{BackoffScale: 0.005}, TuneBridge: smallBatches}
 	impatient(&config)
-	config.TuneBridge = func(b *bridge.Config) {
-		smallBatches(b)
-		missedSoon(b)
-	}
 	c.world = start(t, config)
 	// Some rows are bad for BigQuery all the time.
 	rejects(warehouse.Naming(c.r.IntN(3)))(c.world)

@@ -7,12 +7,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"sluice/bridge"
 	"sluice/test/stack"
 )
 
@@ -62,43 +63,88 @@ func TestMain(m *testing.M) {
 
 // process is a running program of the product.
 type process struct {
-	cmd  *exec.Cmd
-	done chan struct{}
+	cmd   *exec.Cmd
+	done  chan struct{}
+	name  string       // its member ids begin with it
+	ended atomic.Int64 // nanoseconds since the Unix epoch; 0: it runs
+	log   tail
+}
+
+// tail keeps what a process said last.
+type tail struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (l *tail) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.text = append(l.text, b...); len(l.text) > 16<<20 {
+		l.text = append([]byte(nil), l.text[8<<20:]...)
+	}
+	return len(b), nil
+}
+
+// String is what there is now.
+func (l *tail) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.text)
 }
 
 // bridgeProcess starts the bridge that is deployed, as a process of its own.
 func (w *world) bridgeProcess(binary string, env ...string) *process {
 	w.t.Helper()
-	cmd := exec.Command(binary)
-	cmd.Env = append(os.Environ(),
+	w.mu.Lock()
+	p := &process{cmd: exec.Command(binary), done: make(chan struct{}), name: fmt.Sprintf("bridge-%d", len(w.processes))}
+	w.processes = append(w.processes, p)
+	first := len(w.processes) == 1
+	w.mu.Unlock()
+	p.cmd.Env = append(os.Environ(),
 		"KAFKA_BROKERS="+w.Kafka.Brokers(), "PUBSUB_EMULATOR_HOST="+w.PubSub.Addr(), "GOOGLE_CLOUD_PROJECT="+stack.Project,
-		"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=error", "BATCH_RECORDS=50", "LINGER=50ms")
-	for _, p := range groupTimeouts {
-		name, value, _ := strings.Cut(p, "=")
-		cmd.Env = append(cmd.Env, "KAFKA_CONFIG_"+strings.ToUpper(strings.ReplaceAll(name, ".", "_"))+"="+value)
-	}
-	cmd.Env = append(cmd.Env, env...)
-	cmd.Stderr = quiet{w.t}
-	w.must(cmd.Start())
-	p := &process{cmd: cmd, done: make(chan struct{})}
+		"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=info", "BATCH_RECORDS=50", "LINGER=50ms", "CONSUMER_NAME="+p.name,
+		fmt.Sprintf("KAFKA_CONFIG_SESSION_TIMEOUT_MS=%d", sessionTimeout.Milliseconds()), "KAFKA_CONFIG_HEARTBEAT_INTERVAL_MS=500")
+	p.cmd.Env = append(p.cmd.Env, env...)
+	p.cmd.Stderr = &p.log
+	w.must(p.cmd.Start())
 	go func() {
-		_ = cmd.Wait()
+		_ = p.cmd.Wait()
+		p.ended.Store(time.Now().UnixNano())
 		close(p.done)
 	}()
 	w.t.Cleanup(p.kill)
+	if first {
+		go w.bury()
+	}
 	return p
 }
 
-// groupTimeouts say how soon a member that was killed is missed. kfake misses one that
-// was killed while it waited for a rebalance to end only after the greatest rebalance
-// timeout of the group, which is max.poll.interval.ms; brokers make no difference.
-var groupTimeouts = []string{"session.timeout.ms=2000", "heartbeat.interval.ms=500", "max.poll.interval.ms=3000"}
+// sessionTimeout is how soon a dead bridge process is missed.
+const sessionTimeout = 2 * time.Second
 
-// missedSoon sets them for a bridge in this process.
-func missedSoon(c *bridge.Config) {
-	for _, p := range groupTimeouts {
-		if err := c.Properties.Set(p); err != nil {
-			panic(err)
+// bury makes the group miss the dead processes, some time after their sessions should
+// have timed out: most do, but kfake keeps some for ever, see Evict.
+func (w *world) bury() {
+	const group = "clickstream-to-bigquery"
+	for ctx := w.t.Context(); ctx.Err() == nil; time.Sleep(500 * time.Millisecond) {
+		w.mu.Lock()
+		processes := slices.Clone(w.processes)
+		w.mu.Unlock()
+		members := w.Kafka.Members(group)
+		for _, p := range processes {
+			ended := p.ended.Load()
+			if ended == 0 || time.Since(time.Unix(0, ended)) < sessionTimeout+time.Second {
+				continue
+			}
+			for _, member := range members {
+				if !strings.HasPrefix(member, p.name+"-") {
+					continue
+				}
+				// It is tried again if Kafka is away.
+				if err := w.Kafka.Evict(ctx, group, member); err == nil {
+					w.evicted.Add(1)
+				}
+			}
 		}
 	}
 }
@@ -135,7 +181,7 @@ func TestBridgeKilledFiftyTimes(t *testing.T) {
 	w.bridgeProcess(binary)
 	w.produce(500)
 	w.endLoad()
-	t.Log(w.settle(ended))
+	t.Logf("%v; kfake forgot %d dead members", w.settle(ended), w.evicted.Load())
 }
 
 // A bridge that dies while partitions move must leave none of them behind.
@@ -147,11 +193,11 @@ func TestBridgeKilledInMidRebalance(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	survivor := w.bridgeProcess(binary, "CONSUMER_NAME=bridge-0")
+	survivor := w.bridgeProcess(binary)
 	w.flow(500)
 	for i := range 5 {
 		// The second one joins: a rebalance begins. One of the two dies in it.
-		joined := w.bridgeProcess(binary, fmt.Sprintf("CONSUMER_NAME=bridge-%d", i+1))
+		joined := w.bridgeProcess(binary)
 		time.Sleep(time.Duration(50+r.IntN(600)) * time.Millisecond)
 		victim := joined
 		if i%2 == 0 {
@@ -163,6 +209,6 @@ func TestBridgeKilledInMidRebalance(t *testing.T) {
 	ended := time.Now()
 	w.produce(500)
 	w.endLoad()
-	t.Log(w.settle(ended))
+	t.Logf("%v; kfake forgot %d dead members", w.settle(ended), w.evicted.Load())
 	runtime.KeepAlive(survivor)
 }

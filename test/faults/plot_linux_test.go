@@ -78,7 +78,7 @@ func (s series) svg() []byte {
 			b.WriteString("\"/>\n")
 		}
 	}
-	fmt.Fprintf(&b, `<text x="%d" y="%d">0</text><text x="%d" y="%d" text-anchor="end">%.0f minutes</text>`+"\n</svg>\n", left, total-18, left+width, total-18, end/60)
+	fmt.Fprintf(&b, `<text x="%d" y="%d">0</text><text x="%d" y="%d" text-anchor="end">%v</text>`+"\n</svg>\n", left, total-18, left+width, total-18, s[len(s)-1].at.Round(time.Second))
 	return b.Bytes()
 }
 

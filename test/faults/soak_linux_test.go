@@ -2,7 +2,6 @@ package faults
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -53,7 +51,7 @@ func TestSoak(t *testing.T) {
 		now := w.Now()
 		all.add(sample{
 			at: time.Since(begin), arrived: now.Rows + now.DeadLetters,
-			bridge: look(t, moved), functions: look(t, served.process), goroutines: goroutines(t, address),
+			bridge: look(t, moved), functions: look(t, served), goroutines: goroutines(t, address),
 		})
 		if time.Since(counted) > 10*time.Second {
 			arrived, counted = arrived+w.forget(&from), time.Now()
@@ -135,33 +133,16 @@ func (w *world) forget(from *stack.Offsets) int64 {
 	return account.Landed + account.DeadLettered
 }
 
-// functionsProcess is the functions as a process of their own.
-type functionsProcess struct {
-	*process
-	mu     sync.Mutex
-	stderr bytes.Buffer
-}
-
-// Write keeps what the process says last.
-func (f *functionsProcess) Write(b []byte) (int, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.stderr.Len() > 16<<20 {
-		f.stderr.Reset()
-	}
-	return f.stderr.Write(b)
-}
-
 // functionsProcess starts the functions that are deployed, and points Pub/Sub at them.
-func (w *world) functionsProcess(binary string) *functionsProcess {
+func (w *world) functionsProcess(binary string) *process {
 	w.t.Helper()
 	address := freeAddress(w.t)
 	_, port, err := net.SplitHostPort(address)
 	w.must(err)
-	f := &functionsProcess{process: &process{cmd: exec.Command(binary), done: make(chan struct{})}}
+	f := &process{cmd: exec.Command(binary), done: make(chan struct{})}
 	f.cmd.Env = append(os.Environ(), "PORT="+port, "GOOGLE_CLOUD_PROJECT="+stack.Project, "LOG_LEVEL=ERROR",
 		"BIGQUERY_STORAGE_EMULATOR_HOST="+w.Warehouse.Addr(), "PUBSUB_EMULATOR_HOST="+w.PubSub.Addr())
-	f.cmd.Stderr = f
+	f.cmd.Stderr = &f.log
 	w.must(f.cmd.Start())
 	go func() {
 		_ = f.cmd.Wait()
@@ -182,15 +163,13 @@ func (w *world) functionsProcess(binary string) *functionsProcess {
 }
 
 // goroutines ends the process with SIGQUIT, at which Go lists its goroutines.
-func (f *functionsProcess) goroutines(t *testing.T) int {
+func (p *process) goroutines(t *testing.T) int {
 	t.Helper()
-	if err := f.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+	if err := p.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
 		t.Fatal(err)
 	}
-	<-f.done
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return bytes.Count(f.stderr.Bytes(), []byte("\ngoroutine "))
+	<-p.done
+	return strings.Count(p.log.String(), "\ngoroutine ")
 }
 
 func freeAddress(t *testing.T) string {

@@ -35,10 +35,12 @@ type world struct {
 	skewed   atomic.Bool // records' Kafka timestamps are a day before or behind
 	stop     chan struct{}
 	stopped  chan error
+	evicted  atomic.Int64 // dead members that kfake would have kept
 
-	mu       sync.Mutex
-	bad      func(value []byte) bool // good events that the fault makes bad
-	expected map[string]int64        // dead letters by code
+	mu        sync.Mutex
+	bad       func(value []byte) bool // good events that the fault makes bad
+	expected  map[string]int64        // dead letters by code
+	processes []*process              // bridges that were started as processes
 }
 
 // start starts a pipeline that must end cleanly with the test.
@@ -201,10 +203,11 @@ func (w *world) check(r *audit.Report) {
 	}
 	if t.Consumed != w.produced.Load() {
 		w.t.Errorf("the audit knows of %d records, %d were produced", t.Consumed, w.produced.Load())
-		for _, p := range r.Partitions {
-			w.t.Logf("partition %d: committed %d, lag %d", p.Partition, *p.Committed, *p.Lag)
-		}
+		w.t.Logf("ends %d, committed %d", w.Ends(), w.Kafka.Committed("clickstream-to-bigquery", stack.Topic))
 		w.t.Logf("the group is %+v", w.Kafka.Cluster().GroupInfo("clickstream-to-bigquery"))
+		if n := len(w.processes); n > 0 {
+			w.t.Logf("the last bridge said\n%s", &w.processes[n-1].log)
+		}
 		for i, b := range w.Bridges() {
 			w.t.Logf("bridge %d: %+v", i, b.Stats())
 		}

@@ -18,6 +18,7 @@ package kafka
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -28,6 +29,8 @@ import (
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"sluice/test/embedded/listener"
 )
@@ -157,6 +160,35 @@ func (k *Cluster) MoveLeaders(topics ...string) error {
 				return fmt.Errorf("kafka: move %s/%d: %w", topic, p.Partition, err)
 			}
 		}
+	}
+	return nil
+}
+
+// Members are the ids of a group's members, which begin with their client.id.
+func (k *Cluster) Members(group string) []string {
+	var ids []string
+	if info := k.fake.GroupInfo(group); info != nil {
+		for _, m := range info.Members {
+			ids = append(ids, m.MemberID)
+		}
+	}
+	return ids
+}
+
+// Evict removes a member from a group, as brokers do when its session has timed
+// out. kfake never does if the member's connection broke while it waited for the
+// answer to a join or a sync: such a member keeps its partitions for ever.
+func (k *Cluster) Evict(ctx context.Context, group, member string) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(k.fake.ListenAddrs()...))
+	if err != nil {
+		return fmt.Errorf("kafka: evict: %w", err)
+	}
+	defer client.Close()
+	request := kmsg.NewPtrLeaveGroupRequest()
+	request.Group = group
+	request.Members = []kmsg.LeaveGroupRequestMember{{MemberID: member}}
+	if _, err := request.RequestWith(ctx, client); err != nil {
+		return fmt.Errorf("kafka: evict %s: %w", member, err)
 	}
 	return nil
 }
