@@ -78,12 +78,18 @@ func (b *Bridge) statistics(text string) {
 		b.log.Warn("librdkafka's statistics cannot be read", "error", err.Error())
 		return
 	}
+	now := time.Now()
 	for topic, t := range stats.Topics {
 		for id, s := range t.Partitions {
 			n, err := strconv.ParseInt(id, 10, 32)
-			if p := b.ledger.partitions[partitionKey{topic, int32(n)}]; err == nil && p != nil && p.enc == nil && p.inflight == 0 && s.State == "active" && s.Queued == 0 && s.Next >= 0 {
+			p := b.ledger.partitions[partitionKey{topic, int32(n)}]
+			if err != nil || p == nil {
+				continue
+			}
+			if p.enc == nil && p.inflight == 0 && s.State == "active" && s.Queued == 0 && s.Next >= 0 {
 				p.clear.reached(s.Next)
 			}
+			b.revive(p, s.State, now)
 		}
 	}
 }

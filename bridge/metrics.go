@@ -80,6 +80,7 @@ func newMetrics(stats func() Stats, limit int64, options []sdkmetric.Option) (*m
 	counter("dead_lettered", "{record}", "Records that the dead-letter topic has acknowledged.", func(s *Stats) int64 { return s.DeadLettered }, codeTooLarge)
 	counter("rebalances", "{rebalance}", "Assignments and revocations of partitions.", func(s *Stats) int64 { return s.Rebalances })
 	counter("partitions.lost", "{partition}", "Partitions that the group took away without asking.", func(s *Stats) int64 { return s.Lost })
+	counter("partitions.revived", "{partition}", "Partitions that stood still and were assigned anew.", func(s *Stats) int64 { return s.Revived })
 	counter("kafka_errors", "{error}", "Errors that the Kafka client has reported.", func(s *Stats) int64 { return s.KafkaErrors })
 	counter("commit_errors", "{error}", "Offsets that could not be stored or committed at the first try.", func(s *Stats) int64 { return s.CommitErrors })
 	counter("late_results", "{batch}", "Batches whose result came when their partition was no longer ours.", func(s *Stats) int64 { return s.LateResults })

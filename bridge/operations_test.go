@@ -232,3 +232,29 @@ func TestTransactions(t *testing.T) {
 		t.Errorf("%d records came, want the committed one", len(records))
 	}
 }
+
+// A coordinator that moves just after an assignment makes librdkafka forget the
+// partition; the bridge takes it up again without a rebalance.
+func TestForgottenPartitionIsRevived(t *testing.T) {
+	s := servers.New(t, 2)
+	s.Produce(s.Numbered(0, 100)...)
+	s.Broker.ControlKey(int16(kmsg.OffsetFetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		res := req.ResponseKind().(*kmsg.OffsetFetchResponse)
+		res.ErrorCode = kerr.NotCoordinator.Code
+		for _, g := range req.(*kmsg.OffsetFetchRequest).Groups {
+			group := kmsg.NewOffsetFetchResponseGroup()
+			group.Group, group.ErrorCode = g.Group, kerr.NotCoordinator.Code
+			res.Groups = append(res.Groups, group)
+		}
+		return res, nil, true
+	})
+	b := s.Start(quick)
+	servers.Wait(t, "all records", func() bool { return b.Stats().RecordsIn == 100 })
+	b.Shutdown()
+	if b.Stats().Revived != 2 {
+		t.Errorf("%d partitions were revived, want 2", b.Stats().Revived)
+	}
+	if d := s.CheckAll(100); d != 0 {
+		t.Errorf("%d duplicates", d)
+	}
+}

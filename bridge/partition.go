@@ -29,7 +29,8 @@ type partition struct {
 	inflight int  // batches whose result has not come back
 	dirty    bool // the tracker's offset has advanced since it was stored last
 
-	clear position // for the lag: before it there is nothing to acknowledge
+	clear position  // for the lag: before it there is nothing to acknowledge
+	still time.Time // since when it is assigned and not fetched from; zero: it is fetched from
 }
 
 // recordOverhead is an upper bound of what the wire format adds to the bytes of a

@@ -23,6 +23,7 @@ type Stats struct {
 	Paused          int64 // partitions: all assigned ones while fetching pauses
 	Rebalances      int64
 	Lost            int64 // partitions that the group took away without asking
+	Revived         int64 // partitions that stood still and were assigned anew
 	KafkaErrors     int64
 	CommitErrors    int64
 	LateResults     int64 // results of batches whose assignment had ended
@@ -58,7 +59,7 @@ type counters struct {
 	packedBytes, payloadBytes                atomic.Int64
 	deadLettered, acknowledged, retries      atomic.Int64
 	inflightBytes, inflightBatches, assigned atomic.Int64
-	rebalances, lost                         atomic.Int64
+	rebalances, lost, revived                atomic.Int64
 	kafkaErrors, commitErrors, lateResults   atomic.Int64
 	started, failing, joined, full           atomic.Bool
 	turn                                     atomic.Int64 // Unix nanoseconds of the poll loop's last turn
@@ -95,6 +96,7 @@ func (b *Bridge) Stats() Stats {
 		Assigned:        c.assigned.Load(),
 		Rebalances:      c.rebalances.Load(),
 		Lost:            c.lost.Load(),
+		Revived:         c.revived.Load(),
 		KafkaErrors:     c.kafkaErrors.Load(),
 		CommitErrors:    c.commitErrors.Load(),
 		LateResults:     c.lateResults.Load(),

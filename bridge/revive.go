@@ -1,0 +1,44 @@
+package bridge
+
+import (
+	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+)
+
+// reviveAfter is how long an assigned partition may go without being fetched from
+// before it is assigned anew.
+const reviveAfter = 10 * time.Second
+
+// revive takes a partition that is assigned and not fetched from out of the
+// assignment and into it again. librdkafka (2.11 at least) forgets a partition when
+// the coordinator moves between the assignment and the answer to the request for its
+// committed offset: the error is reported once, nothing is tried again, and the
+// partition would stand still until the next rebalance. State is librdkafka's
+// fetch_state.
+func (b *Bridge) revive(p *partition, state string, now time.Time) {
+	if state != "none" && state != "stopped" {
+		p.still = time.Time{}
+		return
+	}
+	if p.still.IsZero() {
+		p.still = now
+	}
+	if now.Sub(p.still) < reviveAfter || !b.drainBy.IsZero() {
+		return
+	}
+	p.still = now // not again before as much time has passed
+	key := p.key
+	part := []kafka.TopicPartition{{Topic: &key.topic, Partition: key.id, Offset: kafka.OffsetInvalid}}
+	if err := b.consumer.IncrementalUnassign(part); err != nil {
+		b.log.Debug("a partition that stands still cannot be assigned anew yet", "topic", key.topic, "partition", key.id, "error", err.Error())
+		return // a rebalance goes on, which assigns it anew as well
+	}
+	b.discard(p)
+	b.ledger.close(p)
+	clear(b.sources)
+	b.latest = nil
+	b.counters.revived.Add(1)
+	b.log.Warn("a partition stood still and is assigned anew", "topic", key.topic, "partition", key.id, "fetch_state", state)
+	b.assign(b.consumer, part)
+}
