@@ -67,7 +67,7 @@ func serve(ctx context.Context, cfg bridge.Config, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("the Pub/Sub client cannot be created: %w", err)
 	}
-	exporter, err := export.Start(ctx, "sluice-bridge", version)
+	exporter, err := export.Start(ctx, "sluice-bridge", version, log)
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func run(args []string, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 
-	exporter, err := export.Start(ctx, "sluice-"+strings.ToLower(cmp.Or(c.Target, "functions")), version)
+	exporter, err := export.Start(ctx, "sluice-"+strings.ToLower(cmp.Or(c.Target, "functions")), version, log)
 	if err != nil {
 		fmt.Fprintf(stderr, "functions: %v\n", err)
 		return 2

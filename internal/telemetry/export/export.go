@@ -1,7 +1,7 @@
 // Package export sends traces and metrics where OpenTelemetry's standard environment
 // variables say:
 //
-//	e, err := export.Start(ctx, "sluice-bridge", version)
+//	e, err := export.Start(ctx, "sluice-bridge", version, log)
 //	defer e.Close(ctx)          // sends the rest, within ctx
 //	e.Tracer("sluice/bridge")   // nil: nobody wants traces
 //	e.Meter("sluice/functions") // nil: nobody wants metrics
@@ -29,12 +29,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
 	"time"
 
 	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -55,12 +57,16 @@ type Exporter struct {
 }
 
 // Start makes the exporters that the environment asks for; nil if it asks for none.
-// Their receivers need not be there.
-func Start(ctx context.Context, service, version string) (*Exporter, error) {
+// Their receivers need not be there: failures to export are logged.
+func Start(ctx context.Context, service, version string, log *slog.Logger) (*Exporter, error) {
 	wantTraces, wantMetrics := wanted("TRACES"), wanted("METRICS")
 	if !wantTraces && !wantMetrics {
 		return nil, nil
 	}
+	// OpenTelemetry has one handler for a process; its own writes lines that are no JSON.
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		log.Warn("telemetry was not exported", "error", err.Error())
+	}))
 	e := &Exporter{}
 	var err error
 	e.resource, err = resource.New(ctx,

@@ -2,6 +2,7 @@ package export
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -41,7 +42,7 @@ func TestWhatIsWanted(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			environment(t, c.set)
-			e, err := Start(t.Context(), "sluice", "test")
+			e, err := Start(t.Context(), "sluice", "test", slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -58,7 +59,7 @@ func TestWhatIsWanted(t *testing.T) {
 		})
 	}
 	environment(t, map[string]string{"OTEL_TRACES_EXPORTER": "jaegre"})
-	if _, err := Start(t.Context(), "sluice", "test"); err == nil || !strings.Contains(err.Error(), "OTEL_TRACES_EXPORTER") {
+	if _, err := Start(t.Context(), "sluice", "test", slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "OTEL_TRACES_EXPORTER") {
 		t.Errorf("an exporter that does not exist: %v", err)
 	}
 }
@@ -69,7 +70,7 @@ func TestFlushAndClose(t *testing.T) {
 	c := collector.Start()
 	defer c.Close()
 	environment(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": c.URL(), "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
-	e, err := Start(t.Context(), "sluice-test", "v1")
+	e, err := Start(t.Context(), "sluice-test", "v1", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +106,7 @@ func TestFlushIsBounded(t *testing.T) {
 	defer hanging.Close()
 	defer close(release)
 	environment(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": hanging.URL, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_METRICS_EXPORTER": "none"})
-	e, err := Start(t.Context(), "sluice-test", "v1")
+	e, err := Start(t.Context(), "sluice-test", "v1", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sluice/internal/telemetry"
+	"sluice/internal/telemetry/export"
 	"sluice/test/generate"
 	"sluice/test/livepage"
 	"sluice/test/stack"
@@ -152,6 +153,19 @@ func run(ctx context.Context, args []string) error {
 		Wrapped:    f.wrapped,
 		Log:        telemetry.NewLogger(progress, f.logLevel),
 	}
+	exporter, err := export.Start(ctx, "sluice-local", "", config.Log)
+	if err != nil {
+		return err
+	}
+	// A receiver that is not there is no reason to call the run a failure.
+	defer func() {
+		sending, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if err := exporter.Close(sending); err != nil {
+			config.Log.Warn("traces were left unsent", "error", err.Error())
+		}
+	}()
+	config.Tracer = exporter.Tracer("sluice")
 	view, err := openView(f, &config)
 	if err != nil {
 		return err
