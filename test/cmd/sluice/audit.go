@@ -42,7 +42,8 @@ Exit status 1 if anything is missing.
   ./scripts/audit --data .data                                          a local run
   ./scripts/audit --project P --kafka kafka.example.com:9092 --until 15m   BigQuery
 
-The queries are functions/warehouse/sql/audit_*.sql, and run in BigQuery as they are.
+The queries are functions/warehouse/sql/audit_*.sql, and run in BigQuery as they are:
+they scan the event ids and the Kafka columns of both tables, a few dozen bytes a row.
 
 `)
 		flags.PrintDefaults()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
@@ -218,6 +219,55 @@ func TestAuditAndReplay(t *testing.T) {
 	program(t, nil, "query", "--data", data, "DELETE FROM fact_events WHERE kafka_partition = 1 AND kafka_offset BETWEEN 10 AND 12")
 	if out, _, status = program(t, nil, "audit", "--data", data); status != 1 || !strings.Contains(out, "records are missing.") || !strings.Contains(out, "Gap: clickstream/1 offsets 1") {
 		t.Errorf("audit of a table with holes: status %d\n%s", status, out)
+	}
+}
+
+// A replay that is killed is resumed where it was: every letter lands, and a replay of
+// what is left finds nothing.
+func TestKilledReplayIsResumed(t *testing.T) {
+	data := t.TempDir()
+	summarize(t, nil, "--events", "3000", "--bad", "100", "--seed", "8", "--data", data)
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := `{event_id: "r", event_timestamp: (now | todate), event_type: "search", user_id: "u"}`
+	killed := exec.CommandContext(t.Context(), executable, "replay", "--data", data, "--code", "wrong_type,empty_field,missing_field",
+		"--transform", whole, "--rate", "50", "--execute")
+	killed.Env = append(os.Environ(), "SLUICE_BE_THE_PROGRAM=1")
+	progress, err := killed.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := killed.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(progress); lines.Scan() && !strings.Contains(lines.Text(), "100 letters sent"); {
+	}
+	if err := killed.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = killed.Wait()
+	kept, err := filepath.Glob(filepath.Join(data, "replay-*.json"))
+	if err != nil || len(kept) != 1 {
+		t.Fatalf("kept %q, %v", kept, err)
+	}
+	out, errs, status := program(t, nil, "replay", "--data", data, "--resume", kept[0], "--json")
+	var outcome struct {
+		Landed int64 `json:"landed_rows"`
+	}
+	if err := json.Unmarshal([]byte(out), &outcome); err != nil || status != 0 {
+		t.Fatalf("resuming: status %d, %v\n%s%s", status, err, out, errs)
+	}
+	out, errs, _ = program(t, nil, "query", "--data", data, "--json", `
+		SELECT COUNT(*) > 150 AS many, COUNT(*) = COUNT(f.kafka_offset) AS complete
+		FROM (SELECT DISTINCT kafka_partition, kafka_offset FROM events_dlq WHERE error_code IN ('wrong_type', 'empty_field', 'missing_field')) AS d
+		LEFT JOIN (SELECT DISTINCT kafka_partition, kafka_offset FROM fact_events WHERE replay_id IS NOT NULL) AS f USING (kafka_partition, kafka_offset)`)
+	if want := `{"many":true,"complete":true}` + "\n"; out != want {
+		t.Errorf("query printed %s%s, want %s", out, errs, want)
+	}
+	if out, errs, _ = program(t, nil, "audit", "--data", data); !strings.Contains(out, "Nothing is missing.") {
+		t.Errorf("audit printed %s%s", out, errs)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -223,7 +224,9 @@ func executeRemote(ctx context.Context, f replayFlags, r *replay.Replay, o repla
 		return fmt.Errorf("make the Pub/Sub client: %w", err)
 	}
 	defer client.Close()
-	return throughPubSub(ctx, f, client, engine, r, o)
+	target, stop := pubsubTarget(f, client)
+	defer stop()
+	return replay.Execute(ctx, engine, r, target, o)
 }
 
 // executeLocal runs the pipeline on the kept data for as long as the letters need.
@@ -259,7 +262,9 @@ func executeLocal(ctx context.Context, f replayFlags, r *replay.Replay, o replay
 			return err
 		}
 		defer client.Close()
-		if err := throughPubSub(ctx, f, client, engine, r, o); err != nil {
+		target, stop := pubsubTarget(f, client)
+		defer stop()
+		if err := replay.Execute(ctx, engine, r, settled{target, s}, o); err != nil {
 			return err
 		}
 	}
@@ -275,15 +280,26 @@ func executeLocal(ctx context.Context, f replayFlags, r *replay.Replay, o replay
 	return err
 }
 
-func throughPubSub(ctx context.Context, f replayFlags, client *pubsub.Client, engine query.Engine, r *replay.Replay, o replay.Options) error {
-	topic := f.topic
-	if topic == "" {
-		topic = stack.Topic
+// settled is a target whose letters have arrived when Send returns: the embedded
+// Pub/Sub keeps its messages in memory, and a replay that is killed must not take
+// them for sent.
+type settled struct {
+	replay.Target
+	stack *stack.Stack
+}
+
+func (t settled) Send(ctx context.Context, letters []*replay.Letter) error {
+	if err := t.Target.Send(ctx, letters); err != nil {
+		return err
 	}
-	publisher := client.Publisher(topic)
-	defer publisher.Stop()
+	return t.stack.PubSub.WaitIdle(ctx)
+}
+
+// pubsubTarget publishes to the topic until it is stopped.
+func pubsubTarget(f replayFlags, client *pubsub.Client) (target replay.Target, stop func()) {
+	publisher := client.Publisher(cmp.Or(f.topic, stack.Topic))
 	publisher.PublishSettings.ByteThreshold = 3 << 20
-	return replay.Execute(ctx, engine, r, replay.PubSub{Publisher: publisher}, o)
+	return replay.PubSub{Publisher: publisher}, publisher.Stop
 }
 
 func throughKafka(ctx context.Context, f replayFlags, engine query.Engine, r *replay.Replay, o replay.Options) error {
