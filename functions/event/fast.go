@@ -74,7 +74,7 @@ func (d *fastDecoder) appendRow(row, b []byte, m Meta) ([]byte, *Rejection) {
 		if p+maxGap <= len(b) {
 			w = load(b[p : p+maxGap])
 		} else {
-			w = loadEnd(b[p:])
+			w = loadEnd(b, p)
 		}
 		gap := int32(where[0])
 		g := d.names.gap(gap)
@@ -140,8 +140,15 @@ func (d *fastDecoder) appendRow(row, b []byte, m Meta) ([]byte, *Rejection) {
 				} else {
 					p++
 				}
-			} else if p = d.value(b, p, id, gap, 1); p < 0 {
-				return nil, d.rejection
+			} else {
+				if p < len(b) && b[p] == '{' {
+					p = d.object(b, p+1, id, gap, 2)
+				} else {
+					p = d.value(b, p, id, gap, 1)
+				}
+				if p < 0 {
+					return nil, d.rejection
+				}
 			}
 			continue
 		}
@@ -394,7 +401,7 @@ func (d *fastDecoder) object(b []byte, p int, object, gap int32, depth int) int 
 		if p+maxGap <= len(b) {
 			w = load(b[p : p+maxGap])
 		} else {
-			w = loadEnd(b[p:])
+			w = loadEnd(b, p)
 		}
 		gap := int32(where[0])
 		g := d.names.gap(gap)
@@ -422,7 +429,15 @@ func (d *fastDecoder) object(b []byte, p int, object, gap int32, depth int) int 
 		}
 		where = d.names.next(gap, d.lane)
 		if p >= len(b) || b[p] != '"' {
-			if p = d.value(b, p, id, gap, depth); p < 0 {
+			if p < len(b) && b[p]-'0' <= 9 {
+				start := p
+				if p = scanNumber(b, p); p < 0 {
+					d.rejection = rejectSyntax(b, start)
+				}
+			} else {
+				p = d.value(b, p, id, gap, depth)
+			}
+			if p < 0 {
 				return -1
 			}
 			continue

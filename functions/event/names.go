@@ -167,7 +167,7 @@ func (n *names) learn(where *guesses, text []byte, quote, quoted int, first bool
 	for i := range text {
 		mask[i] = 0xff
 	}
-	g.text, g.mask = loadEnd(text), load(mask[:])
+	g.text, g.mask = loadEnd(text, 0), load(mask[:])
 	i := n.known
 	n.known++
 	slot := &n.gapSlots[g.text.slot()]
@@ -200,11 +200,20 @@ func load(b []byte) words {
 	}
 }
 
-// loadEnd is load for any b: zeros follow its end.
-func loadEnd(b []byte) words {
-	var padded [maxGap]byte
-	copy(padded[:], b)
-	return load(padded[:])
+// loadEnd is load for the bytes of b from p on, however few: zeros follow its end.
+func loadEnd(b []byte, p int) words {
+	if len(b) < 8 {
+		b, p = append(make([]byte, 8, 16), b...), p+8
+	}
+	return words{loadEnd8(b, p), loadEnd8(b, p+8), loadEnd8(b, p+16)}
+}
+
+func loadEnd8(b []byte, p int) uint64 {
+	last := len(b) - 8
+	if p <= last {
+		return binary.LittleEndian.Uint64(b[p:])
+	}
+	return binary.LittleEndian.Uint64(b[last:]) >> (8 * uint(p-last))
 }
 
 // begins reports whether w begins with the gap.
