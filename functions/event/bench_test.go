@@ -143,47 +143,55 @@ func median(values []float64) float64 {
 	return values[len(values)/2]
 }
 
-// BenchmarkBad is the price of bad events, 22 kinds of them, against good ones.
-func BenchmarkBad(b *testing.B) {
-	for _, bad := range []float64{0, 100} {
-		events, size := corpus(b, corpusSize, bad)
-		d := newDecoder(b, schema.FactEvents(), Config{})
-		row := make([]byte, 0, 8192)
-		b.Run(fmt.Sprintf("bad=%v%%", bad), func(b *testing.B) {
-			each(b, events, size, func(value []byte) {
-				if _, err := d.AppendRow(row, value, meta); (err != nil) != (bad > 0) {
-					b.Fatal(err)
-				}
-			})
-		})
+// BenchmarkWorstVs times what could hurt, in interleaved rounds:
+//
+//	bad_vs_good             events of 22 kinds of faults, against good ones
+//	many_names_vs_strict    an event of 20,000 names, against the check that it is valid JSON
+//	escaped_names_vs_strict the same with an escape in each
+//
+// A duplicate check that compares each name with each takes seconds for the latter.
+func BenchmarkWorstVs(b *testing.B) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	good, _ := corpus(b, corpusSize, 0)
+	bad, _ := corpus(b, corpusSize, 100)
+	plain, escaped := manyNames(`%q:%d`), manyNames(`"\u006e%s":%d`)
+	d := newDecoder(b, schema.FactEvents(), Config{})
+	row := make([]byte, 0, 1<<20)
+	decode := func(events ...[]byte) float64 {
+		start := time.Now()
+		for _, value := range events {
+			_, _ = d.AppendRow(row, value, meta)
+		}
+		return float64(time.Since(start))
 	}
+	valid := func(value []byte) float64 {
+		start := time.Now()
+		if !jsontext.Value(value).IsValid() {
+			b.Fatal("invalid")
+		}
+		return float64(time.Since(start))
+	}
+	var badVs, plainVs, escapedVs []float64
+	for b.Loop() {
+		badVs, plainVs, escapedVs = nil, nil, nil
+		for round := range rounds / 6 {
+			from := round * chunkSize % corpusSize
+			badVs = append(badVs, decode(bad[from:from+chunkSize]...)/decode(good[from:from+chunkSize]...))
+			plainVs = append(plainVs, decode(plain)/valid(plain))
+			escapedVs = append(escapedVs, decode(escaped)/valid(escaped))
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(median(badVs), "bad_vs_good")
+	b.ReportMetric(median(plainVs), "many_names_vs_strict")
+	b.ReportMetric(median(escapedVs), "escaped_names_vs_strict")
 }
 
-// BenchmarkManyNames is an event of 20,000 names, plain and escaped, against the
-// check that it is valid: a duplicate check that compares each with each takes
-// seconds.
-func BenchmarkManyNames(b *testing.B) {
-	for _, form := range []string{`%q:%d`, `"\u006e%s":%d`} {
-		text := []byte(good[:len(good)-1])
-		for i := range 20_000 {
-			text = fmt.Appendf(append(text, ','), form, fmt.Sprintf("name_%d", i), i)
-		}
-		text = append(text, '}')
-		d := newDecoder(b, schema.FactEvents(), Config{})
-		row := make([]byte, 0, 2*len(text))
-		b.Run(form+"/valid", func(b *testing.B) {
-			each(b, [][]byte{text}, int64(len(text)), func(value []byte) {
-				if !jsontext.Value(value).IsValid() {
-					b.Fatal("invalid")
-				}
-			})
-		})
-		b.Run(form+"/fast", func(b *testing.B) {
-			each(b, [][]byte{text}, int64(len(text)), func(value []byte) {
-				if _, err := d.AppendRow(row, value, meta); err != nil {
-					b.Fatal(err)
-				}
-			})
-		})
+// manyNames is an event of 20,000 names of that form.
+func manyNames(form string) []byte {
+	text := []byte(good[:len(good)-1])
+	for i := range 20_000 {
+		text = fmt.Appendf(append(text, ','), form, fmt.Sprintf("name_%d", i), i)
 	}
+	return append(text, '}')
 }
