@@ -72,7 +72,7 @@ func New(c Config) (*Page, error) {
 	p := &Page{
 		stack: c.Stack, producer: c.Producer, observer: c.Observer, log: c.Log,
 		switches: newSwitches(c.Stack), examples: newExamples(), sent: newSent(),
-		queries: make(chan struct{}, 2),
+		queries: make(chan struct{}, 4),
 	}
 	// Statements from the page read tables, not this machine's files.
 	if _, err := p.stack.Warehouse.DB().Exec("SET enable_external_access = false"); err != nil {
@@ -112,13 +112,25 @@ func (p *Page) handler(addr net.Addr) http.Handler {
 	mux.HandleFunc("GET /api/stream", p.stream(g))
 	mux.HandleFunc("GET /api/record", p.record)
 	mux.HandleFunc("GET /api/examples", p.example)
-	mux.HandleFunc("POST /api/sql", p.sql)
-	mux.HandleFunc("POST /api/audit", p.audit)
-	mux.HandleFunc("POST /api/replay/plan", p.plan)
+	mux.HandleFunc("POST /api/sql", p.limited(p.sql))
+	mux.HandleFunc("POST /api/audit", p.limited(p.audit))
+	mux.HandleFunc("POST /api/replay/plan", p.limited(p.plan))
 	mux.HandleFunc("POST /api/replay", g.mutating(p.replay))
 	mux.HandleFunc("POST /api/events", g.mutating(p.publish))
 	mux.HandleFunc("POST /api/switches/{id}", g.mutating(p.flip))
 	return g.wrap(mux)
+}
+
+// limited lets a few requests at a time read the tables; the others wait.
+func (p *Page) limited(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case p.queries <- struct{}{}:
+			defer func() { <-p.queries }()
+			next(w, r)
+		case <-r.Context().Done():
+		}
+	}
 }
 
 // Close mends what the switches broke and ends the page.

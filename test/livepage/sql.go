@@ -38,12 +38,6 @@ func (p *Page) sql(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusRequestEntityTooLarge, "A statement may have 16 KiB.")
 		return
 	}
-	select {
-	case p.queries <- struct{}{}:
-		defer func() { <-p.queries }()
-	case <-r.Context().Done():
-		return
-	}
 	ctx, cancel := context.WithTimeout(r.Context(), maxTime)
 	defer cancel()
 	answer, err := p.answer(ctx, string(text))

@@ -46,12 +46,17 @@ func (v *view) show(s *stack.Stack, p *stack.Producer, progress *progress) error
 	}
 	v.page = page
 	page.Serve(v.listener)
-	url := "http://" + v.listener.Addr().String()
-	note := ""
+	address, note := v.listener.Addr().String(), ""
+	if tcp, ok := v.listener.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+		note = "  (others can reach it, so that it only shows)"
+		if tcp.IP.IsUnspecified() {
+			address = fmt.Sprintf("localhost:%d", tcp.Port)
+		}
+	}
 	if !v.chosen && v.listener.Addr().String() != livepage.DefaultAddr {
 		note = "  (the default port is taken; --listen chooses one)"
 	}
-	fmt.Fprintf(progress, "live page: %s%s\n", url, note)
+	fmt.Fprintf(progress, "live page: http://%s%s\n", address, note)
 	return nil
 }
 
