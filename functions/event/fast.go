@@ -107,7 +107,7 @@ func (d *fastDecoder) appendRow(row, b []byte, m Meta) ([]byte, *Rejection) {
 				break
 			}
 			gap = d.names.learn(where, b[before:p], quote-before, quoted-before, first, id)
-			column, compact = d.names.list[id].column, false
+			column, compact = d.names.list[id].column, quote-before <= 1 && p-quoted == 1
 		}
 		where = d.names.next(gap, d.lane)
 
