@@ -93,6 +93,7 @@ func TestConfigMistakes(t *testing.T) {
 		{"no property", required, []string{"--kafka-config", "fetch.min.bytes"}, []string{"kafka-config", "property=value"}},
 		{"fixed property", required, []string{"--kafka-config", "enable.auto.commit=false"}, []string{"enable.auto.commit", "auto.commit.interval.ms"}},
 		{"fixed property in the environment", append(required, "KAFKA_CONFIG_GROUP_ID=g"), nil, []string{"KAFKA_CONFIG_GROUP_ID", "--kafka-group"}},
+		{"statistics turned off", append(required, "KAFKA_CONFIG_STATISTICS_INTERVAL_MS=0"), nil, []string{"KAFKA_CONFIG_STATISTICS_INTERVAL_MS", "1 to 60000"}},
 		{"secret on the command line", required, []string{"--kafka-config", "sasl.password=" + password}, []string{"KAFKA_CONFIG_SASL_PASSWORD", "_FILE"}},
 		{"secret file that is not there", append(required, "KAFKA_CONFIG_SASL_PASSWORD_FILE=/nowhere/at/all"), nil, []string{"KAFKA_CONFIG_SASL_PASSWORD_FILE", "cannot be read"}},
 		{"words left over", required, []string{"extra"}, []string{"left over", "-h"}},

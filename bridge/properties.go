@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
@@ -75,6 +76,9 @@ func (p *Properties) set(name, value string) error {
 	}
 	if strings.HasPrefix(name, "go.") || strings.HasSuffix(name, "_cb") {
 		return fmt.Errorf("%s cannot be set: it changes how the bridge and its Kafka client talk to each other", name)
+	}
+	if n, err := strconv.Atoi(value); name == "statistics.interval.ms" && (err != nil || n < 1 || n > 60_000) {
+		return fmt.Errorf("%s is no number of milliseconds from 1 to 60000: partitions that stand still are found with it", name)
 	}
 	if p.m == nil {
 		p.m = map[string]string{}
