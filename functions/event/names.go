@@ -100,6 +100,9 @@ func (n *names) forget() {
 		n.list, n.seen, n.text = nil, nil, nil
 	} else {
 		clear(n.slots)
+		if cap(n.text) > keptScratch {
+			n.text = nil
+		}
 	}
 	n.list = append(n.list[:0], name{column: -1})
 	n.seen = append(n.seen[:0], 0)
