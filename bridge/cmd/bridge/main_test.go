@@ -441,8 +441,9 @@ func TestMemoryIsBoundedWhilePubSubRefuses(t *testing.T) {
 		t.Errorf("/livez answers %d %s", code, body)
 	}
 	fault.Set(nil)
+	// More than n if the member was too starved to stay in its group meanwhile.
 	servers.Wait(t, "all records", func() bool {
-		return p.metric("sluice_bridge_records_in_total") == float64(n) && p.metric("sluice_bridge_inflight_batches") == 0
+		return p.metric("sluice_bridge_records_in_total") >= float64(n) && p.metric("sluice_bridge_inflight_batches") == 0
 	})
 	peak := peakMemory(t, p.cmd.Process.Pid)
 	t.Logf("peak resident memory %d MiB with %d MiB in flight", peak>>20, inflight>>20)
