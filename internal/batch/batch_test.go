@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -367,4 +368,20 @@ func randomBatch(seed uint64, data []byte) *Batch {
 		b.Records = append(b.Records, record)
 	}
 	return b
+}
+
+// Protects the codecs that all goroutines share (run with -race).
+func TestConcurrentUse(t *testing.T) {
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Go(func() {
+			var d Decoder
+			for range 50 {
+				if b, err := d.Decode(encode(t, everything()), DefaultLimits); err != nil || !equal(b, everything()) {
+					t.Errorf("got %+v, %v", b, err)
+				}
+			}
+		})
+	}
+	wait.Wait()
 }
