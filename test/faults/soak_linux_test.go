@@ -32,8 +32,9 @@ var (
 // record is accounted for on the way.
 func TestSoak(t *testing.T) {
 	bridge, functions := build(t, "sluice/bridge/cmd/bridge"), build(t, "sluice/functions/cmd/functions")
-	// The defaults of production, and its window: nothing is made small here.
-	w := start(t, stack.Config{Bridges: -1})
+	// The defaults of production, and its window: nothing is made small here. On disk,
+	// Kafka and the warehouse need less memory for so many records.
+	w := start(t, stack.Config{Bridges: -1, Dir: t.TempDir()})
 	served := w.functionsProcess(functions)
 	address := freeAddress(t)
 	moved := w.bridgeProcess(bridge, "HTTP_ADDR="+address, "BATCH_RECORDS=1000", "LINGER=200ms", "LOG_LEVEL=warn")
@@ -100,7 +101,7 @@ func (w *world) flood(ctx context.Context) error {
 }
 
 // forget waits until everything that is in Kafka now has arrived, counts it, and
-// removes it there and in the warehouse, which keep all in memory.
+// removes it there and in the warehouse, which would keep all of it.
 func (w *world) forget(from *stack.Offsets) int64 {
 	w.t.Helper()
 	to := w.Ends()
