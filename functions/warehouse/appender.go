@@ -19,7 +19,7 @@
 // some row's, or nobody's who could be dead-lettered for it. Retrying is left to
 // Pub/Sub; what an Appender does about a failure is to open a new stream at the
 // next call, and to stop calling BigQuery for a while (the circuit breaker) when
-// nothing but failures come back. The one exception: functions/docs/adr-stale-stream.md.
+// nothing but failures come back. The one exception: functions/docs/adr-002-stale-stream.md.
 package warehouse
 
 import (
@@ -55,7 +55,7 @@ type AppenderConfig struct {
 	MaxInFlight int
 	// Idle is how long nothing may have come from BigQuery before a stream's
 	// failure is taken for an old one that shows only now: see
-	// functions/docs/adr-stale-stream.md.
+	// functions/docs/adr-002-stale-stream.md.
 	Idle time.Duration
 	// BreakerFailures is how many failures in a row open the circuit breaker, and
 	// BreakerOpen is how long it stays open before one request may try again.

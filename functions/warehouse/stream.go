@@ -72,7 +72,7 @@ func (e *StreamError) Error() string {
 func (e *StreamError) Unwrap() error { return e.cause }
 
 // stale reports whether the request may be sent once more on a new stream: see
-// functions/docs/adr-stale-stream.md.
+// functions/docs/adr-002-stale-stream.md.
 func (e *StreamError) stale() bool {
 	return !e.sent || e.idle && connectionLost(e.cause)
 }
