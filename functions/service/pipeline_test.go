@@ -299,7 +299,7 @@ func TestBusy(t *testing.T) {
 	for i := range 100 {
 		values = append(values, good(fmt.Sprint(i)))
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	for range 2 {
 		_, err := w.topic.Publish(ctx, &client.Message{Data: pack(t, values...)}).Get(ctx)

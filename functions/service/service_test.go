@@ -103,7 +103,7 @@ func start(t *testing.T, o options) *world {
 // publish publishes payloads to clickstream and waits until nothing is on its way.
 func (w *world) publish(payloads ...[]byte) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 3*time.Minute)
 	defer cancel()
 	for _, p := range payloads {
 		_, err := w.topic.Publish(ctx, &client.Message{Data: p}).Get(ctx)

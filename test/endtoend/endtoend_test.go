@@ -25,7 +25,7 @@ import (
 
 // patience is how long nothing may arrive before records count as missing. It is
 // long because the machine may be busy, and never waited for when all is well.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // start starts a pipeline that is stopped, and must stop cleanly, with the test.
 func start(t *testing.T, c stack.Config) *stack.Stack {
