@@ -294,6 +294,7 @@ func testRejected(t *testing.T, decoder string) {
 		{"a string as INT64", with(`"quantity":"1"`), CodeWrongType, "quantity"},
 		{"a fraction as INT64", with(`"quantity":1.0`), CodeWrongType, "quantity"},
 		{"an exponent as INT64", with(`"quantity":1e2`), CodeWrongType, "quantity"},
+		{"a fraction behind more than 64 bits as INT64", with(`"quantity":100000000000000000000.0`), CodeWrongType, "quantity"},
 		{"more than 64 bits as INT64", with(`"quantity":9223372036854775808`), CodeOutOfRange, "quantity"},
 		{"less than 64 bits as INT64", with(`"quantity":-9223372036854775809`), CodeOutOfRange, "quantity"},
 		{"a string as FLOAT64", with(`"price":"1.5"`), CodeWrongType, "price"},
