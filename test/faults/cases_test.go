@@ -119,7 +119,7 @@ var matrix = []fault{
 		strike: warehouseFails(warehouse.Fault{Wait: 300 * time.Millisecond}),
 	},
 	{
-		name: "BigQuery hangs", duplicates: none, delay: "until it is back, then seconds", stack: impatient,
+		name: "BigQuery hangs", duplicates: "those in flight when it began", delay: "until it is back, then seconds", stack: impatient,
 		strike: func(w *world) {
 			h := w.Warehouse.Fail(warehouse.Fault{Hang: true, Count: -1})
 			w.produce(1500)
