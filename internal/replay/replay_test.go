@@ -243,8 +243,9 @@ func tables(t *testing.T) query.Engine {
 	return query.Database{DB: w.DB()}
 }
 
-// fill inserts dead letters of every kind that a filter or a replay tells apart.
-func fill(t *testing.T, e query.Engine) {
+// fill inserts dead letters of every kind that a filter or a replay tells apart, failed
+// a second apart from the time on that it returns.
+func fill(t *testing.T, e query.Engine) time.Time {
 	t.Helper()
 	insert := func(statement string, args ...any) {
 		t.Helper()
@@ -283,6 +284,7 @@ func fill(t *testing.T, e query.Engine) {
 	}
 	insert(`INSERT INTO clickstream.fact_events (event_id, event_timestamp, event_type, user_id, ingested_at, kafka_topic, kafka_partition, kafka_offset)
 		VALUES ('z', ?, 'search', 'u', ?, 'b', 0, 7)`, day, day)
+	return day
 }
 
 // Protects what each filter chooses, that a letter counts once, and that what cannot be
@@ -290,13 +292,12 @@ func fill(t *testing.T, e query.Engine) {
 func TestFilters(t *testing.T) { testFilters(t, tables(t)) }
 
 func testFilters(t *testing.T, e query.Engine) {
-	fill(t, e)
+	day := fill(t, e)
 	decoder, err := event.NewDecoder(schema.FactEvents(), event.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	zero, two, three := int64(0), int64(2), int64(3)
-	day := time.Now().Add(-24 * time.Hour).UTC().Truncate(time.Second)
 	for _, c := range []struct {
 		name    string
 		filter  replay.Filter
