@@ -46,6 +46,9 @@ type Config struct {
 
 	// MaxGaps bounds the gaps that are listed, and looked up in Kafka; default 1,000.
 	MaxGaps int
+	// MaxRead bounds the records that are read from Kafka to look gaps up; default
+	// 1,000,000.
+	MaxRead int64
 }
 
 // Span is a range of offsets of one partition: from First (inclusive) to End
@@ -125,7 +128,7 @@ type WithoutKafka struct {
 
 // Run audits. k is nil where Kafka cannot be asked.
 func Run(ctx context.Context, engine query.Engine, k *Kafka, c Config) (*Report, error) {
-	c.MaxGaps = cmp.Or(c.MaxGaps, 1000)
+	c.MaxGaps, c.MaxRead = cmp.Or(c.MaxGaps, 1000), cmp.Or(c.MaxRead, 1_000_000)
 	r := &Report{Dataset: c.Dataset, ConsumedFrom: "landed", Partitions: []Partition{}, Topics: []Topic{}, Gaps: []Gap{}, Notes: []string{}}
 	if !c.Since.IsZero() {
 		r.Since = &c.Since
@@ -163,7 +166,7 @@ func Run(ctx context.Context, engine query.Engine, k *Kafka, c Config) (*Report,
 			return nil, err
 		}
 		if k != nil {
-			if err := r.explain(ctx, k, marks); err != nil {
+			if err := r.explain(ctx, k, c, marks); err != nil {
 				return nil, err
 			}
 		}
@@ -360,18 +363,19 @@ func (r *Report) findGaps(ctx context.Context, engine query.Engine, c Config, sp
 
 // explain asks Kafka about the gaps, and takes what no record is missing for out of
 // the partitions' missing.
-func (r *Report) explain(ctx context.Context, k *Kafka, marks map[place]consumed) error {
+func (r *Report) explain(ctx context.Context, k *Kafka, c Config, marks map[place]consumed) error {
 	partitions := map[place]*Partition{}
 	for i := range r.Partitions {
 		p := &r.Partitions[i]
 		partitions[place{p.Topic, p.Partition}] = p
 	}
-	left, skipped := int64(maxProbe), false
+	left, skipped, unknown := c.MaxRead, false, false
 	for i := range r.Gaps {
 		g := &r.Gaps[i]
 		at := place{g.Topic, g.Partition}
 		m, ok := marks[at]
 		if !ok {
+			unknown = true
 			continue
 		}
 		// Not committed: later records have overtaken these.
@@ -380,15 +384,18 @@ func (r *Report) explain(ctx context.Context, k *Kafka, marks map[place]consumed
 		}
 		g.Expired = g.First < m.low
 		first, last := max(g.First, m.low), min(g.Last, m.committed-1)
-		if n := last - first + 1; n > 0 && left <= 0 {
+		switch {
+		case first > last:
+		case left == 0:
 			skipped = true
-		} else if n > 0 {
-			found, err := k.records(ctx, at, first, last)
+		default:
+			found, looked, err := k.records(ctx, at, first, last, left)
 			if err != nil {
 				return err
 			}
 			left -= found
-			g.NotInKafka = n - found
+			g.NotInKafka = looked - found
+			skipped = skipped || looked < last-first+1
 		}
 		g.Missing -= g.InFlight + g.NotInKafka
 		p := partitions[at]
@@ -397,7 +404,10 @@ func (r *Report) explain(ctx context.Context, k *Kafka, marks map[place]consumed
 		p.NotInKafka += g.NotInKafka
 	}
 	if skipped {
-		r.Notes = append(r.Notes, fmt.Sprintf("After %d records that are in Kafka but have not arrived, the other gaps were not looked up: they count as missing.", maxProbe))
+		r.Notes = append(r.Notes, fmt.Sprintf("%d records of the gaps are in Kafka and have not arrived: what is behind them was not looked up, and counts as missing.", c.MaxRead))
+	}
+	if unknown {
+		r.Notes = append(r.Notes, "Some gaps are in partitions where the group has committed nothing, or nothing any more: they were not looked up in Kafka, and count as missing.")
 	}
 	return nil
 }

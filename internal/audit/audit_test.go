@@ -271,6 +271,13 @@ func TestWithKafka(t *testing.T) {
 		t.Errorf("gaps are\n%s, want\n%s", got, want)
 	}
 
+	// What is not read from Kafka, because it is too much, counts as missing.
+	r = run(t, w, open(t, k, group), audit.Config{MaxRead: 2})
+	if got, want := gaps(r), "clickstream/0 0-2 missing 3; clickstream/0 7-7 missing 1; clickstream/0 20-30 missing 11; "+
+		"clickstream/0 40-41 missing 2; clickstream/0 46-57 missing 9 in flight 3"; got != want || r.Totals.Missing != 26 || len(r.Notes) != 2 {
+		t.Errorf("gaps are\n%s, want\n%s\ntotals %+v, notes %q", got, want, r.Totals, r.Notes)
+	}
+
 	// Kafka has let go of the first 10 records: nobody knows what they were.
 	admin, err := kafka.NewAdminClientFromProducer(p)
 	if err != nil {

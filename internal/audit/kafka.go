@@ -11,9 +11,6 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 )
 
-// maxProbe bounds the records that an audit reads from Kafka to explain gaps.
-const maxProbe = 1_000_000
-
 // kafkaTimeout bounds one question to Kafka.
 const kafkaTimeout = 30 * time.Second
 
@@ -126,37 +123,39 @@ func (k *Kafka) at(p kafka.TopicPartition, t time.Time, high int64) (int64, erro
 }
 
 // records counts the records that a reader of committed transactions finds between
-// two offsets, both inclusive.
-func (k *Kafka) records(ctx context.Context, at place, first, last int64) (int64, error) {
+// two offsets, both inclusive, and stops at the record that makes it most of them. It
+// tells how many offsets it has looked at.
+func (k *Kafka) records(ctx context.Context, at place, first, last, most int64) (found, looked int64, err error) {
 	from := kafka.TopicPartition{Topic: &at.topic, Partition: at.partition, Offset: kafka.Offset(first)}
 	if err := k.consumer.Assign([]kafka.TopicPartition{from}); err != nil {
-		return 0, fmt.Errorf("read %s/%d at offset %d: %w", at.topic, at.partition, first, err)
+		return 0, 0, fmt.Errorf("read %s/%d at offset %d: %w", at.topic, at.partition, first, err)
 	}
 	defer func() { _ = k.consumer.Unassign() }()
-	found, since := int64(0), time.Now()
+	since := time.Now()
 	for ctx.Err() == nil {
 		switch e := k.consumer.Poll(100).(type) {
 		case *kafka.Message:
 			since = time.Now()
 			if e.TopicPartition.Error != nil {
-				return 0, fmt.Errorf("read %s/%d at offset %d: %w", at.topic, at.partition, first, e.TopicPartition.Error)
+				return 0, 0, fmt.Errorf("read %s/%d at offset %d: %w", at.topic, at.partition, first, e.TopicPartition.Error)
 			}
-			if int64(e.TopicPartition.Offset) > last {
-				return found, nil
+			offset := int64(e.TopicPartition.Offset)
+			if offset <= last {
+				found++
 			}
-			if found++; int64(e.TopicPartition.Offset) == last || found == maxProbe {
-				return found, nil
+			if offset >= last || found == most {
+				return found, min(offset, last) - first + 1, nil
 			}
 		case kafka.PartitionEOF:
-			return found, nil
+			return found, last - first + 1, nil
 		case kafka.Error:
 			if e.IsFatal() {
-				return 0, fmt.Errorf("read %s/%d at offset %d: %w", at.topic, at.partition, first, e)
+				return 0, 0, fmt.Errorf("read %s/%d at offset %d: %w", at.topic, at.partition, first, e)
 			}
 		}
 		if time.Since(since) > kafkaTimeout {
-			return 0, fmt.Errorf("read %s/%d at offset %d: nothing came for %v", at.topic, at.partition, first, kafkaTimeout)
+			return 0, 0, fmt.Errorf("read %s/%d at offset %d: nothing came for %v", at.topic, at.partition, first, kafkaTimeout)
 		}
 	}
-	return 0, ctx.Err()
+	return 0, 0, ctx.Err()
 }
