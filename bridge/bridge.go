@@ -117,7 +117,7 @@ func New(cfg Config, client *pubsub.Client, log *slog.Logger) (*Bridge, error) {
 	}
 	b.tokenAnswers = make(chan tokenAnswer, 1)
 	var err error
-	if b.metrics, err = newMetrics(b.Stats, cfg.MaxInflightBytes, cfg.MeterOptions); err != nil {
+	if b.metrics, err = newMetrics(b.Stats, cfg); err != nil {
 		return nil, err
 	}
 	b.publisher = newPublisher(cfg, client, log, &b.counters, b.metrics)

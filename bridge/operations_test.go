@@ -51,7 +51,7 @@ func TestLag(t *testing.T) {
 	close(answer)
 	servers.Wait(t, "the lag of a partition without a commit", func() bool { n, _ := lag(b, 0); return n == 100 })
 	servers.Wait(t, "the lag of an idle partition", func() bool { n, ok := lag(b, 1); return ok && n == 0 })
-	if _, body := get(b, "/metrics"); !strings.Contains(body, `sluice_bridge_lag{partition="0",topic="clickstream"} 100`) {
+	if _, body := get(b, "/metrics"); !strings.Contains(body, `sluice_bridge_lag{messaging_destination_name="clickstream",messaging_destination_partition_id="0"} 100`) {
 		t.Error("/metrics does not tell the lag")
 	}
 	if b.Stats().OldestUnacknowledged == 0 {

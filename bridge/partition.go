@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -18,6 +19,7 @@ type partition struct {
 	epoch  int64              // tells this assignment from others of the same partition
 	ctx    context.Context    // of its publishing goroutines
 	cancel context.CancelFunc // ends them: the partition is no longer ours
+	taken  *atomic.Int64      // counts its topic's records
 
 	enc   *batch.Encoder // the unfinished batch, or nil
 	since time.Time      // when its first record came
@@ -50,7 +52,7 @@ func size(r *batch.Record) (content, bound int) {
 // add packs a record and sends what is full.
 func (b *Bridge) add(p *partition, r *batch.Record, now time.Time) {
 	content, n := size(r)
-	b.counters.recordsIn.Add(1)
+	p.taken.Add(1)
 	b.counters.bytesIn.Add(int64(content))
 	p.clear.began(r.Offset)
 	if n > b.cfg.maxRecordBytes() {

@@ -11,6 +11,7 @@ import (
 func TestPackingAllocatesNothing(t *testing.T) {
 	b := unconnected(t, func(c *Config) { c.BatchRecords, c.BatchBytes = 60_000, 8<<20 })
 	p := b.ledger.open(t.Context(), partitionKey{"clickstream", 0})
+	p.taken = b.counters.recordsIn("clickstream")
 	r := batch.Record{Timestamp: 1_700_000_000_000, Key: []byte("user"), Value: make([]byte, 400),
 		Headers: []batch.RecordHeader{{Key: []byte("h"), Value: []byte("v")}}}
 	now := time.Now()

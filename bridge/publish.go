@@ -117,7 +117,7 @@ func (p *publisher) try(ctx context.Context, req *pubsubpb.PublishRequest) error
 	defer cancel()
 	start := time.Now()
 	_, err := p.client.Publish(ctx, req, p.options...)
-	p.metrics.published(time.Since(start), err)
+	p.metrics.published(req.Topic, time.Since(start), err)
 	if err == nil {
 		p.counters.acknowledged.Add(1)
 	}

@@ -34,6 +34,7 @@ func (b *Bridge) assign(c *kafka.Consumer, parts []kafka.TopicPartition) {
 			b.ledger.close(p)
 		}
 		p := b.ledger.open(b.publishCtx, key)
+		p.taken = b.counters.recordsIn(key.topic)
 		if err := b.fetcher.Forward(p.key.topic, p.key.id); err != nil {
 			b.fatal = err
 		}

@@ -2,13 +2,14 @@ package bridge
 
 import (
 	"maps"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // Stats is what a bridge has done since it was created, and what it holds now.
 type Stats struct {
-	RecordsIn       int64 // taken from Kafka
+	RecordsIn       int64 // taken from Kafka, the sum of TopicRecords
 	BytesIn         int64 // their keys, values and headers
 	RecordsOut      int64 // put into batches that were sent
 	Batches         int64 // sent
@@ -30,6 +31,8 @@ type Stats struct {
 	Failing         bool  // at least one batch is refused and tried again
 	Joined          bool  // the group has assigned partitions, or none to spare
 
+	// TopicRecords is the records taken from Kafka, by topic.
+	TopicRecords map[string]int64
 	// Lag is the records in Kafka that are not acknowledged, per partition assigned.
 	// A partition whose lag is not known is not in it.
 	Lag map[TopicPartition]int64
@@ -55,7 +58,7 @@ func (s *Stats) TotalLag() (lag int64, known int) {
 // counters are the numbers behind Stats. They are written by the owner and by
 // publishing goroutines, and read by anyone.
 type counters struct {
-	recordsIn, bytesIn, recordsOut, batches  atomic.Int64
+	bytesIn, recordsOut, batches             atomic.Int64
 	packedBytes, payloadBytes                atomic.Int64
 	deadLettered, acknowledged, retries      atomic.Int64
 	inflightBytes, inflightBatches, assigned atomic.Int64
@@ -64,6 +67,13 @@ type counters struct {
 	started, failing, joined, full           atomic.Bool
 	turn                                     atomic.Int64 // Unix nanoseconds of the poll loop's last turn
 	view                                     atomic.Pointer[view]
+	topics                                   sync.Map // topic → *atomic.Int64: records taken
+}
+
+// recordsIn is the counter of the records of a topic.
+func (c *counters) recordsIn(topic string) *atomic.Int64 {
+	n, _ := c.topics.LoadOrStore(topic, new(atomic.Int64))
+	return n.(*atomic.Int64)
 }
 
 // view is what the owner computes for others from time to time.
@@ -82,7 +92,6 @@ func (c *counters) setFull(full bool) {
 func (b *Bridge) Stats() Stats {
 	c := &b.counters
 	s := Stats{
-		RecordsIn:       c.recordsIn.Load(),
 		BytesIn:         c.bytesIn.Load(),
 		RecordsOut:      c.recordsOut.Load(),
 		Batches:         c.batches.Load(),
@@ -102,7 +111,14 @@ func (b *Bridge) Stats() Stats {
 		LateResults:     c.lateResults.Load(),
 		Failing:         c.failing.Load(),
 		Joined:          c.joined.Load(),
+		TopicRecords:    map[string]int64{},
 	}
+	c.topics.Range(func(topic, counter any) bool {
+		n := counter.(*atomic.Int64).Load()
+		s.TopicRecords[topic.(string)] = n
+		s.RecordsIn += n
+		return true
+	})
 	if c.full.Load() {
 		s.Paused = s.Assigned
 	}

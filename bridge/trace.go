@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"path"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -29,12 +30,12 @@ func (b *Bridge) beginTrace(p *partition, r *batch.Record, now time.Time) string
 		return traceparent
 	}
 	ctx := trace.ContextWithRemoteSpanContext(context.Background(), telemetry.ParseTraceparent(traceparent))
-	_, span := b.tracer.Start(ctx, "send "+b.cfg.Topic, trace.WithTimestamp(now), trace.WithSpanKind(trace.SpanKindProducer),
+	_, span := b.tracer.Start(ctx, "send "+path.Base(b.cfg.Topic), trace.WithTimestamp(now), trace.WithSpanKind(trace.SpanKindProducer),
 		trace.WithAttributes(
 			attribute.String("messaging.system", "gcp_pubsub"),
 			attribute.String("messaging.operation.name", "send"),
 			attribute.String("messaging.operation.type", "send"),
-			attribute.String("messaging.destination.name", b.cfg.Topic),
+			attribute.String("messaging.destination.name", path.Base(b.cfg.Topic)),
 			attribute.String("sluice.kafka.topic", p.key.topic),
 			attribute.Int("sluice.kafka.partition", int(p.key.id)),
 			attribute.Int64("sluice.kafka.first_offset", r.Offset)))

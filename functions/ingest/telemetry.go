@@ -27,7 +27,7 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 	m := &metrics{}
 	var err error
 	if m.records, err = meter.Int64Counter("sluice.ingest.records", metric.WithUnit("{record}"),
-		metric.WithDescription("Records of acknowledged messages: landed, or rejected with their code.")); err != nil {
+		metric.WithDescription("Records of acknowledged messages; those with error.type are rejected for that code, the others landed.")); err != nil {
 		return nil, err
 	}
 	if m.append, err = meter.Float64Histogram("sluice.ingest.append.duration", metric.WithUnit("s"),
@@ -43,10 +43,10 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 func (s *metrics) record(l *line) {
 	ctx := context.Background()
 	if l.landed > 0 {
-		s.records.Add(ctx, int64(l.landed), metric.WithAttributes(attribute.String("outcome", "landed")))
+		s.records.Add(ctx, int64(l.landed))
 	}
 	for code, n := range l.rejected {
-		s.records.Add(ctx, int64(n), metric.WithAttributes(attribute.String("outcome", "rejected"), attribute.String("code", code)))
+		s.records.Add(ctx, int64(n), metric.WithAttributes(attribute.String("error.type", code)))
 	}
 	if l.known {
 		s.append.Record(ctx, (l.decode + l.append).Seconds())

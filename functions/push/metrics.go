@@ -8,8 +8,9 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// Metrics are OpenTelemetry's instruments of the requests, for where somebody
-// receives them; the log lines tell the same. A nil *Metrics records nothing.
+// Metrics are OpenTelemetry's instruments of the requests, by its conventions for
+// messaging, for where somebody receives them; the log lines tell the same. A nil
+// *Metrics records nothing.
 type Metrics struct {
 	duration metric.Float64Histogram
 	consumed metric.Int64Counter
@@ -24,7 +25,8 @@ func NewMetrics(meter metric.Meter) (*Metrics, error) {
 	m := &Metrics{}
 	var err error
 	if m.duration, err = meter.Float64Histogram("messaging.process.duration", metric.WithUnit("s"),
-		metric.WithDescription("Time of one push request, from its headers to its answer."), seconds); err != nil {
+		metric.WithDescription("Time of one push request, from its headers to its answer."),
+		metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)); err != nil {
 		return nil, err
 	}
 	if m.consumed, err = meter.Int64Counter("messaging.client.consumed.messages", metric.WithUnit("{message}"),
@@ -32,12 +34,10 @@ func NewMetrics(meter metric.Meter) (*Metrics, error) {
 		return nil, err
 	}
 	m.delivery, err = meter.Float64Histogram("sluice.functions.delivery.duration", metric.WithUnit("s"),
-		metric.WithDescription("Time from the publishing of a message to its push request; long for one that is delivered again."), seconds)
+		metric.WithDescription("Time from the publishing of a message to its push request; long for one that is delivered again."),
+		metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600))
 	return m, err
 }
-
-// seconds are the buckets of times.
-var seconds = metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
 // record takes down a request that is answered.
 func (m *Metrics) record(function string, message *Message, a answer, start time.Time, total time.Duration) {

@@ -229,7 +229,7 @@ func goroutines(t *testing.T, address string) float64 {
 	}
 	defer r.Body.Close()
 	for s := bufio.NewScanner(r.Body); s.Scan(); {
-		if value, ok := strings.CutPrefix(s.Text(), "go_goroutines "); ok {
+		if value, ok := strings.CutPrefix(s.Text(), "go_goroutine_count "); ok {
 			n, err := strconv.ParseFloat(value, 64)
 			if err != nil {
 				t.Fatal(err)
@@ -237,7 +237,7 @@ func goroutines(t *testing.T, address string) float64 {
 			return n
 		}
 	}
-	t.Fatal("the bridge's metrics have no go_goroutines")
+	t.Fatal("the bridge's metrics have no go_goroutine_count")
 	return 0
 }
 

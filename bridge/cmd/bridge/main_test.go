@@ -150,19 +150,37 @@ func (p *process) get(path string) (int, string) {
 	return res.StatusCode, string(body)
 }
 
-// metric is the value of a metric without labels.
+// metric is the sum of a metric's series, -1 if there are none.
 func (p *process) metric(name string) float64 {
+	return p.series(func(series string) bool { return series == name || strings.HasPrefix(series, name+"{") })
+}
+
+// published is how many publish requests Pub/Sub has acknowledged, or refused.
+func (p *process) published(acknowledged bool) float64 {
+	return p.series(func(series string) bool {
+		return strings.HasPrefix(series, "messaging_client_sent_messages_total{") && strings.Contains(series, "error_type=") != acknowledged
+	})
+}
+
+// series is the sum of the series that want wants, -1 if there are none.
+func (p *process) series(want func(series string) bool) float64 {
 	_, body := p.get("/metrics")
+	sum, any := 0.0, false
 	for line := range strings.Lines(body) {
-		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			if err != nil {
-				p.t.Fatal(err)
-			}
-			return v
+		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if !want(series) {
+			continue
 		}
+		v, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		sum, any = sum+v, true
 	}
-	return -1
+	if !any {
+		return -1
+	}
+	return sum
 }
 
 // Members are killed without warning, again and again, and others join: every
@@ -195,7 +213,7 @@ func TestKilledMembersLoseNothing(t *testing.T) {
 	working := func(ps ...*process) {
 		t.Helper()
 		for _, p := range ps {
-			servers.Wait(t, "work", func() bool { return p.metric("sluice_bridge_acknowledged_total") > 3 })
+			servers.Wait(t, "work", func() bool { return p.published(true) > 3 })
 		}
 	}
 	a, b := start(t, s), start(t, s)
@@ -252,8 +270,8 @@ func TestSignalDrains(t *testing.T) {
 			s := servers.New(t, 2)
 			s.Produce(s.Numbered(0, 1000)...)
 			p := start(t, s, "LINGER=1h", "BATCH_RECORDS=400") // 2 × 400 leave, 2 × 100 wait
-			servers.Wait(t, "two batches", func() bool { return p.metric("sluice_bridge_acknowledged_total") == 2 })
-			servers.Wait(t, "the rest", func() bool { return p.metric("sluice_bridge_records_in_total") == 1000 })
+			servers.Wait(t, "two batches", func() bool { return p.published(true) == 2 })
+			servers.Wait(t, "the rest", func() bool { return p.metric("messaging_client_consumed_messages_total") == 1000 })
 			p.signal(sig)
 			if status := p.end(); status != 0 {
 				t.Errorf("exit status %d, want 0", status)
@@ -277,7 +295,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	s := servers.New(t, 1, fault.Option())
 	s.Produce(s.Numbered(0, 10)...)
 	p := start(t, s, "DRAIN_TIMEOUT=1h")
-	servers.Wait(t, "refusals", func() bool { return p.metric("sluice_bridge_retries_total") > 3 })
+	servers.Wait(t, "refusals", func() bool { return p.published(false) > 3 })
 	p.signal(syscall.SIGTERM)
 	servers.Wait(t, "the drain", func() bool { return strings.Contains(p.output(), "bridge is stopping") })
 	p.signal(syscall.SIGTERM)
@@ -301,7 +319,7 @@ func TestShutdownIsBounded(t *testing.T) {
 		s := servers.New(t, 1, fault.Option())
 		s.Produce(s.Numbered(0, 100)...)
 		p := start(t, s, bounds...)
-		servers.Wait(t, "refusals", func() bool { return p.metric("sluice_bridge_retries_total") > 3 })
+		servers.Wait(t, "refusals", func() bool { return p.published(false) > 3 })
 		p.signal(syscall.SIGTERM)
 		if status := p.end(); status != 0 {
 			t.Errorf("exit status %d, want 0", status)
@@ -342,7 +360,7 @@ func TestShutdownIsBounded(t *testing.T) {
 		}
 		s.Produce(s.Numbered(0, 100)...)
 		p := start(t, s, append(bounds, "KAFKA_CONFIG_AUTO_COMMIT_INTERVAL_MS=3600000")...)
-		servers.Wait(t, "the records", func() bool { return p.metric("sluice_bridge_acknowledged_total") >= 1 })
+		servers.Wait(t, "the records", func() bool { return p.published(true) >= 1 })
 		p.signal(syscall.SIGTERM)
 		if status := p.end(); status != 0 {
 			t.Errorf("exit status %d, want 0", status)
@@ -355,7 +373,7 @@ func TestShutdownIsBounded(t *testing.T) {
 		s := servers.New(t, 1)
 		s.Produce(s.Numbered(0, 100)...)
 		p := start(t, s, append(bounds, "KAFKA_CONFIG_AUTO_COMMIT_INTERVAL_MS=3600000")...)
-		servers.Wait(t, "the records", func() bool { return p.metric("sluice_bridge_acknowledged_total") >= 1 })
+		servers.Wait(t, "the records", func() bool { return p.published(true) >= 1 })
 		s.Broker.Close()
 		p.signal(syscall.SIGTERM)
 		if status := p.end(); status != 0 {
@@ -425,13 +443,13 @@ func TestMemoryIsBoundedWhilePubSubRefuses(t *testing.T) {
 	s.Produce(messages...)
 	p := start(t, s, fmt.Sprint("MAX_INFLIGHT_BYTES=", inflight), "KAFKA_CONFIG_MAX_POLL_INTERVAL_MS=2000", "KAFKA_CONFIG_SESSION_TIMEOUT_MS=2000")
 	servers.Wait(t, "the pause", func() bool { return p.metric("sluice_bridge_partitions_paused") == partitions })
-	taken := p.metric("sluice_bridge_records_in_total")
+	taken := p.metric("messaging_client_consumed_messages_total")
 	// Several times max.poll.interval.ms; what is waited for is that nothing happens.
 	time.Sleep(*refuseFlag)
 	if got := p.metric("sluice_bridge_inflight_bytes"); got < float64(inflight) || got > float64(2*inflight) {
 		t.Errorf("%.0f bytes are in flight, want a little more than %d", got, inflight)
 	}
-	if got := p.metric("sluice_bridge_records_in_total"); got != taken {
+	if got := p.metric("messaging_client_consumed_messages_total"); got != taken {
 		t.Errorf("%.0f records were taken while fetching was paused", got-taken)
 	}
 	if a, l, r := p.metric("sluice_bridge_partitions_assigned"), p.metric("sluice_bridge_partitions_lost_total"), p.metric("sluice_bridge_rebalances_total"); a != partitions || l != 0 || r != 1 {
@@ -443,7 +461,7 @@ func TestMemoryIsBoundedWhilePubSubRefuses(t *testing.T) {
 	fault.Set(nil)
 	// More than n if the member was too starved to stay in its group meanwhile.
 	servers.Wait(t, "all records", func() bool {
-		return p.metric("sluice_bridge_records_in_total") >= float64(n) && p.metric("sluice_bridge_inflight_batches") == 0
+		return p.metric("messaging_client_consumed_messages_total") >= float64(n) && p.metric("sluice_bridge_inflight_batches") == 0
 	})
 	peak := peakMemory(t, p.cmd.Process.Pid)
 	t.Logf("peak resident memory %d MiB with %d MiB in flight", peak>>20, inflight>>20)

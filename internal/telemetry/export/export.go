@@ -36,6 +36,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/contrib/instrumentation/runtime"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -129,7 +130,8 @@ func (e *Exporter) MeterOptions() []sdkmetric.Option {
 	return options
 }
 
-// Meter returns a meter, nil if nobody wants metrics.
+// Meter returns a meter, nil if nobody wants metrics. With the first one Go's runtime
+// is metered as well.
 func (e *Exporter) Meter(name string) metric.Meter {
 	if e == nil || len(e.readers) == 0 {
 		return nil
@@ -138,6 +140,9 @@ func (e *Exporter) Meter(name string) metric.Meter {
 	defer e.mu.Unlock()
 	if e.metrics == nil {
 		e.metrics = sdkmetric.NewMeterProvider(e.MeterOptions()...)
+		if err := runtime.Start(runtime.WithMeterProvider(e.metrics)); err != nil {
+			otel.Handle(err)
+		}
 	}
 	return e.metrics.Meter(name)
 }
