@@ -59,7 +59,7 @@ func TestServersByAddress(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		account, err := a.Await(t.Context(), from, to, time.Minute)
+		account, err := a.Await(t.Context(), from, to, 2*time.Minute)
 		if err != nil || account.Missing != 0 || account.Landed+account.DeadLettered != events || account.DeadLettered == 0 {
 			t.Errorf("wrapped %v: %+v, %v", wrapped, account, err)
 		}
@@ -67,7 +67,7 @@ func TestServersByAddress(t *testing.T) {
 		if err != nil || latency.Max < latency.P50 || latency.Max == 0 {
 			t.Errorf("latency %+v, %v", latency, err)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		if err := a.Stop(ctx); err != nil {
 			t.Error(err)
 		}

@@ -94,7 +94,7 @@ func (p *pipeline) functions() string {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	p.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := errors.Join(made.Close(ctx), server.Close()); err != nil {
 			p.t.Error(err)
@@ -134,7 +134,7 @@ func (p *pipeline) subscribe(functions string) {
 		}
 		// A subscription that stays goes on pushing to nobody.
 		p.t.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
 			if err := client.SubscriptionAdminClient.DeleteSubscription(ctx, &pubsubpb.DeleteSubscriptionRequest{Subscription: s.Name}); err != nil {
 				p.t.Error(err)

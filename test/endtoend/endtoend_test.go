@@ -36,7 +36,7 @@ func start(t *testing.T, c stack.Config) *stack.Stack {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := s.Stop(ctx); err != nil {
 			t.Error(err)
@@ -218,7 +218,6 @@ func TestGoodEventsLandExactlyAsSent(t *testing.T) {
 func TestBadEventsAreDeadLetteredAndTheirNeighboursLand(t *testing.T) {
 	for _, transport := range transports {
 		t.Run(transport.name, func(t *testing.T) {
-			s := start(t, stack.Config{Partitions: 1, Wrapped: transport.wrapped})
 			g := generate.New(generate.Config{Seed: 11})
 			var records []record
 			good := func() {
@@ -232,6 +231,9 @@ func TestBadEventsAreDeadLetteredAndTheirNeighboursLand(t *testing.T) {
 				records = append(records, record{key: bytes.Clone(key), value: bytes.Clone(value)})
 				good()
 			}
+			// The batch leaves when all of them are in it, however long that takes.
+			oneBatch := func(c *bridge.Config) { c.BatchRecords, c.Linger = len(records), time.Hour }
+			s := start(t, stack.Config{Partitions: 1, Wrapped: transport.wrapped, TuneBridge: oneBatch})
 			account := send(t, s, records...)
 			if account.Landed != int64(len(faults))+1 || account.DeadLettered != int64(len(faults)) || account.DuplicateRows != 0 {
 				t.Errorf("%+v, want %d landed and %d dead-lettered", account, len(faults)+1, len(faults))

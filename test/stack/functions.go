@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"sluice/functions/service"
+	"sluice/test/embedded/listener"
 )
 
 // functions is the running functions: both, as one process without
@@ -42,11 +42,16 @@ func (s *Stack) StartFunctions(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", cmp.Or(s.address, "127.0.0.1:0"))
+	if s.address == "" {
+		// Kept while the functions are down: Pub/Sub goes on pushing there.
+		if s.address, s.release, err = listener.Reserve("127.0.0.1:0"); err != nil {
+			return errors.Join(err, made.Close(ctx))
+		}
+	}
+	l, err := net.Listen("tcp", s.address)
 	if err != nil {
 		return errors.Join(err, made.Close(ctx))
 	}
-	s.address = listener.Addr().String()
 	mux := http.NewServeMux()
 	for _, target := range []string{service.Ingest, service.DeadLetter} {
 		mux.Handle("/"+target, made.Handler(target))
@@ -56,7 +61,7 @@ func (s *Stack) StartFunctions(ctx context.Context) error {
 		handler = s.config.Around(mux)
 	}
 	f := &functions{service: made, server: &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}, served: make(chan error, 1)}
-	go func() { f.served <- f.server.Serve(listener) }()
+	go func() { f.served <- f.server.Serve(l) }()
 	s.functions = f
 	return nil
 }

@@ -101,6 +101,7 @@ type Stack struct {
 	functions *functions
 	bridges   []*Bridge
 	address   string // of the functions, once they have been started
+	release   func() // gives the address up
 }
 
 // Start starts everything and returns when records can flow.
@@ -200,12 +201,15 @@ func (s *Stack) Stop(ctx context.Context) error {
 	for _, b := range bridges {
 		errs = append(errs, b.stop(ctx))
 	}
-	if s.PubSub != nil && s.functions != nil {
+	if s.PubSub != nil && s.Serving() {
 		if err := s.PubSub.WaitIdle(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("at the end %w", err))
 		}
 	}
 	errs = append(errs, s.StopFunctions(ctx))
+	if s.release != nil {
+		s.release()
+	}
 	if s.PubSub != nil {
 		errs = append(errs, s.PubSub.Close())
 	}

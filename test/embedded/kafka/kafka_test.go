@@ -56,7 +56,7 @@ func consume(t *testing.T, k *kafka.Cluster, topic string, n int) []string {
 		t.Fatal(err)
 	}
 	var got []string
-	for end := time.Now().Add(30 * time.Second); len(got) < n; {
+	for end := time.Now().Add(2 * time.Minute); len(got) < n; {
 		if time.Now().After(end) {
 			t.Fatalf("%d of %d records", len(got), n)
 		}

@@ -8,6 +8,8 @@
 //	err = l.Up()         // the same address answers again
 //	l.Drop()             // closes the connections, goes on listening
 //	l.Close()            // the end: Accept fails
+//
+// Servers with listeners of their own keep their address over restarts with Reserve.
 package listener
 
 import (
@@ -30,15 +32,37 @@ type Listener struct {
 	inner  net.Listener
 	conns  map[*conn]struct{}
 	closed bool
+
+	release func() // gives the port up
+}
+
+// Reserve chooses a port if the address has port 0, and keeps it for this process until
+// release, whether somebody listens there or not: on a busy machine the port of a server
+// that is down would soon be another's. (Elsewhere than on Linux it only resolves the
+// address.)
+func Reserve(address string) (reserved string, release func(), err error) {
+	addr, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return "", nil, err
+	}
+	if addr.Port, release, err = reserve(addr); err != nil {
+		return "", nil, err
+	}
+	return addr.String(), release, nil
 }
 
 // Listen listens on a TCP address; port 0 chooses a port and keeps it.
 func Listen(address string) (*Listener, error) {
-	inner, err := net.Listen("tcp", address)
+	reserved, release, err := Reserve(address)
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{addr: inner.Addr(), inner: inner, conns: make(map[*conn]struct{})}
+	inner, err := net.Listen("tcp", reserved)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	l := &Listener{addr: inner.Addr(), inner: inner, conns: make(map[*conn]struct{}), release: release}
 	l.state = sync.NewCond(&l.mu)
 	return l, nil
 }
@@ -106,8 +130,8 @@ func (l *Listener) Up() error {
 	if l.inner != nil {
 		return nil
 	}
-	// Another process may hold the port for a moment as the near end of a
-	// connection of its own.
+	// Where ports cannot be reserved another process may hold this one for a moment, as
+	// the near end of a connection of its own.
 	var inner net.Listener
 	var err error
 	for range 50 {
@@ -144,6 +168,7 @@ func (l *Listener) Close() error {
 	}
 	l.closed = true
 	l.state.Broadcast()
+	l.release()
 	if l.inner == nil {
 		return nil
 	}

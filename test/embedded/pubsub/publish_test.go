@@ -198,7 +198,7 @@ func TestPullBesidePush(t *testing.T) {
 	if got := w.pushes(); len(got) != 1 || got[0].header.Get("X-Goog-Pubsub-Message-Id") != id {
 		t.Errorf("pushed %+v", got)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	err := w.client.Subscriber("pulled").Receive(ctx, func(_ context.Context, m *client.Message) {
 		if m.ID != id {

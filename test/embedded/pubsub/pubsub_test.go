@@ -100,7 +100,7 @@ func (w *world) publish(t *testing.T, topic string, m *client.Message) string {
 
 func (w *world) settle(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if err := w.WaitIdle(ctx); err != nil {
 		t.Fatal(err)

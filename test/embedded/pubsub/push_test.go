@@ -155,14 +155,15 @@ func TestProcessingAcks(t *testing.T) {
 // the request is cancelled, and the message comes again.
 func TestAckDeadline(t *testing.T) {
 	w := newWorld(t, pubsub.Config{BackoffScale: 0.01})
-	var requests, cancelled atomic.Int32
+	var requests atomic.Int32
+	cancelled := make(chan struct{})
 	endpoint := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			return
 		}
 		if requests.Add(1) == 1 {
 			<-r.Context().Done()
-			cancelled.Add(1)
+			close(cancelled)
 			return
 		}
 		rw.WriteHeader(http.StatusNoContent)
@@ -171,8 +172,10 @@ func TestAckDeadline(t *testing.T) {
 	w.subscribe(t, pubsub.PushSubscription{Name: "sub", Topic: "events", Endpoint: endpoint.URL, AckDeadline: time.Second})
 	w.publish(t, "events", &client.Message{Data: []byte("x")})
 	w.settle(t)
-	if s := w.Stats("sub"); s.Delivered != 2 || s.Failed != 1 || s.Acked != 1 || cancelled.Load() != 1 {
-		t.Errorf("stats %+v, %d requests cancelled", s, cancelled.Load())
+	<-cancelled // the test's own limit is the alarm
+	// A slow machine may miss the deadline more than once.
+	if s := w.Stats("sub"); s.Failed < 1 || s.Delivered != s.Failed+1 || s.Acked != 1 {
+		t.Errorf("stats %+v", s)
 	}
 }
 

@@ -105,7 +105,7 @@ func TestDownAndUp(t *testing.T) {
 	if err := w.Up(); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(20 * time.Second); ; {
+	for end := time.Now().Add(2 * time.Minute); ; {
 		again, err := client.AppendRows(t.Context())
 		if err == nil && again.Send(r) == nil {
 			if _, err = again.Recv(); err == nil {
