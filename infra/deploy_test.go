@@ -228,9 +228,10 @@ func TestExampleSettings(t *testing.T) {
 }
 
 // Protects the smoke test from passing when nothing arrives, and its SQL, which is
-// written for BigQuery: it runs on the local warehouse and finds the two events.
+// written for BigQuery: it runs on the local warehouse and finds the two events, of a
+// type that the deployment takes.
 func TestSmoke(t *testing.T) {
-	env, calls := stubs(t, "PROJECT=local")
+	env, calls := stubs(t, "PROJECT=local", "REGION=europe-west1", "EVENT_TYPE=search")
 	out, err := command(t, env, "build/smoke")
 	if err != nil || !strings.Contains(out, "valid event in fact_events, invalid event in events_dlq") {
 		t.Fatalf("%v\n%s", err, out)
@@ -239,6 +240,9 @@ func TestSmoke(t *testing.T) {
 	asked := 0
 	for _, call := range calls() {
 		if m := regexp.MustCompile(`--message=(.*)$`).FindStringSubmatch(call); m != nil {
+			if !strings.Contains(m[1], `"event_type":"search"`) {
+				t.Errorf("it publishes a type that may be unknown: %s", m[1])
+			}
 			pushTo(w.ingest, []byte(m[1]))
 			check(t, w.pubsub.WaitIdle(t.Context()))
 		}
@@ -269,8 +273,13 @@ func TestSmoke(t *testing.T) {
 		t.Errorf("%d queries, %d rows are left", asked, left)
 	}
 
-	env, _ = stubs(t, "PROJECT=local", "FOUND=0", "FIRST_SECONDS=0")
+	env, _ = stubs(t, "PROJECT=local", "REGION=europe-west1", "FOUND=0", "FIRST_SECONDS=0")
 	if out, err := command(t, env, "build/smoke"); err == nil || !strings.Contains(out, "did not reach local.clickstream.fact_events") {
 		t.Errorf("nothing arrives: %v\n%s", err, out)
+	}
+
+	env, _ = stubs(t, "PROJECT=local", "REGION=europe-west1", "BQ_FAILS=1", "FIRST_SECONDS=0")
+	if out, err := command(t, env, "build/smoke"); err == nil || !strings.Contains(out, "Access Denied") {
+		t.Errorf("the queries fail: %v\n%s", err, out)
 	}
 }
