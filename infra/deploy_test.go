@@ -73,12 +73,13 @@ func TestDeployMakesWhatIsMissing(t *testing.T) {
 	for _, want := range []string{
 		"^gcloud secrets versions describe latest --secret=kafka-password ",
 		"^gcloud storage buckets create gs://acme-clickstream-sluice-state .*--public-access-prevention",
+		"^gcloud storage buckets update gs://acme-clickstream-sluice-state --versioning --update-labels=environment=test",
 		"^gcloud storage cp .* gs://acme-clickstream-sluice-state/settings.tfvars.json",
 		"^gcloud services enable .*pubsub.googleapis.com",
 		"^gcloud beta services identity create --service=pubsub.googleapis.com",
 		"^terraform .*infra/bootstrap init .*-backend-config=bucket=acme-clickstream-sluice-state",
 		`^terraform .*infra/bootstrap apply .*-var=kafka_secrets=\["kafka-password"\] .*-var=repository={owner="acme",name="sluice"}`,
-		"^gcloud builds submit .*--service-account=projects/acme-clickstream/serviceAccounts/sluice-build@.*_ENVIRONMENT=test",
+		"^gcloud beta builds submit .*--service-account=projects/acme-clickstream/serviceAccounts/sluice-build@.*_ENVIRONMENT=test",
 	} {
 		i := slices.IndexFunc(made, regexp.MustCompile(want).MatchString)
 		if i <= at {
@@ -128,6 +129,62 @@ func TestDeployChecksFirst(t *testing.T) {
 	}
 }
 
+// Protects what is deployed already from a deployment that knows less of it: settings
+// that are not given stay, with the right to read the secrets in them, and neither
+// another environment nor another region takes the project over.
+func TestDeployKeepsWhatIsThere(t *testing.T) {
+	kept := `KEPT={"kafka": {"brokers": "k1:9093", "topics": "clicks", "secrets": {"sasl.password": "kafka-password"}}, "bridge_instances": 3}`
+	for _, c := range []struct {
+		name  string
+		env   []string
+		args  []string
+		fails string   // or what is said
+		calls []string // what is called
+		spare string   // what is not
+	}{
+		{"nothing is given", []string{"BUCKET=EUROPE-WEST4\tprod", kept}, nil, "",
+			[]string{`bootstrap apply .*-var=region=europe-west4 .*-var=kafka_secrets=\["kafka-password"\]`, "builds submit .*_REGION=europe-west4"}, "storage cp"},
+		{"other brokers", []string{"BUCKET=EUROPE-WEST4\tprod", kept}, []string{"--kafka-brokers=k9:9093"}, "",
+			[]string{"storage cp .*settings.tfvars.json", `-var=kafka_secrets=\["kafka-password"\]`}, ""},
+		{"a bucket without settings", []string{"BUCKET=EUROPE-WEST4\tprod"}, nil, "",
+			[]string{"storage cp .*settings.tfvars.json", `-var=kafka_secrets=\[\]`}, ""},
+		{"settings that cannot be read", []string{"BUCKET=EUROPE-WEST4\tprod", "REFUSED=storage cat"}, nil, "settings.tfvars.json cannot be read by someone@example.com: HTTPError 403", nil, "apply"},
+		{"a bucket that cannot be read", []string{"REFUSED=storage buckets describe"}, nil, "sluice-state cannot be read by someone@example.com: HTTPError 403", nil, "apply"},
+		{"another environment", []string{"BUCKET=EUROPE-WEST4\ttest", kept}, nil, "holds the environment test", nil, "apply"},
+		{"another region", []string{"BUCKET=EUROPE-WEST4\tprod", kept}, []string{"--region=europe-west1"}, "is deployed in europe-west4", nil, "apply"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			env, calls := stubs(t, c.env...)
+			out, err := command(t, env, append([]string{"../scripts/deploy", "--project=acme-clickstream", "--env=prod", "--yes"}, c.args...)...)
+			if (err == nil) != (c.fails == "") || !strings.Contains(out, c.fails) {
+				t.Errorf("%v: want %q in\n%s", err, c.fails, out)
+			}
+			called := strings.Join(calls(), "\n")
+			for _, want := range c.calls {
+				if !regexp.MustCompile(want).MatchString(called) {
+					t.Errorf("no %s in\n%s", want, called)
+				}
+			}
+			if c.spare != "" && strings.Contains(called, c.spare) {
+				t.Errorf("%s in\n%s", c.spare, called)
+			}
+		})
+	}
+}
+
+// Protects the bridge from a build that cannot read the settings: a plan without them
+// would take it down.
+func TestPlanNeedsTheSettings(t *testing.T) {
+	dir := t.TempDir()
+	check(t, os.CopyFS(filepath.Join(dir, "infra", "build"), os.DirFS("build")))
+	check(t, os.CopyFS(filepath.Join(dir, "infra", "env"), os.DirFS("env")))
+	env, calls := stubs(t, "PROJECT=acme-clickstream", "REGION=europe-west1", "ENVIRONMENT=test", "STATE_BUCKET=acme-state", "TAG=0123abc-8c6d")
+	out, err := command(t, env, filepath.Join(dir, "infra/build/plan"))
+	if err == nil || !strings.Contains(out, "gs://acme-state/settings.tfvars.json cannot be read") || strings.Contains(strings.Join(calls(), "\n"), "terraform") {
+		t.Errorf("%v\n%s\n%s", err, out, calls())
+	}
+}
+
 // Protects the settings that a check accepts: each is a variable of infra/.
 func TestSettingsAreVariables(t *testing.T) {
 	m := regexp.MustCompile(`known='\[(.*)\]'`).FindStringSubmatch(read(t, "../scripts/deploy"))
@@ -142,9 +199,9 @@ func TestSettingsAreVariables(t *testing.T) {
 }
 
 // Protects newer commits from older ones: a build waits for those that were started
-// before it, and only for those of its environment.
+// before it.
 func TestTurn(t *testing.T) {
-	env, calls := stubs(t, "PROJECT=acme-clickstream", "REGION=europe-west1", "ENVIRONMENT=prod", "BUILD_ID=8c6d", "POLL_SECONDS=0", "EARLIER=2")
+	env, calls := stubs(t, "PROJECT=acme-clickstream", "REGION=europe-west1", "BUILD_ID=8c6d", "POLL_SECONDS=0", "EARLIER=2")
 	out, err := command(t, env, "build/turn")
 	if err != nil || strings.Count(out, "waiting for earlier builds: another-build") != 2 {
 		t.Errorf("%v\n%s", err, out)
@@ -153,7 +210,7 @@ func TestTurn(t *testing.T) {
 	for _, call := range calls() {
 		if strings.Contains(call, "builds list") {
 			asked++
-			if !strings.Contains(call, `tags=sluice-prod AND createTime<"2026-01-01T00:00:00Z"`) || !strings.Contains(call, "--ongoing") {
+			if !strings.Contains(call, `tags=sluice AND createTime<"2026-01-01T00:00:00Z"`) || !strings.Contains(call, "--ongoing") {
 				t.Errorf("it asks %s", call)
 			}
 		}
@@ -179,7 +236,7 @@ func TestPlanAndApply(t *testing.T) {
 		{"never", "9", 4, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			env, calls := stubs(t, "PROJECT=acme-clickstream", "REGION=europe-west1", "ENVIRONMENT=test", "STATE_BUCKET=acme-state", "TAG=0123abc-8c6d", "RETRY_SECONDS=0", "APPLY_FAILS="+c.fails)
+			env, calls := stubs(t, "PROJECT=acme-clickstream", "REGION=europe-west1", "ENVIRONMENT=test", "STATE_BUCKET=acme-state", "TAG=0123abc-8c6d", "RETRY_SECONDS=0", "KEPT={}", "APPLY_FAILS="+c.fails)
 			if out, err := command(t, env, filepath.Join(dir, "infra/build/plan")); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
