@@ -144,20 +144,21 @@ func (w *write) reject(index int, code, message string) {
 	w.rejected = append(w.rejected, RowError{Index: index, Code: code, Message: message})
 }
 
-// plausible is an error if BigQuery refused every row and has never taken one on
-// this stream: then it is the table that does not fit, and the rows must wait until
-// somebody has repaired it. A single row that BigQuery names is believed.
+// plausible is an error if BigQuery refused every row that it was sent and has never
+// taken one on this stream: then it is the table that does not fit, and the rows must
+// wait until somebody has repaired it. A single row that BigQuery names is believed.
 func (w *write) plausible() error {
-	byBigQuery := 0
+	sent, refused := len(w.rows), len(w.rejected)
 	for _, e := range w.rejected {
-		if e.Code == CodeRejected {
-			byBigQuery++
+		if e.Code == CodeTooLarge { // never sent
+			sent--
+			refused--
 		}
 	}
-	if byBigQuery < len(w.rows) || w.proven || len(w.rows) == 0 || len(w.rows) == 1 && w.unnamed == nil {
+	if refused < sent || w.proven || sent == 0 || sent == 1 && w.unnamed == nil {
 		return nil
 	}
-	err := fmt.Errorf("append to %s: BigQuery refuses all of %d rows and has not taken any before: does the table have the columns of this version?", w.a.config.Table, len(w.rows))
+	err := fmt.Errorf("append to %s: BigQuery refuses all of %d rows and has not taken any before: does the table have the columns of this version?", w.a.config.Table, sent)
 	if w.unnamed != nil {
 		err = fmt.Errorf("%w %w", err, w.unnamed)
 	}

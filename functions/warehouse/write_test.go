@@ -132,6 +132,18 @@ func TestWriteBelievesOnlyAProvenTable(t *testing.T) {
 	}
 }
 
+// Protects the same data beside a row that is rejected without BigQuery's word: its
+// being too large says nothing about the table.
+func TestTooLargeProvesNothing(t *testing.T) {
+	w, a := startWarehouse(t, warehouse.AppenderConfig{MaxRequest: 20_000})
+	w.Fail(embedded.Fault{Count: -1, BadRow: bad("poison")})
+	all := batchOf(t, 3, 0, 1)
+	all[2] = row(t, strings.Repeat("x", 30_000))
+	if rejected, err := a.Write(t.Context(), all); err == nil || len(rejected) > 0 {
+		t.Errorf("rejected %v, error %v: want an error", rejected, err)
+	}
+}
+
 // Protects BigQuery's limit on requests: they are split, and a row that fits into
 // none is rejected by itself.
 func TestWriteSplits(t *testing.T) {
