@@ -153,13 +153,13 @@ func (a *Appender) append(parent context.Context, rows [][]byte) (proven bool, e
 	if err != nil {
 		return false, fmt.Errorf("append to %s: not tried, because its last %d requests or more have failed: %w", a.config.Table, a.config.BreakerFailures, err)
 	}
+	outcome := errCallerLeft
+	defer func() { done(outcome) }() // after a panic too: a probe must not keep its place for ever
 	ctx, cancel := context.WithTimeoutCause(parent, a.config.Timeout, fmt.Errorf("no answer within %v", a.config.Timeout))
 	defer cancel()
 	proven, err = a.attempt(ctx, rows)
-	if parent.Err() != nil && err != nil {
-		done(errCallerLeft)
-	} else {
-		done(err)
+	if err == nil || parent.Err() == nil {
+		outcome = err
 	}
 	return proven, err
 }
