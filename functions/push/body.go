@@ -63,10 +63,13 @@ func (b *buffer) read(r io.Reader, length, limit int64) error {
 	}
 }
 
+// messageID is the header that tells an unwrapped push.
+const messageID = "X-Goog-Pubsub-Message-Id"
+
 // parse makes the body and the headers of r a message.
 func (b *buffer) parse(r *http.Request, m *Message) error {
 	h := r.Header
-	if m.ID = h.Get("X-Goog-Pubsub-Message-Id"); m.ID == "" {
+	if m.ID = h.Get(messageID); m.ID == "" {
 		return b.parseEnvelope(m)
 	}
 	m.Subscription = h.Get("X-Goog-Pubsub-Subscription-Name")

@@ -178,6 +178,9 @@ func (h *handler) read(w http.ResponseWriter, r *http.Request, m *Message, b *bu
 	if size < 0 {
 		size = h.MaxBody
 	}
+	if r.Header.Get(messageID) == "" {
+		size += size * 3 / 4 // what the base64 of an envelope decodes to
+	}
 	if err := m.Reserve(size); err != nil {
 		return answer{status: http.StatusTooManyRequests, outcome: "busy", hint: "busy", err: err}, false
 	}

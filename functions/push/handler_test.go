@@ -39,15 +39,22 @@ func serve(t *testing.T, c push.Config, f push.Func) (url string, gate *push.Gat
 // post makes an unwrapped push and returns the status and the body of the answer.
 func post(t *testing.T, url, body string, header ...string) (int, string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := request(t, url, body)
 	r.Header.Set("X-Goog-Pubsub-Message-Id", "42")
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
 	return do(t, r)
+}
+
+// request is a POST without a header of Pub/Sub's.
+func request(t *testing.T, url, body string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 func do(t *testing.T, r *http.Request) (int, string) {
@@ -362,6 +369,10 @@ func TestBudget(t *testing.T) {
 	}
 	if status, _ := post(t, url, strings.Repeat("x", 300)); status != 204 {
 		t.Errorf("small, beside another: answered %d, want 204", status)
+	}
+	envelope := `{"message":{"messageId":"1","data":"` + strings.Repeat("x", 264) + `"}}` // 300 bytes and more, and 198 of data
+	if status, _ := do(t, request(t, url, envelope)); status != 429 {
+		t.Errorf("wrapped, beside another: answered %d, want 429", status)
 	}
 	close(leave)
 	if status := <-done; status != 204 {
