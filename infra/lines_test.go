@@ -98,7 +98,7 @@ func start(t *testing.T, log *buffer) *world {
 	s, err := service.New(ctx, c, w.log)
 	check(t, err)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := s.Close(ctx); err != nil {
 			t.Error(err)
@@ -148,7 +148,7 @@ func (w *world) everything(t *testing.T) {
 	pushTo(w.ingest, payload) // and row_rejected
 	fault.Remove()
 	pushTo(w.ingest, payload[:len(payload)-9]) // undecodable_payload
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	check(t, w.pubsub.WaitIdle(ctx))
 }

@@ -345,9 +345,9 @@ func TestSilentBigQuery(t *testing.T) {
 func TestRowsOfAbandonedRequestsAreNotReused(t *testing.T) {
 	t.Parallel()
 	w := start(t, options{attempts: 100, config: func(c *service.Config) {
-		c.HandlerTimeout, c.AppendTimeout = 400*time.Millisecond, 30*time.Millisecond
+		c.HandlerTimeout, c.AppendTimeout = 2*time.Second, 200*time.Millisecond
 	}})
-	w.warehouse.Fail(warehouse.Fault{Table: "fact_events", Wait: 40 * time.Millisecond, Count: 10})
+	w.warehouse.Fail(warehouse.Fault{Table: "fact_events", Wait: 250 * time.Millisecond, Count: 10})
 	var payloads [][]byte
 	for i := range 30 {
 		payloads = append(payloads, pack(t, good(fmt.Sprint("a-", i)), good(strings.Repeat("b", i)+"-"), "bad"))

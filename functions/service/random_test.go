@@ -24,12 +24,12 @@ func TestFaultsAtRandom(t *testing.T) {
 	t.Parallel()
 	const messages, perMessage = 100, 12
 	w := start(t, options{attempts: 100, config: func(c *service.Config) {
-		c.HandlerTimeout, c.AppendTimeout, c.BreakerOpen = time.Second, 200*time.Millisecond, 5*time.Millisecond
+		c.HandlerTimeout, c.AppendTimeout, c.BreakerOpen = 3*time.Second, 600*time.Millisecond, 5*time.Millisecond
 		c.MaxInFlight = 200_000
 	}})
 	w.warehouse.Fail(warehouse.Fault{Table: "fact_events", Count: -1, Naming: warehouse.NameFirst,
 		BadRow: func(row []byte) bool { return bytes.Contains(row, []byte("poison")) }})
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 
 	random := rand.New(rand.NewPCG(4, 2))

@@ -71,7 +71,7 @@ func start(t *testing.T, o options) *world {
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := w.service.Close(ctx); err != nil {
 			t.Error(err)

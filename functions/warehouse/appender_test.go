@@ -306,19 +306,27 @@ func crossing(n int, s storagepb.BigQueryWrite_AppendRowsServer) error {
 // Protects BigQuery from a stampede and Pub/Sub's patience: after failures in a row
 // requests fail without a call, and one probe at a time finds out that it is over.
 func TestCircuitBreaker(t *testing.T) {
-	w, a := startWarehouse(t, warehouse.AppenderConfig{BreakerFailures: 3, BreakerOpen: time.Second})
+	w, _ := startWarehouse(t, warehouse.AppenderConfig{})
 	fault := w.Fail(embedded.Fault{Code: codes.Unavailable, InResponse: true, Count: -1})
-	for range 10 {
-		if err := a.Append(t.Context(), rows(t, "a")); err == nil {
-			t.Fatal("want an error")
+	broken := func(open time.Duration) *warehouse.Appender {
+		t.Helper()
+		a := newAppender(t, w.Addr(), schema.FactEvents(), warehouse.AppenderConfig{Table: w.TableName("fact_events"), BreakerFailures: 3, BreakerOpen: open})
+		for range 3 {
+			if err := a.Append(t.Context(), rows(t, "a")); err == nil || errors.Is(err, gobreaker.ErrOpenState) {
+				t.Fatalf("got %v", err)
+			}
+		}
+		return a
+	}
+	for a, i := broken(time.Hour), 0; i < 10; i++ {
+		if err := a.Append(t.Context(), rows(t, "a")); !errors.Is(err, gobreaker.ErrOpenState) {
+			t.Errorf("got %v", err)
 		}
 	}
 	if fault.Hits() != 3 {
 		t.Errorf("%d requests, want 3 and then none", fault.Hits())
 	}
-	if err := a.Append(t.Context(), rows(t, "a")); !errors.Is(err, gobreaker.ErrOpenState) {
-		t.Errorf("got %v", err)
-	}
+	a := broken(time.Millisecond)
 	fault.Remove()
 
 	probe := w.Fail(embedded.Fault{Hang: true})

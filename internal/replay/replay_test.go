@@ -34,7 +34,7 @@ func start(t *testing.T) *stack.Stack {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		if err := s.Stop(ctx); err != nil {
 			t.Error(err)
@@ -59,7 +59,7 @@ func produce(t *testing.T, s *stack.Stack, events ...string) {
 	if err := p.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if a, err := s.AwaitAll(t.Context(), nil, s.Ends(), time.Minute); err != nil || a.Missing > 0 {
+	if a, err := s.AwaitAll(t.Context(), nil, s.Ends(), 2*time.Minute); err != nil || a.Missing > 0 {
 		t.Fatalf("%+v, %v", a, err)
 	}
 }
@@ -223,7 +223,7 @@ func TestThroughKafka(t *testing.T) {
 	if err := replay.Execute(t.Context(), engine(s), r, target, replay.Options{}); err != nil || r.Sent != 2 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if a, err := s.AwaitAll(t.Context(), nil, s.Ends(), time.Minute); err != nil || a.Landed != 2 || a.DeadLettered != 2 || a.Missing != 0 {
+	if a, err := s.AwaitAll(t.Context(), nil, s.Ends(), 2*time.Minute); err != nil || a.Landed != 2 || a.DeadLettered != 2 || a.Missing != 0 {
 		t.Errorf("%+v, %v", a, err)
 	}
 	settle(t, s)

@@ -39,6 +39,8 @@ func TestSoak(t *testing.T) {
 	address := freeAddress(t)
 	moved := w.bridgeProcess(bridge, "HTTP_ADDR="+address, "BATCH_RECORDS=1000", "LINGER=200ms", "LOG_LEVEL=warn")
 
+	w.until("the bridge tells its metrics", func() bool { return answers(address) })
+
 	flooding, stop := context.WithCancel(t.Context())
 	flooded := make(chan error, 1)
 	go func() { flooded <- w.flood(flooding) }()
@@ -150,13 +152,7 @@ func (w *world) functionsProcess(binary string) *process {
 		close(f.done)
 	}()
 	w.t.Cleanup(f.kill)
-	w.until("the functions listen", func() bool {
-		c, err := net.Dial("tcp", address)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
+	w.until("the functions listen", func() bool { return answers(address) })
 	for subscription, target := range map[string]string{stack.Ingest: "/Ingest", stack.DeadLetter: "/DeadLetter"} {
 		w.must(w.PubSub.SetEndpoint(w.t.Context(), subscription, "http://"+address+target))
 	}
@@ -171,6 +167,15 @@ func (p *process) goroutines(t *testing.T) int {
 	}
 	<-p.done
 	return strings.Count(p.log.String(), "\ngoroutine ")
+}
+
+// answers reports whether somebody listens at the address.
+func answers(address string) bool {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return false
+	}
+	return c.Close() == nil
 }
 
 func freeAddress(t *testing.T) string {

@@ -103,13 +103,16 @@ func Client(t testing.TB, addr string) *pubsub.Client {
 	return c
 }
 
-// Config is a configuration for tests: defaults, with short times.
+// Config is a configuration for tests: defaults, with short times where something is
+// repeated and long ones where something is given up.
 func (s *Servers) Config(change func(*bridge.Config)) bridge.Config {
 	c := bridge.DefaultConfig()
 	c.Brokers = s.Brokers
 	c.Project = Project
 	c.Linger = 20 * time.Millisecond
 	c.RetryMin, c.RetryMax = 10*time.Millisecond, 100*time.Millisecond
+	// A starved machine must not cut an orderly end short: tests count on its commits.
+	c.RevokeTimeout, c.DrainTimeout, c.CommitTimeout, c.CloseTimeout = 30*time.Second, 30*time.Second, 15*time.Second, 15*time.Second
 	c.HTTPAddr = ""
 	if change != nil {
 		change(&c)
@@ -295,7 +298,7 @@ func (s *Servers) CommittedIn(partition int32, group string) int64 {
 	}
 	defer c.Close()
 	name := KafkaTopic
-	parts, err := c.Committed([]kafka.TopicPartition{{Topic: &name, Partition: partition}}, 10_000)
+	parts, err := c.Committed([]kafka.TopicPartition{{Topic: &name, Partition: partition}}, 60_000)
 	if err != nil {
 		s.t.Fatal(err)
 	}
