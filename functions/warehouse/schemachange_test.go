@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"testing"
 
+	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"sluice/functions/warehouse"
@@ -51,6 +54,37 @@ func TestColumnIsAddedToTheServiceFirst(t *testing.T) {
 	}
 	if n := landed(t, w); n != 2 {
 		t.Errorf("%d rows, want 2", n)
+	}
+}
+
+// Protects the same way on from a stream that never learns of the column: BigQuery
+// reads the schema in the first request only.
+func TestRefusedSchemaIsSentAgain(t *testing.T) {
+	for _, storage := range []storagepb.StorageError_StorageErrorCode{
+		storagepb.StorageError_SCHEMA_MISMATCH_EXTRA_FIELDS,
+		storagepb.StorageError_STORAGE_ERROR_CODE_UNSPECIFIED, // a type that does not fit
+	} {
+		t.Run(storage.String(), func(t *testing.T) {
+			refusal, err := status.New(codes.InvalidArgument, "The schema does not fit").WithDetails(&storagepb.StorageError{Code: storage})
+			check(t, err)
+			_, addr := startScript(t, func(n int, s storagepb.BigQueryWrite_AppendRowsServer) error {
+				for {
+					if _, err := s.Recv(); err != nil {
+						return nil
+					}
+					if n > 1 {
+						check(t, ok(s))
+						continue
+					}
+					check(t, s.Send(&storagepb.AppendRowsResponse{Response: &storagepb.AppendRowsResponse_Error{Error: refusal.Proto()}}))
+				}
+			})
+			a := newAppender(t, addr, schema.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable})
+			if err := a.Append(t.Context(), rows(t, "a")); err == nil {
+				t.Fatal("want a refusal")
+			}
+			check(t, a.Append(t.Context(), rows(t, "a")))
+		})
 	}
 }
 

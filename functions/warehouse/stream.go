@@ -32,6 +32,7 @@ type stream struct {
 	queue chan *request
 	slots chan struct{} // one token per request in flight
 	quit  chan struct{} // closed: send nothing more
+	once  sync.Once     // closes quit
 
 	senderDone chan struct{}
 	dead       chan struct{} // closed after err is set and every request has its answer
@@ -144,6 +145,8 @@ func (s *stream) alive() bool {
 	case <-s.dead:
 		return false
 	case <-s.senderDone: // about to die
+		return false
+	case <-s.quit: // retired
 		return false
 	default:
 		return true
@@ -311,6 +314,11 @@ func (s *stream) receive() {
 		if err == nil {
 			s.proven.Store(true)
 		}
+		if refusal, ok := errors.AsType[*RequestError](err); ok && (refusal.fault != rows || !s.proven.Load()) {
+			// BigQuery reads the schema of a stream's first request only, and may have
+			// compared it with the table as it was: what follows begins anew.
+			s.retire()
+		}
 		if answer.GetUpdatedSchema() != nil {
 			// The table has got columns that this service does not know. They stay null
 			// until it does; nothing is to be done.
@@ -345,9 +353,18 @@ func (s *stream) fail(cause error) {
 	close(s.dead)
 }
 
+// retire ends the stream when the requests in flight have their answers, or none of
+// them can be waited for any more.
+func (s *stream) retire() {
+	s.once.Do(func() {
+		close(s.quit)
+		time.AfterFunc(s.a.config.Timeout, func() { s.cancel(errNoAnswer) })
+	})
+}
+
 // close lets the requests in flight end, until ctx does.
 func (s *stream) close(ctx context.Context) error {
-	close(s.quit)
+	s.retire()
 	select {
 	case <-s.dead:
 		return nil
