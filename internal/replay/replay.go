@@ -57,13 +57,20 @@ type Replay struct {
 	Filter    Filter    `json:"filter"`
 	Transform string    `json:"transform,omitempty"` // a jq expression
 	Limit     int64     `json:"limit,omitempty"`     // letters to send; 0: all
-	Via       string    `json:"via,omitempty"`       // the caller's: which target
+	Via       string    `json:"via,omitempty"`       // ViaPubSub (also if empty) or ViaKafka
+	To        string    `json:"to,omitempty"`        // the topic; empty: the caller's default, in Kafka each letter's own
 
 	Cursor  *cursor          `json:"cursor,omitempty"` // the last letter that is done with
 	Sent    int64            `json:"sent"`
 	Skipped map[string]int64 `json:"skipped"` // letters that cannot be sent, by reason
 	Done    bool             `json:"done"`
 }
+
+// The ways that a replay can take.
+const (
+	ViaPubSub = "pubsub"
+	ViaKafka  = "kafka"
+)
 
 // New returns a replay that has not begun.
 func New(dataset string, f Filter) *Replay {
@@ -122,7 +129,8 @@ type Letter struct {
 	Replay      string // the id of the replay that sends it
 }
 
-// cursor is a letter's place in the order of a replay.
+// cursor is a letter's place in the order of a replay. The letters of one message
+// that did not come through Kafka share a place.
 type cursor struct {
 	FailedAt  time.Time `json:"failed_at"`
 	Topic     string    `json:"topic"`
@@ -259,21 +267,30 @@ func matches(value []byte, id string) bool {
 const (
 	SkipCut       = "only the event's head was kept"
 	SkipTombstone = "the record is a tombstone: its value is null"
+	SkipNoRecord  = "it did not come through Kafka: name a topic for it, or send it through Pub/Sub"
+	SkipPayload   = "it is a payload and no record: it can be sent through Pub/Sub only"
 	SkipNotJSON   = "the event is no JSON, which --transform needs"
 	SkipTransform = "--transform failed on the event"
 	SkipNothing   = "--transform gave no event for it"
 )
 
 // prepare makes the letter what is to be sent, or says why it cannot be.
-func (t *transform) prepare(l *Letter) (skip string) {
+func (r *Replay) prepare(ctx context.Context, t *transform, l *Letter) (skip string) {
 	switch {
 	case l.Size > 0:
 		return SkipCut
 	case l.Value == nil:
 		return SkipTombstone
+	case r.Via == ViaKafka && l.undecodable():
+		return SkipPayload
+	case r.Via == ViaKafka && l.Topic == "" && r.To == "":
+		return SkipNoRecord
 	}
-	return t.apply(l)
+	return t.apply(ctx, l)
 }
+
+// undecodable reports whether the letter is a whole payload that was no batch.
+func (l *Letter) undecodable() bool { return l.Code == string(event.CodeUndecodablePayload) }
 
 // Plan is what a dry run finds.
 type Plan struct {
@@ -309,7 +326,7 @@ func Look(ctx context.Context, engine query.Engine, r *Replay, decoder *event.De
 	}
 	p := &Plan{Codes: []PlanCode{}, Skipped: []PlanSkipped{}, Sample: []string{}}
 	err = r.letters(ctx, engine, func(l *Letter) bool {
-		if skip := t.prepare(l); skip != "" {
+		if skip := r.prepare(ctx, t, l); skip != "" {
 			i := slices.IndexFunc(p.Skipped, func(s PlanSkipped) bool { return s.Reason == skip })
 			if i < 0 {
 				i = len(p.Skipped)
@@ -333,6 +350,9 @@ func Look(ctx context.Context, engine query.Engine, r *Replay, decoder *event.De
 		p.Letters++
 		return r.Limit == 0 || p.Letters < r.Limit
 	})
+	if err == nil {
+		err = ctx.Err() // an interrupted transform looks like one that failed
+	}
 	slices.SortFunc(p.Codes, func(a, b PlanCode) int { return cmp.Compare(b.Letters, a.Letters) })
 	return p, err
 }
@@ -363,9 +383,12 @@ type Options struct {
 	Progress func(*Replay) // called after every step, if not nil
 }
 
-// maxStep is how many letters are sent before the replay is saved: as many may be
-// sent again after a kill.
-const maxStep = 1000
+// The most that is sent before the replay is saved: as much may be sent again after
+// a kill, and is held in memory.
+const (
+	maxStep      = 1000    // letters
+	maxStepBytes = 8 << 20 // of their events
+)
 
 // Execute sends the letters behind the cursor to the target. What is sent is never
 // unsent: an error leaves the replay at the last step that is done, to go on from.
@@ -374,27 +397,30 @@ func Execute(ctx context.Context, engine query.Engine, r *Replay, target Target,
 	if err != nil {
 		return err
 	}
+	if err := r.save(o); err != nil {
+		return err
+	}
 	step := maxStep
 	if o.Rate > 0 {
 		step = min(maxStep, max(1, int(o.Rate)))
 	}
 	begin, sent := time.Now(), int64(0)
 	var letters []*Letter
+	var bytes int
 	var last *cursor
 	skipped := map[string]int64{}
-	var failed error
-	send := func() bool {
+	send := func() error {
 		if last == nil {
-			return true
+			return nil
 		}
 		if o.Rate > 0 {
-			if failed = sleep(ctx, time.Until(begin.Add(time.Duration(float64(sent)/o.Rate*float64(time.Second))))); failed != nil {
-				return false
+			if err := sleep(ctx, time.Until(begin.Add(time.Duration(float64(sent)/o.Rate*float64(time.Second))))); err != nil {
+				return err
 			}
 		}
 		if len(letters) > 0 {
-			if failed = target.Send(ctx, letters); failed != nil {
-				return false
+			if err := target.Send(ctx, letters); err != nil {
+				return err
 			}
 		}
 		sent += int64(len(letters))
@@ -404,45 +430,59 @@ func Execute(ctx context.Context, engine query.Engine, r *Replay, target Target,
 			r.Skipped[reason] += n
 		}
 		clear(skipped)
-		letters, last = nil, nil
-		return r.save(o, &failed)
+		letters, bytes, last = nil, 0, nil
+		if err := r.save(o); err != nil {
+			return err
+		}
+		if o.Progress != nil {
+			o.Progress(r)
+		}
+		return nil
 	}
+	var failed error
 	err = r.letters(ctx, engine, func(l *Letter) bool {
 		if r.Limit > 0 && r.Sent+int64(len(letters)) >= r.Limit {
 			return false
 		}
-		last = l.cursor()
-		if skip := t.prepare(l); skip != "" {
+		// A step ends between two places, never within one.
+		at := l.cursor()
+		if (len(letters) >= step || bytes >= maxStepBytes) && at.compare(last) != 0 {
+			if failed = send(); failed != nil {
+				return false
+			}
+		}
+		skip := r.prepare(ctx, t, l)
+		if failed = ctx.Err(); failed != nil { // and skip says nothing
+			return false
+		}
+		last = at
+		if skip != "" {
 			skipped[skip]++
 			return true
 		}
 		letters = append(letters, l)
-		return len(letters) < step || send()
+		bytes += len(l.Value)
+		return true
 	})
 	if err := cmp.Or(err, failed); err != nil {
 		return err
 	}
-	if !send() {
-		return failed
+	if err := send(); err != nil {
+		return err
 	}
 	r.Done = true
-	if !r.save(o, &failed) {
-		return failed
-	}
-	return nil
+	return r.save(o)
 }
 
-func (r *Replay) save(o Options, failed *error) bool {
-	if o.File != "" {
-		if err := r.Save(o.File); err != nil {
-			*failed = fmt.Errorf("keep the replay's progress: %w", err)
-			return false
-		}
+// save keeps the replay in its file, if it has one.
+func (r *Replay) save(o Options) error {
+	if o.File == "" {
+		return nil
 	}
-	if o.Progress != nil {
-		o.Progress(r)
+	if err := r.Save(o.File); err != nil {
+		return fmt.Errorf("keep the replay's progress: %w", err)
 	}
-	return true
+	return nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -462,8 +502,8 @@ type Outcome struct {
 	ID       string    `json:"id"`
 	Landed   int64     `json:"landed_rows"`
 	Rejected int64     `json:"rejected_rows"`
-	First    time.Time `json:"first_arrived_at"`
-	Last     time.Time `json:"last_arrived_at"`
+	First    time.Time `json:"first_arrived_at,omitzero"` // zero: nothing has arrived
+	Last     time.Time `json:"last_arrived_at,omitzero"`
 }
 
 // Outcomes lists the replays that have brought rows.

@@ -3,6 +3,7 @@ package replay_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -104,6 +105,16 @@ func ask(t *testing.T, e query.Engine, statement string) string {
 		lines = append(lines, strings.Join(cells, "|"))
 	}
 	return strings.Join(lines, "\n")
+}
+
+// insert runs a statement without an answer.
+func insert(t *testing.T, e query.Engine, statement string, args ...any) {
+	t.Helper()
+	for _, err := range e.Query(t.Context(), statement, args...) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // misspelt is an event that a jq expression can repair; its extras must come through
@@ -214,7 +225,7 @@ func TestThroughKafka(t *testing.T) {
 	s := start(t)
 	produce(t, s, misspelt("one"), misspelt("two"))
 	r := replay.New(stack.Dataset, replay.Filter{})
-	r.Transform = `.event_type = "search"`
+	r.Transform, r.Via = `.event_type = "search"`, replay.ViaKafka
 	target, err := replay.OpenKafka(kafka.ConfigMap{"bootstrap.servers": s.Kafka.Brokers()}, "", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -229,6 +240,80 @@ func TestThroughKafka(t *testing.T) {
 	settle(t, s)
 	if got := ask(t, engine(s), "SELECT event_id FROM fact_events WHERE replay_id = '"+r.ID+"' ORDER BY 1"); got != "one\ntwo" {
 		t.Errorf("replayed events are %q", got)
+	}
+
+	// Nobody can tell that they have landed: a second replay sends them again, and no view
+	// shows it. What is no record is not sent.
+	insert(t, engine(s), `INSERT INTO clickstream.events_dlq (error_code, error, failed_at, original_event) VALUES
+		('undecodable_payload', 'because', ?, 'payload'), ('invalid_json', 'because', ?, 'bare')`, time.Now(), time.Now())
+	again := replay.New(stack.Dataset, replay.Filter{})
+	again.Transform, again.Via = r.Transform, replay.ViaKafka
+	if err := replay.Execute(t.Context(), engine(s), again, target, replay.Options{}); err != nil || again.Sent != 2 ||
+		!maps.Equal(again.Skipped, map[string]int64{replay.SkipPayload: 1, replay.SkipNoRecord: 1}) {
+		t.Errorf("a second replay: %+v, %v", again, err)
+	}
+	if _, err := s.AwaitAll(t.Context(), nil, s.Ends(), time.Minute); err != nil {
+		t.Error(err)
+	}
+	settle(t, s)
+	if got := ask(t, engine(s), "SELECT COUNT(*) FROM events"); got != "2" {
+		t.Errorf("the view shows %s events, want 2", got)
+	}
+}
+
+// steps is a target that notes how many letters came at a time, and cancels at will.
+type steps struct {
+	sizes []int
+	after func()
+}
+
+func (s *steps) Send(_ context.Context, letters []*replay.Letter) error {
+	s.sizes = append(s.sizes, len(letters))
+	if s.after != nil {
+		s.after()
+	}
+	return nil
+}
+
+// Protects the memory of a replay of large events, and that a step never ends between
+// letters that a resumed replay could not tell apart; that one which is interrupted
+// takes nothing for skipped; and that its file is there from the beginning.
+func TestSteps(t *testing.T) {
+	e := tables(t)
+	at := time.Now().Add(-time.Hour)
+	for i := range 12 { // letters of 2 MiB: three messages, of which the second holds six of them
+		insert(t, e, "INSERT INTO clickstream.events_dlq (error_code, error, failed_at, pubsub_message_id, original_event) VALUES ('row_rejected', 'because', ?, ?, ?)",
+			at, []string{"a", "b", "b", "c"}[i/3], fmt.Sprintf("%d%s", i, strings.Repeat(" ", 2<<20)))
+	}
+	file := filepath.Join(t.TempDir(), "replay.json")
+	target := &steps{}
+	r := replay.New("clickstream", replay.Filter{})
+	if err := replay.Execute(t.Context(), e, r, target, replay.Options{File: file}); err != nil || !slices.Equal(target.sizes, []int{9, 3}) {
+		t.Errorf("steps of %d letters, %v", target.sizes, err)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	target = &steps{after: cancel}
+	r = replay.New("clickstream", replay.Filter{})
+	if err := replay.Execute(ctx, e, r, target, replay.Options{File: file}); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v", err)
+	}
+	kept, err := replay.Load(file)
+	if err != nil || kept.ID != r.ID || kept.Sent != 9 || kept.Done || len(kept.Skipped) != 0 {
+		t.Errorf("kept is %+v, %v", kept, err)
+	}
+	target = &steps{}
+	if err := replay.Execute(t.Context(), e, kept, target, replay.Options{}); err != nil || !slices.Equal(target.sizes, []int{3}) || !kept.Done {
+		t.Errorf("resumed: %d letters, %+v, %v", target.sizes, kept, err)
+	}
+
+	cancel()
+	r = replay.New("clickstream", replay.Filter{})
+	if err := replay.Execute(ctx, e, r, target, replay.Options{File: file}); err == nil {
+		t.Error("a replay that is interrupted at once is no error")
+	}
+	if kept, err := replay.Load(file); err != nil || kept.ID != r.ID || kept.Done || kept.Sent != 0 {
+		t.Errorf("interrupted at once it keeps %+v, %v", kept, err)
 	}
 }
 
@@ -247,14 +332,6 @@ func tables(t *testing.T) query.Engine {
 // a second apart from the time on that it returns.
 func fill(t *testing.T, e query.Engine) time.Time {
 	t.Helper()
-	insert := func(statement string, args ...any) {
-		t.Helper()
-		for _, err := range e.Query(t.Context(), statement, args...) {
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
 	day := time.Now().Add(-24 * time.Hour).UTC().Truncate(time.Second)
 	for i, l := range []map[string]any{
 		{"error_code": "missing_field", "error_field": "user_id", "kafka_topic": "a", "kafka_partition": 0, "kafka_offset": 1, "original_event": `{"event_id":"x"}`},
@@ -267,7 +344,8 @@ func fill(t *testing.T, e query.Engine) time.Time {
 		{"error_code": "invalid_json", "kafka_topic": "b", "kafka_partition": 0, "kafka_offset": 7, "original_event": ""},                                                                              // has landed
 		{"error_code": "invalid_json", "kafka_topic": "b", "kafka_partition": 0, "kafka_offset": 3, "original_event": `{"event_id":"y"}`},                                                              // delivered again
 		{"error_code": "row_rejected", "pubsub_message_id": "m1", "original_event": "bare"},                                                                                                            // not from Kafka
-		{"error_code": "row_rejected", "pubsub_message_id": "m2", "original_event": "bare"},                                                                                                            // another one
+		{"error_code": "row_rejected", "pubsub_message_id": "m1", "original_event": "bare too"},                                                                                                        // another one of its message
+		{"error_code": "row_rejected", "pubsub_message_id": "m2", "original_event": "bare", "replay_id": "r"},                                                                                          // the first, brought back by a replay
 		{"error_code": "row_rejected", "pubsub_message_id": "m3", "original_event": "future", "failed_at": time.Now().Add(time.Hour)},                                                                  // of later
 		{"error_code": "missing_field", "error_field": "user_id", "kafka_topic": "a", "kafka_partition": 0, "kafka_offset": 1, "original_event": `{"event_id":"x"}`, "failed_at": day.Add(-time.Hour)}, // an older reason
 	} {
@@ -280,9 +358,9 @@ func fill(t *testing.T, e query.Engine) time.Time {
 		for i, n := range names {
 			args[i] = l[n]
 		}
-		insert("INSERT INTO clickstream.events_dlq ("+strings.Join(names, ", ")+") VALUES ("+strings.TrimSuffix(strings.Repeat("?, ", len(names)), ", ")+")", args...)
+		insert(t, e, "INSERT INTO clickstream.events_dlq ("+strings.Join(names, ", ")+") VALUES ("+strings.TrimSuffix(strings.Repeat("?, ", len(names)), ", ")+")", args...)
 	}
-	insert(`INSERT INTO clickstream.fact_events (event_id, event_timestamp, event_type, user_id, ingested_at, kafka_topic, kafka_partition, kafka_offset)
+	insert(t, e, `INSERT INTO clickstream.fact_events (event_id, event_timestamp, event_type, user_id, ingested_at, kafka_topic, kafka_partition, kafka_offset)
 		VALUES ('z', ?, 'search', 'u', ?, 'b', 0, 7)`, day, day)
 	return day
 }

@@ -1,8 +1,8 @@
 package replay
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -10,7 +10,6 @@ import (
 	"cloud.google.com/go/pubsub/v2"
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
-	"sluice/functions/event"
 	"sluice/internal/batch"
 )
 
@@ -41,27 +40,31 @@ func (p PubSub) Send(ctx context.Context, letters []*Letter) error {
 		e := encoders[at]
 		delete(encoders, at)
 		payload, err := e.Payload(nil)
-		publish(payload)
+		if err == nil {
+			publish(payload)
+		}
 		return err
 	}
 	for _, l := range letters {
 		// What could not be read as a batch goes out as it came.
-		if l.Code == string(event.CodeUndecodablePayload) {
+		if l.undecodable() {
 			publish(l.Value)
 			continue
 		}
 		at := place{l.Topic, l.Partition}
 		e := encoders[at]
+		// An event that is large by itself goes by itself: Pub/Sub has taken it so before.
+		if e != nil && (e.Len() >= batchRecords || e.Size()+len(l.Key)+len(l.Value) > batchBytes) {
+			if err := flush(at); err != nil {
+				return err
+			}
+			e = nil
+		}
 		if e == nil {
 			e = batch.NewEncoder(batch.Header{Topic: l.Topic, Partition: l.Partition, ReplayID: l.Replay})
 			encoders[at] = e
 		}
 		e.Append(&batch.Record{Offset: l.Offset, Timestamp: l.Timestamp, Key: l.Key, Value: l.Value})
-		if e.Len() >= batchRecords || e.Size() >= batchBytes {
-			if err := flush(at); err != nil {
-				return err
-			}
-		}
 	}
 	for at := range encoders {
 		if err := flush(at); err != nil {
@@ -111,13 +114,7 @@ func OpenKafka(properties kafka.ConfigMap, topic string, token *kafka.OAuthBeare
 func (k *Kafka) Send(ctx context.Context, letters []*Letter) error {
 	delivered := make(chan kafka.Event, len(letters))
 	for _, l := range letters {
-		topic := k.topic
-		if topic == "" {
-			topic = l.Topic
-		}
-		if topic == "" {
-			return errors.New("a dead letter did not come through Kafka: name the topic to produce it to")
-		}
+		topic := cmp.Or(k.topic, l.Topic)
 		m := &kafka.Message{
 			TopicPartition: kafka.TopicPartition{Topic: &topic, Partition: kafka.PartitionAny},
 			Key:            l.Key, Value: l.Value, Headers: []kafka.Header{{Key: batch.ReplayIDHeader, Value: []byte(l.Replay)}},

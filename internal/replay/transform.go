@@ -2,10 +2,12 @@ package replay
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/itchyny/gojq"
 )
@@ -34,9 +36,12 @@ func newTransform(expression string) (*transform, error) {
 	return &transform{code: code}, nil
 }
 
+// transformTime is how long an expression may take for one event: some never end.
+const transformTime = 10 * time.Second
+
 // apply replaces the letter's value, or says why it cannot. What jq says of a
 // failure may quote the event, and is dropped.
-func (t *transform) apply(l *Letter) (skip string) {
+func (t *transform) apply(ctx context.Context, l *Letter) (skip string) {
 	if t.code == nil {
 		return ""
 	}
@@ -49,7 +54,9 @@ func (t *transform) apply(l *Letter) (skip string) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return SkipNotJSON
 	}
-	results := t.code.Run(event, l.Code, l.Field)
+	ctx, cancel := context.WithTimeout(ctx, transformTime)
+	defer cancel()
+	results := t.code.RunWithContext(ctx, event, l.Code, l.Field)
 	result, ok := results.Next()
 	if !ok {
 		return SkipNothing

@@ -1,6 +1,10 @@
 package replay
 
-import "testing"
+import (
+	"context"
+	"testing"
+	"time"
+)
 
 // Protects what a transform may do to an event: repair it or leave it, never double
 // it, and never touch what it does not name.
@@ -22,8 +26,22 @@ func TestTransform(t *testing.T) {
 			t.Fatalf("%s: %v", c.name, err)
 		}
 		l := &Letter{Code: "wrong_type", Field: "user_id", Value: []byte(c.value)}
-		if skip := tr.apply(l); skip != c.skip || string(l.Value) != c.want {
+		if skip := tr.apply(t.Context(), l); skip != c.skip || string(l.Value) != c.want {
 			t.Errorf("%s: %s, %q, want %s, %q", c.name, l.Value, skip, c.want, c.skip)
 		}
+	}
+}
+
+// Protects against an expression that never ends: it can be interrupted, and has a
+// limit of its own.
+func TestTransformThatNeverEnds(t *testing.T) {
+	tr, err := newTransform("last(repeat(.))")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if skip := tr.apply(ctx, &Letter{Value: []byte("{}")}); skip != SkipTransform {
+		t.Errorf("it ends with %q", skip)
 	}
 }

@@ -1,7 +1,7 @@
 -- Dead letters as a replay sees them: each record once, with its latest reason, and
 -- whether it has landed by now (landed). Records that did not come through Kafka
--- have no coordinates to be found by: they are told apart by their Pub/Sub message,
--- and never known to have landed.
+-- have no coordinates to be found by: they are told apart by their bytes, so that
+-- one that a replay brought back counts once, and never known to have landed.
 WITH latest AS (
   SELECT *
   FROM ${dataset}.events_dlq
@@ -9,7 +9,9 @@ WITH latest AS (
   QUALIFY ROW_NUMBER() OVER (
     PARTITION BY
       kafka_topic, kafka_partition, kafka_offset,
-      CASE WHEN kafka_offset IS NULL THEN pubsub_message_id END
+      CASE WHEN kafka_offset IS NULL THEN original_event END,
+      CASE WHEN kafka_offset IS NULL THEN original_event_bytes END,
+      CASE WHEN kafka_offset IS NULL THEN original_event_sha256 END
     ORDER BY failed_at DESC, pubsub_message_id DESC
   ) = 1
 ),

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -53,8 +54,34 @@ func execute() int {
 		return 2
 	default:
 		fmt.Fprintf(os.Stderr, "sluice %s: %v\n", os.Args[1], err)
+		if os.Args[1] == "audit" {
+			return 2 // 1 says that records are missing
+		}
 		return 1
 	}
+}
+
+// parse parses a command's flags. A mistake is an errUsage: one line, not the whole
+// usage, which package flag prints unasked.
+func parse(flags *flag.FlagSet, args []string) error {
+	flags.SetOutput(io.Discard)
+	err := flags.Parse(args)
+	flags.SetOutput(nil) // standard error
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		flags.Usage()
+	case err != nil:
+		err = usageError("%v", err)
+	}
+	return err
+}
+
+// noMore refuses what stands behind the flags.
+func noMore(flags *flag.FlagSet) error {
+	if flags.NArg() > 0 {
+		return usageError("unexpected argument %q", flags.Arg(0))
+	}
+	return nil
 }
 
 // errUsage marks errors in the command line: exit status 2.

@@ -287,17 +287,21 @@ func TestUsageErrors(t *testing.T) {
 		{"query", "give one SQL statement", 2},
 		{"query --data does-not-exist SELECT", "holds no warehouse", 1},
 		{"audit what", `unexpected argument "what"`, 2},
-		{"audit --data does-not-exist", "holds no warehouse", 1},
-		{"audit --since yesterday", "how long ago", 1},
+		{"audit --data does-not-exist", "holds no warehouse", 2},
+		{"audit --since yesterday", "how long ago", 2},
+		{"audit --nosuchflag", "-nosuchflag", 2},
+		{"replay what", `unexpected argument "what"`, 2},
 		{"replay --via carrier", "use pubsub or kafka", 2},
 		{"replay --offsets 9-3", "write 100-200", 2},
-		{"replay --project p --via kafka", "--kafka HOST:PORT", 2},
+		{"replay --partition one", "-partition", 2},
+		{"replay --project p --via kafka --execute", "--kafka HOST:PORT", 2},
+		{"replay --resume r.json --code invalid_json", "--code is not for --resume", 2},
 		{"replay --resume does-not-exist.json", "does-not-exist.json", 1},
 		{"fly", "usage: sluice", 2},
 	}
 	for _, c := range cases {
 		_, errs, status := program(t, nil, strings.Fields(c.args)...)
-		if status != c.status || !strings.Contains(errs, c.says) {
+		if status != c.status || !strings.Contains(errs, c.says) || strings.Count(errs, "\n") != 1 {
 			t.Errorf("%s: status %d and %q, want %d and %q", c.args, status, errs, c.status, c.says)
 		}
 	}

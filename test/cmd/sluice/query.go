@@ -53,12 +53,12 @@ pipeline_health_per_minute. The pipeline must not be running on the same folder.
 
 // parseQuery takes the one SQL statement out of args; flags may stand on both sides of it.
 func parseQuery(flags *flag.FlagSet, args []string) (string, error) {
-	if err := flags.Parse(args); err != nil {
+	if err := parse(flags, args); err != nil {
 		return "", err
 	}
 	statement := strings.TrimRight(flags.Arg(0), "; \n\t")
 	if flags.NArg() > 1 {
-		if err := flags.Parse(flags.Args()[1:]); err != nil {
+		if err := parse(flags, flags.Args()[1:]); err != nil {
 			return "", err
 		}
 		if flags.NArg() > 0 {

@@ -26,12 +26,6 @@ import (
 	"sluice/test/stack"
 )
 
-// The ways that a replay can take.
-const (
-	viaPubSub = "pubsub"
-	viaKafka  = "kafka"
-)
-
 type replayFlags struct {
 	tables  target
 	filter  replay.Filter
@@ -51,7 +45,7 @@ type replayFlags struct {
 }
 
 func parseReplayFlags(args []string) (replayFlags, error) {
-	f := replayFlags{producer: bridge.DefaultConfig(), via: viaPubSub}
+	f := replayFlags{producer: bridge.DefaultConfig(), via: replay.ViaPubSub}
 	f.producer.Brokers, f.producer.Consumer = "", "sluice-replay"
 	flags := flag.NewFlagSet("replay", flag.ContinueOnError)
 	f.tables.flags(flags)
@@ -96,19 +90,32 @@ Without --execute it only says what it would send.
 	if err := f.producer.Properties.FromEnvironment(os.Environ(), os.ReadFile); err != nil {
 		return f, err
 	}
-	if err := flags.Parse(args); err != nil {
+	if err := parse(flags, args); err != nil {
+		return f, err
+	}
+	if err := noMore(flags); err != nil {
 		return f, err
 	}
 	f.filter.Codes, f.filter.Since, f.filter.Until = f.codes, f.since.Time, f.until.Time
+	if f.resume != "" {
+		// The rest is kept in the file.
+		own := map[string]bool{"resume": true, "execute": true, "data": true, "project": true, "dataset": true, "location": true,
+			"rate": true, "json": true, "kafka": true, "kafka-config": true, "kafka-oauth": true}
+		var foreign string
+		flags.Visit(func(given *flag.Flag) {
+			if !own[given.Name] {
+				foreign = given.Name
+			}
+		})
+		if foreign != "" {
+			return f, usageError("--%s is not for --resume: the replay goes on as it began", foreign)
+		}
+	}
 	switch {
-	case flags.NArg() > 0:
-		return f, usageError("unexpected argument %q", flags.Arg(0))
-	case f.via != viaPubSub && f.via != viaKafka:
+	case f.via != replay.ViaPubSub && f.via != replay.ViaKafka:
 		return f, usageError("--via is %q: use pubsub or kafka", f.via)
 	case f.limit < 0 || f.rate < 0:
 		return f, usageError("--limit and --rate are numbers from 0 on")
-	case f.via == viaKafka && !f.tables.local() && f.producer.Brokers == "":
-		return f, usageError("--via kafka needs the brokers: --kafka HOST:PORT")
 	}
 	if f.offsets != "" {
 		first, last, isRange := strings.Cut(f.offsets, "-")
@@ -135,7 +142,7 @@ func replayLetters(ctx context.Context, args []string) error {
 		return err
 	}
 	r := replay.New(f.tables.name(), f.filter)
-	r.Transform, r.Limit, r.Via = f.transform, f.limit, f.via
+	r.Transform, r.Limit, r.Via, r.To = f.transform, f.limit, f.via, f.topic
 	file := "replay-" + r.ID + ".json"
 	if f.tables.local() {
 		file = filepath.Join(f.tables.data, file)
@@ -145,13 +152,15 @@ func replayLetters(ctx context.Context, args []string) error {
 		if r, err = replay.Load(file); err != nil {
 			return err
 		}
-		f.via = r.Via
 		if r.Done {
 			return fmt.Errorf("the replay %s is done: it sent %d letters", r.ID, r.Sent)
 		}
 		if r.Dataset != f.tables.name() {
 			return usageError("the replay %s is of %s: give the same --project and --dataset, or --data", r.ID, r.Dataset)
 		}
+	}
+	if r.Via == replay.ViaKafka && f.execute && !f.tables.local() && f.producer.Brokers == "" {
+		return usageError("--via kafka needs the brokers: --kafka HOST:PORT")
 	}
 	if f.execute {
 		return executeReplay(ctx, f, r, file)
@@ -194,7 +203,10 @@ func executeReplay(ctx context.Context, f replayFlags, r *replay.Replay, file st
 		run = executeLocal
 	}
 	if err := run(ctx, f, r, options, &outcomes); err != nil {
-		return fmt.Errorf("%w\n%d letters have been sent; go on with: ./scripts/replay --resume %s", err, r.Sent, file)
+		if !exists(file) {
+			return err
+		}
+		return fmt.Errorf("%w\n%d letters have been sent; go on with: ./scripts/replay %s --resume %s", err, r.Sent, f.tables.words(), file)
 	}
 	for reason, n := range r.Skipped {
 		fmt.Fprintf(os.Stderr, "%d letters were not sent: %s.\n", n, reason)
@@ -205,7 +217,7 @@ func executeReplay(ctx context.Context, f replayFlags, r *replay.Replay, file st
 	if f.json {
 		return json.NewEncoder(os.Stdout).Encode(r)
 	}
-	fmt.Printf("Replay %s: %d letters sent. ./scripts/replay --list tells what becomes of them.\n", r.ID, r.Sent)
+	fmt.Printf("Replay %s: %d letters sent. ./scripts/replay %s --list tells what becomes of them.\n", r.ID, r.Sent, f.tables.words())
 	return nil
 }
 
@@ -216,7 +228,7 @@ func executeRemote(ctx context.Context, f replayFlags, r *replay.Replay, o repla
 		return err
 	}
 	defer closeTables()
-	if f.via == viaKafka {
+	if r.Via == replay.ViaKafka {
 		return throughKafka(ctx, f, engine, r, o)
 	}
 	client, err := pubsub.NewClient(ctx, f.tables.project)
@@ -224,7 +236,7 @@ func executeRemote(ctx context.Context, f replayFlags, r *replay.Replay, o repla
 		return fmt.Errorf("make the Pub/Sub client: %w", err)
 	}
 	defer client.Close()
-	target, stop := pubsubTarget(f, client)
+	target, stop := pubsubTarget(r, client)
 	defer stop()
 	return replay.Execute(ctx, engine, r, target, o)
 }
@@ -248,7 +260,7 @@ func executeLocal(ctx context.Context, f replayFlags, r *replay.Replay, o replay
 		err = errors.Join(err, s.Stop(stopping))
 	}()
 	engine := query.Database{DB: s.Warehouse.DB()}
-	if f.via == viaKafka {
+	if r.Via == replay.ViaKafka {
 		f.producer.Brokers = s.Kafka.Brokers()
 		if err := throughKafka(ctx, f, engine, r, o); err != nil {
 			return err
@@ -262,7 +274,7 @@ func executeLocal(ctx context.Context, f replayFlags, r *replay.Replay, o replay
 			return err
 		}
 		defer client.Close()
-		target, stop := pubsubTarget(f, client)
+		target, stop := pubsubTarget(r, client)
 		defer stop()
 		if err := replay.Execute(ctx, engine, r, settled{target, s}, o); err != nil {
 			return err
@@ -296,8 +308,8 @@ func (t settled) Send(ctx context.Context, letters []*replay.Letter) error {
 }
 
 // pubsubTarget publishes to the topic until it is stopped.
-func pubsubTarget(f replayFlags, client *pubsub.Client) (target replay.Target, stop func()) {
-	publisher := client.Publisher(cmp.Or(f.topic, stack.Topic))
+func pubsubTarget(r *replay.Replay, client *pubsub.Client) (target replay.Target, stop func()) {
+	publisher := client.Publisher(cmp.Or(r.To, stack.Topic))
 	publisher.PublishSettings.ByteThreshold = 3 << 20
 	return replay.PubSub{Publisher: publisher}, publisher.Stop
 }
@@ -312,7 +324,7 @@ func throughKafka(ctx context.Context, f replayFlags, engine query.Engine, r *re
 	if err != nil {
 		return err
 	}
-	target, err := replay.OpenKafka(properties, f.topic, token)
+	target, err := replay.OpenKafka(properties, r.To, token)
 	if err != nil {
 		return err
 	}
@@ -350,9 +362,15 @@ func printOutcomes(w io.Writer, asJSON bool, outcomes []replay.Outcome) error {
 		}
 		return nil
 	}
+	at := func(t time.Time) string {
+		if t.IsZero() {
+			return "never"
+		}
+		return t.Format(time.DateTime)
+	}
 	rows := [][]any{}
 	for _, o := range outcomes {
-		rows = append(rows, []any{o.ID, o.Landed, o.Rejected, o.First.Format(time.DateTime), o.Last.Format(time.DateTime)})
+		rows = append(rows, []any{o.ID, o.Landed, o.Rejected, at(o.First), at(o.Last)})
 	}
 	printTable(w, []string{"replay", "landed rows", "rejected again", "first", "last"}, rows)
 	return nil

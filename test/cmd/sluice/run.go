@@ -75,15 +75,16 @@ The servers are embedded, the bridge and the functions are the ones that are dep
 `)
 		flags.PrintDefaults()
 	}
-	if err := flags.Parse(args); err != nil {
+	if err := parse(flags, args); err != nil {
+		return f, err
+	}
+	if err := noMore(flags); err != nil {
 		return f, err
 	}
 	given := map[string]bool{}
 	flags.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
 	f.listenSet = given["listen"]
 	switch {
-	case flags.NArg() > 0:
-		return f, usageError("unexpected argument %q", flags.Arg(0))
 	case given["events"] && f.events < 0:
 		return f, usageError("--events is %d, a number of events from 0 on is needed", f.events)
 	case f.rate < 0:

@@ -39,6 +39,18 @@ func (t *target) name() string {
 	return t.project + "." + t.dataset
 }
 
+// words are the flags that name it.
+func (t *target) words() string {
+	if t.local() {
+		return "--data " + t.data
+	}
+	words := "--project " + t.project + " --dataset " + t.dataset
+	if t.location != "" {
+		words += " --location " + t.location
+	}
+	return words
+}
+
 // warehouseDataset is the dataset of every local warehouse.
 const warehouseDataset = "clickstream"
 
@@ -64,7 +76,11 @@ func openWarehouse(dir string) (*warehouse.Server, error) {
 	if _, err := os.Stat(filepath.Join(dir, "warehouse.duckdb")); err != nil {
 		return nil, fmt.Errorf("--data %s holds no warehouse: keep one with ./scripts/run --data %[1]s (%w)", dir, err)
 	}
-	return warehouse.Start(warehouse.Config{Dir: dir, Tables: []*schema.Table{schema.FactEvents(), schema.EventsDLQ()}})
+	w, err := warehouse.Start(warehouse.Config{Dir: dir, Tables: []*schema.Table{schema.FactEvents(), schema.EventsDLQ()}})
+	if err != nil {
+		return nil, fmt.Errorf("--data %s, which no running pipeline may have open: %w", dir, err)
+	}
+	return w, nil
 }
 
 // moment is a flag of a time: RFC 3339, a date, or a duration before now.
