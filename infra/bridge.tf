@@ -3,8 +3,10 @@
 # instances than partitions are idle.
 
 locals {
-  # With a cluster of managed_kafka, its address and its way to log in.
-  brokers = try(coalesce(var.kafka.brokers), local.managed_brokers)
+  # With a cluster of managed_kafka, its address, its network and its way to log in.
+  brokers          = try(coalesce(var.kafka.brokers), local.managed_brokers)
+  kafka_network    = try(var.kafka.network, "")
+  kafka_subnetwork = local.kafka_network == "" ? try(coalesce(var.kafka.subnetwork), var.managed_kafka.subnetwork, "") : try(var.kafka.subnetwork, "")
 
   kafka_properties = merge(
     var.managed_kafka == null ? {} : {
@@ -31,6 +33,13 @@ locals {
       PUBSUB_DEAD_LETTER_TOPIC = google_pubsub_topic.dead_letter.name
     },
     { for property, value in local.kafka_properties : local.kafka_variable[property] => value },
+    local.otlp_env,
+  )
+
+  # Variable => id of the secret that holds its value.
+  bridge_secrets = merge(
+    { for property, secret in try(var.kafka.secrets, {}) : local.kafka_variable[property] => secret },
+    local.otlp_secrets,
   )
 }
 
@@ -52,13 +61,13 @@ resource "google_cloud_run_v2_worker_pool" "bridge" {
     # Direct VPC egress, for brokers with private addresses; Pub/Sub is reached as
     # before.
     dynamic "vpc_access" {
-      for_each = var.kafka.network == "" && var.kafka.subnetwork == "" ? [] : [var.kafka]
+      for_each = local.kafka_network == "" && local.kafka_subnetwork == "" ? [] : [true]
 
       content {
         egress = "PRIVATE_RANGES_ONLY"
         network_interfaces {
-          network    = vpc_access.value.network == "" ? null : vpc_access.value.network
-          subnetwork = vpc_access.value.subnetwork == "" ? null : vpc_access.value.subnetwork
+          network    = local.kafka_network == "" ? null : local.kafka_network
+          subnetwork = local.kafka_subnetwork == "" ? null : local.kafka_subnetwork
         }
       }
     }
@@ -86,10 +95,10 @@ resource "google_cloud_run_v2_worker_pool" "bridge" {
 
       # Read once, when an instance starts: a new version needs a new revision.
       dynamic "env" {
-        for_each = var.kafka.secrets
+        for_each = local.bridge_secrets
 
         content {
-          name = local.kafka_variable[env.key]
+          name = env.key
           value_source {
             secret_key_ref {
               secret  = env.value
@@ -119,5 +128,6 @@ resource "google_cloud_run_v2_worker_pool" "bridge" {
     google_pubsub_subscription.dead_letter,
     google_pubsub_topic_iam_member.clickstream_bridge,
     google_pubsub_topic_iam_member.dead_letter_publishers,
+    google_managed_kafka_topic.clickstream,
   ]
 }

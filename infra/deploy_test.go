@@ -64,7 +64,7 @@ func settings(t *testing.T, json string) string {
 func TestDeployMakesWhatIsMissing(t *testing.T) {
 	env, calls := stubs(t)
 	out, err := command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes", "--repository=acme/sluice",
-		settings(t, `{"kafka": {"brokers": "k1:9093,k2:9093", "topics": "clicks", "secrets": {"sasl.password": "kafka-password"}}}`))
+		settings(t, `{"kafka": {"brokers": "k1:9093,k2:9093", "topics": "clicks", "secrets": {"sasl.password": "kafka-password"}}, "otlp": {"endpoint": "https://otlp.example.com", "headers": "otlp-headers"}}`))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -72,13 +72,14 @@ func TestDeployMakesWhatIsMissing(t *testing.T) {
 	at := -1
 	for _, want := range []string{
 		"^gcloud secrets versions describe latest --secret=kafka-password ",
+		"^gcloud secrets versions describe latest --secret=otlp-headers ",
 		"^gcloud storage buckets create gs://acme-clickstream-sluice-state .*--public-access-prevention",
 		"^gcloud storage buckets update gs://acme-clickstream-sluice-state --versioning --update-labels=environment=test",
 		"^gcloud storage cp .* gs://acme-clickstream-sluice-state/settings.tfvars.json",
 		"^gcloud services enable .*pubsub.googleapis.com",
 		"^gcloud beta services identity create --service=pubsub.googleapis.com",
 		"^terraform .*infra/bootstrap init .*-backend-config=bucket=acme-clickstream-sluice-state",
-		`^terraform .*infra/bootstrap apply .*-var=kafka_secrets=\["kafka-password"\] .*-var=repository={owner="acme",name="sluice"}`,
+		`^terraform .*infra/bootstrap apply .*-var=kafka_secrets=\["kafka-password"\] .*-var=otlp_headers=otlp-headers .*-var=repository={owner="acme",name="sluice"}`,
 		"^gcloud beta builds submit .*--service-account=projects/acme-clickstream/serviceAccounts/sluice-build@.*_ENVIRONMENT=test",
 	} {
 		i := slices.IndexFunc(made, regexp.MustCompile(want).MatchString)

@@ -18,11 +18,17 @@ locals {
       concurrency = 32
       memory      = "1Gi"
       max         = var.function_instances.max
-      env = {
-        EVENT_TYPES              = join(",", var.event_types)
-        FACT_EVENTS_TABLE        = google_bigquery_table.fact_events.table_id
-        PUBSUB_DEAD_LETTER_TOPIC = google_pubsub_topic.dead_letter.name
-      }
+      env = merge(
+        {
+          EVENT_TYPES              = join(",", var.event_types)
+          FACT_EVENTS_TABLE        = google_bigquery_table.fact_events.table_id
+          PUBSUB_DEAD_LETTER_TOPIC = google_pubsub_topic.dead_letter.name
+        },
+        # What is older, BigQuery would accept and delete with its expired partition.
+        var.retention.events_days == null ? {} : {
+          EVENT_MAX_AGE = "${min((var.retention.events_days - 1) * 24, 5 * 365 * 24)}h"
+        },
+      )
     }
     dead-letter = {
       target      = "DeadLetter"
@@ -82,11 +88,25 @@ resource "google_cloud_run_v2_service" "function" {
           PUSH_SERVICE_ACCOUNT = trimprefix(local.accounts["push"], "serviceAccount:")
           PUSH_TRUST_CLOUD_RUN = "true"
           HANDLER_TIMEOUT      = "${local.handler_timeout_seconds}s"
-        }, each.value.env)
+        }, each.value.env, local.otlp_env)
 
         content {
           name  = env.key
           value = env.value
+        }
+      }
+
+      dynamic "env" {
+        for_each = local.otlp_secrets
+
+        content {
+          name = env.key
+          value_source {
+            secret_key_ref {
+              secret  = env.value
+              version = "latest"
+            }
+          }
         }
       }
 

@@ -63,8 +63,9 @@ func decode(t *testing.T, name string, into any) {
 // entry is a line of the log as Cloud Logging keeps it: what a program wrote is
 // jsonPayload, the rest Cloud Run adds.
 func entry(resource string, line map[string]any) map[string]any {
+	service := map[any]string{"Ingest": "ingest", "DeadLetter": "dead-letter"}[line["function"]]
 	return map[string]any{
-		"resource":    map[string]any{"type": resource},
+		"resource":    map[string]any{"type": resource, "labels": map[string]any{"service_name": service}},
 		"labels":      map[string]any{"instanceId": "0a1b"},
 		"jsonPayload": line,
 	}
@@ -86,8 +87,8 @@ func field(entry map[string]any, path string) (any, bool) {
 }
 
 // matches evaluates a filter of the Logging query language, as far as the metrics
-// use it: comparisons joined by AND, with = on text, : for "contains", >= and > on
-// numbers, NOT before one of them. https://cloud.google.com/logging/docs/view/logging-query-language
+// use it: comparisons joined by AND, with = on text, : for "contains", =~ for a regular
+// expression, >= and > on numbers, NOT before one of them. https://cloud.google.com/logging/docs/view/logging-query-language
 func matches(t *testing.T, filter string, entry map[string]any) bool {
 	t.Helper()
 	for term := range strings.SplitSeq(filter, " AND ") {
@@ -110,7 +111,8 @@ func matches(t *testing.T, filter string, entry map[string]any) bool {
 		}
 		if text, quoted := strings.CutPrefix(m[3], `"`); quoted {
 			text = strings.TrimSuffix(text, `"`)
-			if m[2] == ":" && !strings.Contains(fmt.Sprint(value), text) || m[2] == "=" && fmt.Sprint(value) != text {
+			if m[2] == ":" && !strings.Contains(fmt.Sprint(value), text) || m[2] == "=" && fmt.Sprint(value) != text ||
+				m[2] == "=~" && !regexp.MustCompile(text).MatchString(fmt.Sprint(value)) {
 				return false
 			}
 			continue
@@ -127,7 +129,7 @@ func matches(t *testing.T, filter string, entry map[string]any) bool {
 	return true
 }
 
-var comparison = regexp.MustCompile(`^([a-zA-Z_.0-9]+)(=|:|>=|>)("[^"]*"|[0-9.]+)$`)
+var comparison = regexp.MustCompile(`^([a-zA-Z_.0-9]+)(=~|=|:|>=|>)("[^"]*"|[0-9.]+)$`)
 
 // Protects every metric from a field that was renamed: each finds lines among those
 // that the programs write when all that it counts happens once, and its value and
@@ -202,9 +204,14 @@ func TestOnlyGoodNewsIsNotStored(t *testing.T) {
 	if left == 0 {
 		t.Errorf("%s finds no line", filter)
 	}
-	late := entry("cloud_run_revision", map[string]any{"message": "push", "outcome": "ack", "age_ms": 7000.0})
+	late := entry("cloud_run_revision", map[string]any{"message": "push", "function": "Ingest", "outcome": "ack", "age_ms": 7000.0})
 	if matches(t, filter, late) {
 		t.Error("lines of late batches are not stored: the runbook looks for them")
+	}
+	for name, e := range file.Exclusions {
+		if !strings.Contains(e.Filter, `resource.labels.service_name=~"^(ingest|dead-letter)$"`) {
+			t.Errorf("exclusion %s: lines of other services in the project are not stored either", name)
+		}
 	}
 }
 

@@ -28,8 +28,8 @@ resource "google_monitoring_slo" "latency" {
   }
 }
 
-# 99 % of the functions' answers are no server error: what the burn-rate alerts
-# watch.
+# 99 % of Ingest's answers are no server error. The burn-rate alerts watch the same, and
+# DeadLetter's.
 resource "google_monitoring_slo" "answers" {
   service             = google_monitoring_custom_service.sluice.service_id
   slo_id              = "answers"
@@ -39,8 +39,12 @@ resource "google_monitoring_slo" "answers" {
 
   request_based_sli {
     good_total_ratio {
-      total_service_filter = "metric.type=\"run.googleapis.com/request_count\" AND resource.type=\"cloud_run_revision\""
-      bad_service_filter   = "metric.type=\"run.googleapis.com/request_count\" AND resource.type=\"cloud_run_revision\" AND metric.labels.response_code_class=\"5xx\""
+      total_service_filter = local.ingest_requests
+      bad_service_filter   = "${local.ingest_requests} AND metric.labels.response_code_class=\"5xx\""
     }
   }
+}
+
+locals {
+  ingest_requests = "metric.type=\"run.googleapis.com/request_count\" AND resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${google_cloud_run_v2_service.function["ingest"].name}\""
 }

@@ -5,8 +5,10 @@
 package infra_test
 
 import (
+	"context"
 	"errors"
 	"flag"
+	"log/slog"
 	"maps"
 	"os"
 	"os/exec"
@@ -19,6 +21,7 @@ import (
 	"sluice/bridge"
 	"sluice/functions/service"
 	queries "sluice/functions/warehouse/sql"
+	"sluice/internal/telemetry/export"
 )
 
 // read returns a file below infra/.
@@ -72,7 +75,7 @@ func TestEnvironmentIsAccepted(t *testing.T) {
 	values := map[string]string{
 		"FUNCTION_TARGET": "Ingest", "GOOGLE_CLOUD_PROJECT": "acme-clickstream", "BIGQUERY_DATASET": "clickstream",
 		"FACT_EVENTS_TABLE": "fact_events", "EVENTS_DLQ_TABLE": "events_dlq", "PUBSUB_TOPIC": "clickstream", "PUBSUB_DEAD_LETTER_TOPIC": "clickstream-dead-letter",
-		"EVENT_TYPES": "page_view,add_to_cart,purchase,search", "HANDLER_TIMEOUT": "50s", "MAX_IN_FLIGHT_BYTES": "100663296",
+		"EVENT_TYPES": "page_view,add_to_cart,purchase,search", "HANDLER_TIMEOUT": "50s", "MAX_IN_FLIGHT_BYTES": "100663296", "EVENT_MAX_AGE": "312h",
 		"PUSH_AUDIENCE": "https://ingest.sluice.internal", "PUSH_SERVICE_ACCOUNT": "sluice-push@acme-clickstream.iam.gserviceaccount.com", "PUSH_TRUST_CLOUD_RUN": "true",
 		"KAFKA_BROKERS": "kafka:9092", "KAFKA_TOPICS": "clickstream", "KAFKA_GROUP": "clickstream-to-bigquery", "KAFKA_OAUTH": "",
 	}
@@ -99,6 +102,30 @@ func TestEnvironmentIsAccepted(t *testing.T) {
 		if err := program.validate(); err != nil {
 			t.Errorf("%s: %v", program.file, err)
 		}
+	}
+}
+
+// Protects traces and metrics of a deployment: with the variables that telemetry.tf
+// sets, the programs make their exporters.
+func TestOTLPVariablesSwitchItOn(t *testing.T) {
+	values := map[string]string{
+		"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20x",
+		"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0",
+		"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test",
+	}
+	for _, m := range regexp.MustCompile(`OTEL_[A-Z_]+`).FindAllString(read(t, "telemetry.tf"), -1) {
+		if values[m] == "" {
+			t.Errorf("telemetry.tf sets %s: give this test the value that it has", m)
+		}
+		t.Setenv(m, values[m])
+	}
+	e, err := export.Start(t.Context(), "sluice", "test", slog.New(slog.DiscardHandler))
+	check(t, err)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	defer func() { _ = e.Close(ended) }() // nobody listens
+	if e.Tracer("test") == nil || len(e.MeterOptions()) == 0 {
+		t.Error("nothing is exported")
 	}
 }
 

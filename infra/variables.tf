@@ -19,7 +19,7 @@ variable "region" {
 }
 
 variable "environment" {
-  description = "test: scales to zero and can be deleted. prod: instances kept warm, tables protected, alerts on."
+  description = "test: everything can be deleted, every log line is kept. prod: tables and services are protected, 99 of 100 good lines are not kept."
   type        = string
 
   validation {
@@ -54,7 +54,7 @@ variable "kafka" {
     brokers: host:port, comma-separated; empty with managed_kafka, whose address is used. topics: names, comma-separated, or one ^regular expression.
     properties: any librdkafka property by its own name, for example {"security.protocol" = "SASL_SSL"}; no secrets here.
     secrets: librdkafka property => id of a Secret Manager secret in this project, for example {"sasl.password" = "kafka-password"}.
-    network, subnetwork: the VPC from which the brokers can be reached (direct VPC egress); both empty for public brokers.
+    network, subnetwork: the VPC from which the brokers can be reached (direct VPC egress); both empty for public brokers, or for the subnetwork of managed_kafka.
   EOT
   type = object({
     brokers    = optional(string, "")
@@ -117,7 +117,7 @@ variable "function_instances" {
 }
 
 variable "retention" {
-  description = "Days that the tables keep their partitions; null keeps them for ever."
+  description = "Days that the tables keep their partitions; null keeps them for ever. Events that BigQuery would delete at once, older than events_days less one, are dead-lettered instead."
   type = object({
     events_days       = optional(number)
     dead_letters_days = optional(number)
@@ -125,8 +125,8 @@ variable "retention" {
   default = {}
 
   validation {
-    condition     = alltrue([for days in values(var.retention) : days == null ? true : days >= 1])
-    error_message = "retention is in days, at least 1, or null for ever."
+    condition     = alltrue([for days in values(var.retention) : days == null ? true : days >= 2 && floor(days) == days])
+    error_message = "retention is in whole days, at least 2, or null for ever."
   }
 }
 
@@ -144,6 +144,30 @@ variable "managed_kafka" {
   validation {
     condition     = var.managed_kafka == null ? true : var.managed_kafka.vcpus >= 3 && var.managed_kafka.memory_gib >= var.managed_kafka.vcpus && var.managed_kafka.memory_gib <= 8 * var.managed_kafka.vcpus
     error_message = "managed_kafka needs at least 3 vcpus and 1 to 8 GiB of memory for each."
+  }
+  validation {
+    condition     = var.managed_kafka == null ? true : can(regex("^projects/[^/]+/regions/[^/]+/subnetworks/[^/]+$", var.managed_kafka.subnetwork))
+    error_message = "managed_kafka.subnetwork is a full name: projects/PROJECT/regions/REGION/subnetworks/NAME."
+  }
+}
+
+variable "otlp" {
+  description = <<-EOT
+    Where bridge and functions send OpenTelemetry's traces and metrics; null: nowhere. Dashboard and alerts do not need them.
+    endpoint: a receiver of OTLP over HTTP that Cloud Run reaches without a VPC, for example https://otlp.example.com:4318.
+    headers: id of a Secret Manager secret with OTEL_EXPORTER_OTLP_HEADERS, for example authorization=Bearer%20TOKEN; empty: none.
+    traces: share of the traces that begin here, 0 to 1; those that a record's header continues keep their producer's choice.
+  EOT
+  type = object({
+    endpoint = string
+    headers  = optional(string, "")
+    traces   = optional(number, 0.01)
+  })
+  default = null
+
+  validation {
+    condition     = var.otlp == null ? true : can(regex("^https?://[^ ]+$", var.otlp.endpoint)) && var.otlp.traces >= 0 && var.otlp.traces <= 1
+    error_message = "otlp needs an endpoint such as \"https://otlp.example.com:4318\", and traces from 0 to 1."
   }
 }
 

@@ -52,6 +52,15 @@ resource "google_secret_manager_secret_iam_member" "bridge" {
   member    = google_service_account.part["bridge"].member
 }
 
+# Who sends OpenTelemetry's signals reads the headers to send with them.
+resource "google_secret_manager_secret_iam_member" "otlp_headers" {
+  for_each = var.otlp_headers == "" ? [] : toset(["bridge", "ingest", "dead-letter"])
+
+  secret_id = var.otlp_headers
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.part[each.value].member
+}
+
 # Google's managed Kafka grants by project only.
 resource "google_project_iam_member" "bridge_managed_kafka" {
   count = var.managed_kafka ? 1 : 0

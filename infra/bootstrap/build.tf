@@ -10,10 +10,10 @@ resource "google_project_iam_member" "build" {
     "roles/cloudbuild.builds.viewer", # whose turn it is
     "roles/logging.configWriter",     # log-based metrics
     "roles/logging.logWriter",        # the build's own log
-    "roles/managedkafka.admin",
-    "roles/monitoring.editor", # dashboards, alerts, SLOs
-    "roles/pubsub.admin",      # topics, subscriptions, their IAM; the smoke test's events
-    "roles/run.admin",         # services, worker pool, who may invoke
+    "roles/managedkafka.admin",       # also without a cluster: a build deletes the one that is no longer wanted
+    "roles/monitoring.editor",        # dashboards, alerts, SLOs
+    "roles/pubsub.admin",             # topics, subscriptions, their IAM; the smoke test's events
+    "roles/run.admin",                # services, worker pool, who may invoke
   ])
 
   project = var.project

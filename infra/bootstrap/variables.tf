@@ -39,6 +39,12 @@ variable "kafka_secrets" {
   default     = []
 }
 
+variable "otlp_headers" {
+  description = "Id of the Secret Manager secret with the headers for the OTLP receiver; empty: none."
+  type        = string
+  default     = ""
+}
+
 variable "managed_kafka" {
   description = "Whether infra/ makes or uses a Google Managed Kafka cluster, into which the bridge logs in as its service account."
   type        = bool

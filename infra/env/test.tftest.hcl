@@ -62,4 +62,10 @@ run "can_be_deleted" {
     condition     = google_bigquery_table.fact_events.time_partitioning[0].expiration_ms == 14 * 86400000
     error_message = "Test data is deleted after two weeks."
   }
+  assert {
+    condition = alltrue([
+      for e in google_cloud_run_v2_service.function["ingest"].template[0].containers[0].env : e.value == "312h" if e.name == "EVENT_MAX_AGE"
+    ]) && anytrue([for e in google_cloud_run_v2_service.function["ingest"].template[0].containers[0].env : e.name == "EVENT_MAX_AGE"])
+    error_message = "An event whose partition has expired is dead-lettered: BigQuery would accept and delete it."
+  }
 }

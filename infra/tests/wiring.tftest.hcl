@@ -157,6 +157,28 @@ run "the_bridge_gets_its_settings" {
   }
 }
 
+run "a_receiver_of_traces" {
+  variables {
+    otlp = { endpoint = "https://otlp.example.com:4318", headers = "otlp-headers" }
+  }
+
+  assert {
+    condition = alltrue([
+      for env in concat([for s in google_cloud_run_v2_service.function : s.template[0].containers[0].env], [google_cloud_run_v2_worker_pool.bridge[0].template[0].containers[0].env]) :
+      anytrue([for e in env : e.name == "OTEL_EXPORTER_OTLP_ENDPOINT" && e.value == "https://otlp.example.com:4318"])
+      && anytrue([for e in env : e.name == "OTEL_EXPORTER_OTLP_HEADERS" && e.value_source[0].secret_key_ref[0].secret == "otlp-headers" if length(e.value_source) > 0])
+    ])
+    error_message = "Bridge and functions send to the receiver, with headers from Secret Manager."
+  }
+}
+
+run "no_receiver_no_variables" {
+  assert {
+    condition     = alltrue([for s in google_cloud_run_v2_service.function : alltrue([for e in s.template[0].containers[0].env : !startswith(e.name, "OTEL_")])])
+    error_message = "Without a receiver nothing is exported."
+  }
+}
+
 run "secrets_are_not_properties" {
   command = plan
 
@@ -189,7 +211,7 @@ run "images_can_be_rolled_back" {
 
 run "a_managed_kafka" {
   variables {
-    kafka         = { topics = "clickstream", subnetwork = "projects/acme-clickstream/regions/europe-west1/subnetworks/default" }
+    kafka         = { topics = "clickstream" }
     managed_kafka = { subnetwork = "projects/acme-clickstream/regions/europe-west1/subnetworks/default" }
   }
 
@@ -203,6 +225,10 @@ run "a_managed_kafka" {
   assert {
     condition     = anytrue([for e in google_cloud_run_v2_worker_pool.bridge[0].template[0].containers[0].env : e.name == "KAFKA_OAUTH" && e.value == "google"])
     error_message = "The bridge logs in as its service account."
+  }
+  assert {
+    condition     = google_cloud_run_v2_worker_pool.bridge[0].template[0].vpc_access[0].network_interfaces[0].subnetwork == google_managed_kafka_cluster.clickstream[0].gcp_config[0].access_config[0].network_configs[0].subnet
+    error_message = "The bridge reaches the cluster through the cluster's subnetwork."
   }
 }
 

@@ -67,12 +67,17 @@ run "the_trigger_names_what_it_builds" {
 run "only_the_bridge_reads_its_secrets" {
   variables {
     kafka_secrets = ["kafka-password"]
+    otlp_headers  = "otlp-headers"
     managed_kafka = true
   }
 
   assert {
     condition     = google_secret_manager_secret_iam_member.bridge["kafka-password"].role == "roles/secretmanager.secretAccessor" && google_secret_manager_secret_iam_member.bridge["kafka-password"].member == google_service_account.part["bridge"].member
     error_message = "The bridge reads the secrets that it is given, and nobody else does."
+  }
+  assert {
+    condition     = toset(keys(google_secret_manager_secret_iam_member.otlp_headers)) == toset(["bridge", "ingest", "dead-letter"])
+    error_message = "Who exports telemetry reads the headers for it."
   }
   assert {
     condition     = google_project_iam_member.bridge_managed_kafka[0].role == "roles/managedkafka.client"
