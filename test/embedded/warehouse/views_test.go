@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/functions/warehouse/schema"
@@ -102,6 +103,26 @@ func small(t *testing.T) *warehouse.Server {
 		t.Fatal(a)
 	}
 	return w
+}
+
+// Protects the bill for the health view: it reads the partitions of 30 days, by the
+// columns that the tables are partitioned by.
+func TestHealthWindow(t *testing.T) {
+	w := small(t)
+	const health = "SELECT * FROM pipeline_health_per_minute ORDER BY minute"
+	before := table(t, w, health)
+	old := now.Add(-31 * 24 * time.Hour).UnixMicro()
+	stream, fact, dlq := open(t, dial(t, w)), schema.FactEvents(), schema.EventsDLQ()
+	late := encode(fact, event("late", values{"event_timestamp": old, "ingested_at": at("10:00:00")}))
+	letter := encode(dlq, values{"error_code": "x", "error": "x", "failed_at": old})
+	for _, r := range []*storagepb.AppendRowsRequest{request(w, "fact_events", fact.Descriptor(), late), request(w, "events_dlq", dlq.Descriptor(), letter)} {
+		if a := exchange(t, stream, r); a.GetError() != nil {
+			t.Fatal(a)
+		}
+	}
+	if diff := cmp.Diff(before, table(t, w, health)); diff != "" {
+		t.Error(diff)
+	}
 }
 
 // Protects the results of the views and of what operators type by hand: the same
