@@ -21,8 +21,14 @@ import (
 
 var screenshots = flag.String("screenshots", "", "write screenshots of the live page into this folder")
 
-// pipeline is a stack with its page and steady traffic, 1 % of it bad.
+// pipeline is the page of a stack with steady traffic, 1 % of it bad.
 func pipeline(t *testing.T) (url string) {
+	t.Helper()
+	_, url = withStack(t)
+	return url
+}
+
+func withStack(t *testing.T) (_ *stack.Stack, url string) {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	observer := NewObserver(log.Handler())
@@ -62,7 +68,7 @@ func pipeline(t *testing.T) (url string) {
 			t.Error(err)
 		}
 	})
-	return "http://" + listener.Addr().String()
+	return s, "http://" + listener.Addr().String()
 }
 
 // traffic produces until ctx ends.
@@ -243,7 +249,7 @@ func TestPageInChromium(t *testing.T) {
 		if _, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, media); err != nil {
 			t.Fatal(err)
 		}
-		for _, width := range []int64{390, 820, 1440} {
+		for _, width := range []int64{390, 768, 1280} {
 			do(t, ctx, chromedp.EmulateViewport(width, 900))
 			until(t, ctx, "the theme "+theme, fmt.Sprintf(`document.documentElement.dataset.theme == %q`, theme))
 			if over := eval[float64](t, ctx, `document.documentElement.scrollWidth - innerWidth`); over > 0 {

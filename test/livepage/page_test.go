@@ -6,9 +6,12 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"sluice/test/stack"
 )
 
 // call sends a request to the page and decodes what it answers into v.
@@ -187,6 +190,51 @@ func TestSwitchesMend(t *testing.T) {
 	if status := call(t, "POST", url+"/api/switches/kafka-down", `on`, nil); status != http.StatusBadRequest {
 		t.Errorf("a body that is none: status %d", status)
 	}
+}
+
+// The switch kills its bridge as kill -9 does: not even what Pub/Sub has acknowledged
+// is committed once it is dead, and still nothing is missing after its successor has
+// taken over.
+func TestKilledBridgeCommitsNothing(t *testing.T) {
+	s, url := withStack(t)
+	committed := func() []int64 { return s.Kafka.Committed("clickstream-to-bigquery", stack.Topic) }
+	until := func(what string, done func() bool) {
+		t.Helper()
+		for !done() {
+			if t.Context().Err() != nil {
+				t.Fatalf("waiting for %s", what)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	until("commits", func() bool { return slices.Min(committed()) > 0 })
+	killed := s.Bridges()[0]
+	if status := call(t, "POST", url+"/api/switches/bridge-killed", `{"on": true}`, nil); status != http.StatusOK {
+		t.Fatalf("status %d", status)
+	}
+	at := committed()
+	until("its end", func() bool { return !killed.Stats().Joined }) // the last step of a shutdown
+	if after := committed(); !slices.Equal(after, at) {
+		t.Errorf("committed %v when the bridge was killed, and %v after its end", at, after)
+	}
+	if taken := killed.Stats().RecordsOut; taken <= sum(at) {
+		t.Errorf("%d records were committed of %d that were sent: nothing was left to lose", sum(at), taken)
+	}
+	if status := call(t, "POST", url+"/api/switches/bridge-killed", `{"on": false}`, nil); status != http.StatusOK {
+		t.Fatalf("status %d", status)
+	}
+	until("the successor", func() bool { return sum(committed()) > killed.Stats().RecordsOut })
+	var v struct{ Missing, Consumed int64 }
+	if status := call(t, "POST", url+"/api/audit", "", &v); status != http.StatusOK || v.Missing != 0 || v.Consumed == 0 {
+		t.Errorf("status %d, %d missing of %d", status, v.Missing, v.Consumed)
+	}
+}
+
+func sum(offsets []int64) (n int64) {
+	for _, o := range offsets {
+		n += o
+	}
+	return n
 }
 
 // The runbook's queries in the SQL box are the runbook's: who learned them here

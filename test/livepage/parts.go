@@ -96,7 +96,7 @@ func (s *symptoms) kafka() (State, string) {
 func (s *symptoms) bridge() (State, string) {
 	switch {
 	case s.bridges == 0:
-		return Bad, "stopped: records wait in Kafka"
+		return Bad, "none runs: records wait in Kafka"
 	case !s.kafkaUp:
 		return Busy, "waits for Kafka"
 	case s.failing:

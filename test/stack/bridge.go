@@ -3,7 +3,10 @@ package stack
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
+	"sync/atomic"
+	"time"
 
 	"cloud.google.com/go/pubsub/v2"
 
@@ -13,7 +16,9 @@ import (
 // Bridge is one running bridge of a Stack.
 type Bridge struct {
 	*bridge.Bridge
+	name   string // Kafka's client.id
 	client *pubsub.Client
+	mute   *mute
 	cancel context.CancelFunc
 	ended  chan struct{}
 	err    error // of Run, once ended is closed
@@ -28,6 +33,7 @@ func (s *Stack) StartBridge(ctx context.Context) (*Bridge, error) {
 	c.Topic = Topic
 	c.DeadLetterTopic = DeadLetterTopic
 	c.HTTPAddr = ""
+	c.Consumer = fmt.Sprintf("bridge-%d", s.started.Add(1))
 	if s.config.TuneBridge != nil {
 		s.config.TuneBridge(&c)
 	}
@@ -35,7 +41,8 @@ func (s *Stack) StartBridge(ctx context.Context) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	running, err := bridge.New(c, client, s.log)
+	mute := &mute{Handler: s.log.Handler(), dead: new(atomic.Bool)}
+	running, err := bridge.New(c, client, slog.New(mute))
 	if err != nil {
 		client.Close()
 		return nil, err
@@ -43,7 +50,7 @@ func (s *Stack) StartBridge(ctx context.Context) (*Bridge, error) {
 	running.Trace(s.config.Tracer)
 	// The bridge's life ends with Stop, not with the context of its start.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	b := &Bridge{Bridge: running, client: client, cancel: cancel, ended: make(chan struct{})}
+	b := &Bridge{Bridge: running, name: c.Consumer, client: client, mute: mute, cancel: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(b.ended)
 		b.err = running.Run(ctx)
@@ -66,11 +73,59 @@ func (s *Stack) Bridges() []*Bridge {
 
 // StopBridge stops a bridge as SIGTERM does.
 func (s *Stack) StopBridge(ctx context.Context, b *Bridge) error {
-	s.mu.Lock()
-	s.bridges = slices.DeleteFunc(s.bridges, func(o *Bridge) bool { return o == b })
-	s.mu.Unlock()
+	s.remove(b)
 	return b.stop(ctx)
 }
+
+func (s *Stack) remove(b *Bridge) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bridges = slices.DeleteFunc(s.bridges, func(o *Bridge) bool { return o == b })
+}
+
+// missedAfter is when the group misses a bridge that was killed: its session of 45
+// seconds, on a clock that runs fast as that of the retries does.
+const missedAfter = 5 * time.Second
+
+// KillBridge ends a bridge as kill -9 does: from one moment to the next neither Kafka
+// nor Pub/Sub hears from it, so that nothing is drained, committed or left. What of it
+// is still in this process ends by itself.
+func (s *Stack) KillBridge(b *Bridge) {
+	s.remove(b)
+	b.mute.dead.Store(true)
+	s.Kafka.Cut(b.name)
+	_ = b.client.Close()
+	b.cancel()
+	s.dying.Go(func() {
+		for {
+			select {
+			case <-time.After(missedAfter):
+			case <-s.life.Done():
+				return
+			}
+			dead := s.Kafka.Dead(s.group())
+			if len(dead) == 0 {
+				return
+			}
+			for _, member := range dead {
+				_ = s.Kafka.Evict(s.life, s.group(), member) // with Kafka down it is tried again
+			}
+		}
+	})
+}
+
+// mute keeps the log lines of a dead process from being written.
+type mute struct {
+	slog.Handler
+	dead *atomic.Bool
+}
+
+func (m *mute) Enabled(ctx context.Context, level slog.Level) bool {
+	return !m.dead.Load() && m.Handler.Enabled(ctx, level)
+}
+
+func (m *mute) WithAttrs(a []slog.Attr) slog.Handler { return &mute{m.Handler.WithAttrs(a), m.dead} }
+func (m *mute) WithGroup(name string) slog.Handler   { return &mute{m.Handler.WithGroup(name), m.dead} }
 
 func (b *Bridge) stop(ctx context.Context) error {
 	b.cancel()

@@ -14,8 +14,8 @@
 //	s.Warehouse.DB().Query("SELECT … FROM events")
 //
 // The servers are the place to make something fail: s.Kafka, s.PubSub and
-// s.Warehouse have the means. StopFunctions, StartFunctions, StopBridge and
-// StartBridge take our own parts down and up.
+// s.Warehouse have the means. StopFunctions, StartFunctions, StopBridge, KillBridge
+// and StartBridge take our own parts down and up.
 package stack
 
 import (
@@ -97,6 +97,11 @@ type Stack struct {
 	rows   atomic.Int64 // of fact_events
 	dead   atomic.Int64 // of events_dlq
 
+	started atomic.Int64 // bridges, ever
+	life    context.Context
+	end     context.CancelFunc // of life
+	dying   sync.WaitGroup     // killed bridges
+
 	mu        sync.Mutex
 	functions *functions
 	bridges   []*Bridge
@@ -116,6 +121,7 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	c.Push.MaxDeliveryAttempts = cmp.Or(c.Push.MaxDeliveryAttempts, 100)
 
 	s := &Stack{config: c, log: c.Log, Latency: newLatency()}
+	s.life, s.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
 			stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
@@ -194,6 +200,8 @@ func (s *Stack) subscribe(ctx context.Context) error {
 // they published is delivered, the functions drain, the servers end.
 func (s *Stack) Stop(ctx context.Context) error {
 	var errs []error
+	s.end()
+	s.dying.Wait()
 	s.mu.Lock()
 	bridges := s.bridges
 	s.bridges = nil

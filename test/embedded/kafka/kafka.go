@@ -11,6 +11,7 @@
 //	fault := k.Cluster().Fault(kfake.Fault{Keys: …, Err: kerr.NotLeaderForPartition, Count: 3})
 //	k.Down(); k.Up()                                              // all brokers unreachable and back
 //	err = k.MoveLeaders("clickstream")                                  // every partition elects another broker
+//	k.Cut("bridge-1")                                             // one client is gone, as by kill -9
 //
 // With a Dir, topics, records and committed offsets survive, also an end without
 // Close; without it they are in memory.
@@ -50,8 +51,9 @@ type Config struct {
 
 // Cluster is a running cluster.
 type Cluster struct {
-	fake *kfake.Cluster
-	once sync.Once
+	fake    *kfake.Cluster
+	once    sync.Once
+	clients clients
 
 	mu        sync.Mutex
 	listeners []*listener.Listener
@@ -59,7 +61,7 @@ type Cluster struct {
 
 // Start starts the brokers and creates the missing topics.
 func Start(c Config) (*Cluster, error) {
-	k := &Cluster{}
+	k := &Cluster{clients: clients{open: map[string]map[net.Conn]bool{}, cut: map[string]bool{}}}
 	options := []kfake.Opt{
 		kfake.NumBrokers(max(c.Brokers, 1)),
 		kfake.BrokerConfigs(map[string]string{
@@ -100,7 +102,7 @@ func (k *Cluster) listen(_, address string) (net.Listener, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.listeners = append(k.listeners, l)
-	return l, nil
+	return watched{l, &k.clients}, nil
 }
 
 // Brokers are the brokers' addresses as bootstrap.servers wants them.
