@@ -31,18 +31,33 @@ variable "environment" {
 variable "state_bucket" {
   description = "The bucket that holds Terraform's state; the build reads and writes it."
   type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$", var.state_bucket))
+    error_message = "state_bucket is a bucket's name, such as \"acme-clickstream-sluice-state\", without gs://."
+  }
 }
 
 variable "kafka_secrets" {
   description = "Ids of the Secret Manager secrets that the bridge reads. The values never pass through Terraform."
   type        = set(string)
   default     = []
+
+  validation {
+    condition     = alltrue([for id in var.kafka_secrets : can(regex("^[A-Za-z0-9_-]+$", id))])
+    error_message = "kafka_secrets are ids of secrets in this project, such as \"kafka-password\"."
+  }
 }
 
 variable "otlp_headers" {
   description = "Id of the Secret Manager secret with the headers for the OTLP receiver; empty: none."
   type        = string
   default     = ""
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_-]*$", var.otlp_headers))
+    error_message = "otlp_headers is the id of a secret in this project, such as \"otlp-headers\"."
+  }
 }
 
 variable "managed_kafka" {
@@ -59,4 +74,9 @@ variable "repository" {
     branch = optional(string, "^main$")
   })
   default = null
+
+  validation {
+    condition     = var.repository == null ? true : can(regex("^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$", "${var.repository.owner}/${var.repository.name}"))
+    error_message = "repository needs an owner and a name as GitHub has them, without https://github.com/."
+  }
 }

@@ -97,3 +97,16 @@ run "accounts_have_the_names_that_infra_uses" {
     error_message = "infra/bigquery.tf finds the role by its name."
   }
 }
+
+run "mistakes_are_named" {
+  command = plan
+
+  variables {
+    state_bucket  = "gs://acme-clickstream-sluice-state"
+    kafka_secrets = ["projects/acme-clickstream/secrets/kafka-password"]
+    otlp_headers  = "authorization=Bearer x"
+    repository    = { owner = "https://github.com/acme", name = "sluice" }
+  }
+
+  expect_failures = [var.state_bucket, var.kafka_secrets, var.otlp_headers, var.repository]
+}

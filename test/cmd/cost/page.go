@@ -60,6 +60,7 @@ func writeMarkdown(w io.Writer, q Quantities, a Assumptions, rates []float64) er
 	p("- a running bridge: $%s a month and instance, whatever it carries; `bridge_instances = 0` stops it\n", money(bridgeMonth()))
 	p("- functions with `function_instances.min` above 0: an idle instance costs less than a busy one, but not nothing\n")
 	p("- a Google Managed Kafka cluster (`managed_kafka`): at least 3 vCPU, day and night\n")
+	p("- alerts: Cloud Monitoring charges a little for each condition and for what its query reads, every minute\n")
 	p("- what the tables and Pub/Sub store\n\n")
 	p("The functions, Pub/Sub and BigQuery's ingestion cost nothing while nothing is sent.\n\n")
 	p("## Measured\n\n")
