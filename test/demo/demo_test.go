@@ -5,12 +5,13 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -43,6 +44,41 @@ func blocks(markdown string) []block {
 	return all
 }
 
+// transcript is what a running command has said so far.
+type transcript struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (o *transcript) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.text = append(o.text, b...)
+	return len(b), nil
+}
+
+func (o *transcript) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return string(o.text)
+}
+
+// address waits until the run says where its page is: the build may take minutes.
+func (o *transcript) address(t *testing.T) string {
+	t.Helper()
+	page := regexp.MustCompile(`live page: http://(\S+)`)
+	for end := time.Now().Add(15 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if found := page.FindStringSubmatch(o.String()); found != nil {
+			return found[1]
+		}
+		if strings.Contains(o.String(), "The build failed") || strings.Contains(o.String(), "sluice run:") {
+			break
+		}
+	}
+	t.Fatalf("no live page:\n%s", o.String())
+	return ""
+}
+
 // Whoever presents the demo types its commands in front of people: every one of them
 // runs here, in order, and says what it must.
 func TestDemo(t *testing.T) {
@@ -51,12 +87,7 @@ func TestDemo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	free.Close()
+	address := "127.0.0.1:0" // until the run has chosen a port and said which
 	data := filepath.Join(t.TempDir(), "demo")
 	shell := func(b block) *exec.Cmd {
 		script := strings.NewReplacer("127.0.0.1:8080", address, ".demo", data).Replace(b.text)
@@ -76,7 +107,7 @@ func TestDemo(t *testing.T) {
 		"pipeline_health":         "quality_percent",
 	}
 	var running *exec.Cmd
-	var output bytes.Buffer
+	var output transcript
 	for _, b := range blocks(string(text)) {
 		at := fmt.Sprintf("scripts/demo.md:%d", b.line)
 		switch b.kind {
@@ -86,6 +117,7 @@ func TestDemo(t *testing.T) {
 			if err := running.Start(); err != nil {
 				t.Fatalf("%s: %v", at, err)
 			}
+			address = output.address(t)
 			for { // until there is something to see, as a presenter waits; the test's own limit is the alarm
 				r, err := http.Post("http://"+address+"/api/sql", "text/plain", strings.NewReader("SELECT DISTINCT event_type FROM fact_events"))
 				if err == nil {

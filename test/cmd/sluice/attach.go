@@ -57,7 +57,7 @@ func driveAttached(ctx context.Context, a *attach.Attached, f runFlags, in sourc
 	if err := produce(ctx, producer, in, f.rate); err != nil && !errors.Is(err, context.Canceled) {
 		return summary, err
 	}
-	flushing, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	flushing, cancel := context.WithTimeout(context.Background(), max(f.patience, time.Minute))
 	defer cancel()
 	if err := producer.Flush(flushing); err != nil {
 		return summary, fmt.Errorf("producing to Kafka: %w", err)
@@ -86,5 +86,6 @@ func driveAttached(ctx context.Context, a *attach.Attached, f runFlags, in sourc
 		Produced: producer.Delivered(), Landed: account.Landed, DeadLettered: account.DeadLettered,
 		DuplicateRows: account.DuplicateRows, Missing: account.Missing,
 		Seconds: seconds, EventsPerSecond: float64(producer.Delivered()) / seconds, Latency: latency,
+		interrupted: ctx.Err() != nil,
 	}, nil
 }

@@ -1,4 +1,4 @@
-// Sluice on one machine: the program behind ./scripts/run and ./scripts/query.
+// Sluice on one machine: the program behind ./scripts/run, query, audit and replay.
 //
 //	sluice run     the whole pipeline in one process, on embedded servers
 //	sluice query   SQL on a warehouse that run --data kept

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -132,6 +133,54 @@ func TestGeneratedLoadIsAccountedFor(t *testing.T) {
 	}
 }
 
+// Scripts trust the exit status of --once: it is 1 when a record has not arrived, and
+// when somebody has interrupted it. The summary is printed all the same.
+func TestOnceFailsWhenSomethingIsMissing(t *testing.T) {
+	missing := func(out string) int64 {
+		var s Summary
+		if err := json.Unmarshal([]byte(out), &s); err != nil {
+			t.Errorf("%v in %q", err, out)
+		}
+		return s.Missing
+	}
+	// Without patience nothing can have arrived.
+	out, errs, status := program(t, nil, "run", "--once", "--json", "--events", "5000", "--patience", "1ns")
+	if status != 1 || missing(out) == 0 {
+		t.Errorf("given up: status %d, %s%s", status, out, errs)
+	}
+
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := exec.CommandContext(t.Context(), executable, "run", "--once", "--json", "--events", "1000000", "--rate", "100")
+	run.Env = append(os.Environ(), "SLUICE_BE_THE_PROGRAM=1")
+	progress, err := run.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var summary strings.Builder
+	run.Stdout = &summary
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := bufio.NewScanner(progress)
+	for said.Scan() && !strings.Contains(said.Text(), " rows ") {
+	}
+	if err := run.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	last := ""
+	for said.Scan() {
+		last = said.Text()
+	}
+	_ = run.Wait()
+	missing(summary.String())
+	if status := run.ProcessState.ExitCode(); status != 1 || !strings.Contains(last, "interrupted") {
+		t.Errorf("interrupted: status %d, %q", status, last)
+	}
+}
+
 // Ending a run without mercy loses nothing: the next run on the same folder picks up
 // what had not arrived.
 func TestKilledRunIsMadeUpForByTheNext(t *testing.T) {
@@ -149,9 +198,9 @@ func TestKilledRunIsMadeUpForByTheNext(t *testing.T) {
 	if err := killed.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// The first line of progress comes in mid-stream.
-	if _, err := progress.Read(make([]byte, 1)); err != nil {
-		t.Fatal(err)
+	// Killed in mid-stream: after a line of progress that tells of rows.
+	lines := bufio.NewScanner(progress)
+	for tells := regexp.MustCompile(` rows [1-9][0-9]{3}`); lines.Scan() && !tells.MatchString(lines.Text()); {
 	}
 	if err := killed.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -283,6 +332,8 @@ func TestUsageErrors(t *testing.T) {
 		{"run --input x --bad 1", "not for --input", 2},
 		{"run --partitions 0", "--partitions is 0", 2},
 		{"run what", `unexpected argument "what"`, 2},
+		{"run --evnets 5", "not defined: -evnets", 2},
+		{"run --rate fast", `"fast"`, 2},
 		{"run --once --input does-not-exist.ndjson", "does-not-exist.ndjson", 1},
 		{"query", "give one SQL statement", 2},
 		{"query --data does-not-exist SELECT", "holds no warehouse", 1},

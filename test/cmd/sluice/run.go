@@ -125,6 +125,8 @@ type Summary struct {
 	Seconds         float64           `json:"seconds"`
 	EventsPerSecond float64           `json:"events_per_second"`
 	Latency         stack.Percentiles `json:"latency_ms"`
+
+	interrupted bool // before the end that --once waits for
 }
 
 func run(ctx context.Context, args []string) error {
@@ -186,7 +188,8 @@ func run(ctx context.Context, args []string) error {
 	return summary.report(f)
 }
 
-// report prints the summary as f says. Its error is that something is missing.
+// report prints the summary as f says. Its error is that --once has not come to its end,
+// or that something is missing.
 func (s Summary) report(f runFlags) error {
 	if f.json {
 		if err := json.NewEncoder(os.Stdout).Encode(s); err != nil {
@@ -195,7 +198,10 @@ func (s Summary) report(f runFlags) error {
 	} else {
 		s.print(os.Stdout)
 	}
-	if f.once && s.Missing > 0 {
+	switch {
+	case f.once && s.interrupted:
+		return errors.New("interrupted: not all of the input has been sent, or has arrived")
+	case f.once && s.Missing > 0:
 		return errFailed
 	}
 	return nil
@@ -223,7 +229,7 @@ func drive(ctx context.Context, s *stack.Stack, f runFlags, in source, progress 
 	if err := produce(ctx, producer, in, f.rate); err != nil && !errors.Is(err, context.Canceled) {
 		return summary, err
 	}
-	flushing, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	flushing, cancel := context.WithTimeout(context.Background(), max(f.patience, time.Minute))
 	defer cancel()
 	if err := producer.Flush(flushing); err != nil {
 		return summary, fmt.Errorf("producing to Kafka: %w", err)
@@ -257,6 +263,7 @@ func drive(ctx context.Context, s *stack.Stack, f runFlags, in source, progress 
 		Produced: producer.Delivered(), Landed: account.Landed, DeadLettered: account.DeadLettered,
 		DuplicateRows: account.DuplicateRows, Missing: all.Missing,
 		Seconds: seconds, EventsPerSecond: float64(producer.Delivered()) / seconds, Latency: s.Latency.Percentiles(),
+		interrupted: ctx.Err() != nil,
 	}
 	return summary, nil
 }
