@@ -87,3 +87,29 @@ func TestRunbookFieldsExist(t *testing.T) {
 		}
 	}
 }
+
+// Protects the commands of the runbook from flags that were renamed.
+func TestRunbookFlagsExist(t *testing.T) {
+	sources := map[string]string{
+		"audit": "../test/cmd/sluice/audit.go", "replay": "../test/cmd/sluice/replay.go", "query": "../test/cmd/sluice/query.go",
+		"cost": "../test/cmd/cost/main.go", "deploy": "../scripts/deploy",
+	}
+	found := 0
+	for _, m := range regexp.MustCompile("\\./scripts/([a-z]+)([^`\n]*)").FindAllStringSubmatch(read(t, "RUNBOOK.md"), -1) {
+		source, ok := sources[m[1]]
+		if !ok {
+			t.Errorf("this test does not know where ./scripts/%s declares its flags", m[1])
+			continue
+		}
+		text := read(t, source) + read(t, "../test/cmd/sluice/target.go")
+		for _, flag := range regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(m[2], -1) {
+			found++
+			if !strings.Contains(text, `"`+flag[1]+`"`) && !strings.Contains(text, "\n    --"+flag[1]+")") {
+				t.Errorf("./scripts/%s has no flag --%s", m[1], flag[1])
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("found only %d flags: does the pattern still find them?", found)
+	}
+}
