@@ -118,41 +118,26 @@ var errForged = &Error{Kind: ErrForged, Detail: "its content is no batch"}
 
 // count checks the limits and the outline of the message.
 func count(b []byte, l Limits) (records, headers int, err error) {
-	for len(b) > 0 {
-		field, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
+	f := fields{rest: b}
+	for f.next() {
+		if f.typ < 0 {
 			return 0, 0, errForged
 		}
-		b = b[n:]
-		if field != batchRecords || typ != protowire.BytesType {
-			if n = protowire.ConsumeFieldValue(field, typ, b); n < 0 {
-				return 0, 0, errForged
-			}
-			b = b[n:]
+		if f.number != batchRecords || f.typ != protowire.BytesType {
 			continue
 		}
-		record, n := protowire.ConsumeBytes(b)
-		if n < 0 {
-			return 0, 0, errForged
-		}
-		b = b[n:]
-		if len(record) > l.RecordBytes {
-			return 0, 0, failf(ErrTooLarge, "a record of %d bytes, the limit is %d", len(record), l.RecordBytes)
+		if len(f.bytes) > l.RecordBytes {
+			return 0, 0, failf(ErrTooLarge, "a record of %d bytes, the limit is %d", len(f.bytes), l.RecordBytes)
 		}
 		if records++; records > l.Records {
 			return 0, 0, failf(ErrTooLarge, "more than %d records", l.Records)
 		}
-		for len(record) > 0 {
-			field, typ, n := protowire.ConsumeTag(record)
-			if n < 0 {
+		r := fields{rest: f.bytes}
+		for r.next() {
+			if r.typ < 0 {
 				return 0, 0, errForged
 			}
-			m := protowire.ConsumeFieldValue(field, typ, record[n:])
-			if m < 0 {
-				return 0, 0, errForged
-			}
-			record = record[n+m:]
-			if field == recordHeaders && typ == protowire.BytesType {
+			if r.number == recordHeaders && r.typ == protowire.BytesType {
 				if headers++; headers > l.Headers {
 					return 0, 0, failf(ErrTooLarge, "more than %d record headers", l.Headers)
 				}
@@ -166,9 +151,8 @@ func count(b []byte, l Limits) (records, headers int, err error) {
 // of another wire type) are passed over, the last of several scalars counts, and
 // several embedded messages of a singular field are merged.
 func (d *Decoder) message(b []byte) error {
-	for len(b) > 0 {
-		var f field
-		f, b = next(b)
+	f := fields{rest: b}
+	for f.next() {
 		ok := true
 		switch f.typ {
 		case protowire.VarintType:
@@ -198,44 +182,71 @@ func (d *Decoder) message(b []byte) error {
 	return nil
 }
 
-// field is one field of a message whose fields are varints and bytes.
-type field struct {
+// fields are those of a message whose fields are varints and bytes, one after the
+// other. It is declared before the loop over it, because a variable of the loop's own
+// is copied at each turn, which costs as much as all the rest.
+type fields struct {
+	rest   []byte
 	number protowire.Number
-	typ    protowire.Type
-	varint uint64 // of VarintType
-	bytes  []byte // of BytesType, with a capacity that does not reach into what follows
+	typ    protowire.Type // -1: the message is malformed here
+	varint uint64         // of VarintType
+	bytes  []byte         // of BytesType, with a capacity that does not reach into what follows
 }
 
-// next takes the first field off b. Its typ is -1 if b is malformed.
-func next(b []byte) (field, []byte) {
-	number, typ, n := protowire.ConsumeTag(b)
-	if n < 0 {
-		return field{typ: -1}, nil
+// next goes to the next field, and reports whether there is one.
+func (f *fields) next() bool {
+	b := f.rest
+	if len(b) == 0 {
+		return false
+	}
+	// Field numbers below 16 have a tag of one byte, short lengths one of one or two.
+	n := 1
+	if f.number, f.typ = protowire.Number(b[0]>>3), protowire.Type(b[0]&7); b[0] >= 0x80 || f.number == 0 {
+		if f.number, f.typ, n = protowire.ConsumeTag(b); n < 0 {
+			return f.malformed()
+		}
 	}
 	b = b[n:]
-	f := field{number: number, typ: typ}
-	switch typ {
-	case protowire.VarintType:
-		f.varint, n = protowire.ConsumeVarint(b)
-	case protowire.BytesType:
-		f.bytes, n = protowire.ConsumeBytes(b)
-		f.bytes = f.bytes[:len(f.bytes):len(f.bytes)]
+	if f.typ != protowire.VarintType && f.typ != protowire.BytesType {
+		if n = protowire.ConsumeFieldValue(f.number, f.typ, b); n < 0 {
+			return f.malformed()
+		}
+		f.rest = b[n:]
+		return true
+	}
+	switch {
+	case len(b) > 1 && b[0] < 0x80:
+		f.varint, n = uint64(b[0]), 1
+	case len(b) > 2 && b[1] < 0x80:
+		f.varint, n = uint64(b[0]&0x7f)|uint64(b[1])<<7, 2
 	default:
-		n = protowire.ConsumeFieldValue(number, typ, b)
+		if f.varint, n = protowire.ConsumeVarint(b); n < 0 {
+			return f.malformed()
+		}
 	}
-	if n < 0 {
-		return field{typ: -1}, nil
+	b = b[n:]
+	if f.typ == protowire.BytesType {
+		if f.varint > uint64(len(b)) {
+			return f.malformed()
+		}
+		f.bytes = b[:f.varint:f.varint]
+		b = b[f.varint:]
 	}
-	return f, b[n:]
+	f.rest = b
+	return true
+}
+
+func (f *fields) malformed() bool {
+	f.typ, f.rest = -1, nil
+	return true
 }
 
 func (d *Decoder) record(b []byte) bool {
 	d.records = append(d.records, Record{Offset: NoOffset})
 	r := &d.records[len(d.records)-1]
 	first := len(d.headers)
-	for len(b) > 0 {
-		var f field
-		f, b = next(b)
+	f := fields{rest: b}
+	for f.next() {
 		switch f.typ {
 		case protowire.VarintType:
 			switch f.number {
@@ -274,9 +285,8 @@ func (d *Decoder) record(b []byte) bool {
 
 func (d *Decoder) header(b []byte) bool {
 	h := RecordHeader{Key: []byte{}}
-	for len(b) > 0 {
-		var f field
-		f, b = next(b)
+	f := fields{rest: b}
+	for f.next() {
 		if f.typ < 0 {
 			return false
 		}
@@ -294,9 +304,8 @@ func (d *Decoder) header(b []byte) bool {
 }
 
 func (d *Decoder) rejection(j *Rejection, b []byte) bool {
-	for len(b) > 0 {
-		var f field
-		f, b = next(b)
+	f := fields{rest: b}
+	for f.next() {
 		switch f.typ {
 		case protowire.VarintType:
 			if f.number == rejectionSize {
@@ -326,9 +335,8 @@ func (d *Decoder) rejection(j *Rejection, b []byte) bool {
 
 func (d *Decoder) origin(b []byte) bool {
 	o := &d.batch.Origin
-	for len(b) > 0 {
-		var f field
-		f, b = next(b)
+	f := fields{rest: b}
+	for f.next() {
 		switch f.typ {
 		case protowire.VarintType:
 			switch f.number {
