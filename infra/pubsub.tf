@@ -2,7 +2,8 @@
 # for data: everything a function cannot finish waits here.
 
 resource "google_pubsub_topic" "clickstream" {
-  name = "clickstream"
+  name            = "clickstream"
+  deletion_policy = local.push.deletion
 }
 
 resource "google_pubsub_topic_iam_member" "clickstream_bridge" {
@@ -12,7 +13,8 @@ resource "google_pubsub_topic_iam_member" "clickstream_bridge" {
 }
 
 resource "google_pubsub_topic" "dead_letter" {
-  name = "clickstream-dead-letter"
+  name            = "clickstream-dead-letter"
+  deletion_policy = local.push.deletion
 }
 
 # Who dead-letters: the bridge what Pub/Sub can never take, Ingest what BigQuery
@@ -37,11 +39,14 @@ locals {
     maximum_backoff = "600s"
     # The longest that Pub/Sub keeps an unacknowledged message: 31 days.
     retention = "2678400s"
+    # What waits is gone with its subscription: no plan of production deletes one.
+    deletion = local.production ? "PREVENT" : "DELETE"
   }
 }
 
 resource "google_pubsub_subscription" "ingest" {
   name                       = "clickstream-ingest"
+  deletion_policy            = local.push.deletion
   topic                      = google_pubsub_topic.clickstream.id
   ack_deadline_seconds       = local.ack_deadline_seconds
   message_retention_duration = local.push.retention
@@ -92,6 +97,7 @@ resource "google_pubsub_subscription_iam_member" "ingest_pubsub" {
 
 resource "google_pubsub_subscription" "dead_letter" {
   name                       = "clickstream-dead-letter"
+  deletion_policy            = local.push.deletion
   topic                      = google_pubsub_topic.dead_letter.id
   ack_deadline_seconds       = local.ack_deadline_seconds
   message_retention_duration = local.push.retention

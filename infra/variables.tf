@@ -19,7 +19,7 @@ variable "region" {
 }
 
 variable "environment" {
-  description = "test: everything can be deleted, every log line is kept. prod: tables and services are protected, 99 of 100 good lines are not kept."
+  description = "test: everything can be deleted, every log line is kept. prod: nothing that holds events can be deleted, 99 of 100 good lines are not kept."
   type        = string
 
   validation {

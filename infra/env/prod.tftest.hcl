@@ -22,6 +22,8 @@ run "is_protected_and_warm" {
       !google_bigquery_dataset.clickstream.delete_contents_on_destroy,
       alltrue([for s in google_cloud_run_v2_service.function : s.deletion_protection]),
       google_cloud_run_v2_worker_pool.bridge[0].deletion_protection,
+      alltrue([for p in [google_pubsub_topic.clickstream, google_pubsub_topic.dead_letter] : p.deletion_policy == "PREVENT"]),
+      alltrue([for s in [google_pubsub_subscription.ingest, google_pubsub_subscription.dead_letter] : s.deletion_policy == "PREVENT"]),
     ])
     error_message = "Nothing in production is deleted by a plan."
   }

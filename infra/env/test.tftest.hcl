@@ -55,6 +55,8 @@ run "can_be_deleted" {
       !google_bigquery_table.events_dlq.deletion_protection,
       google_bigquery_dataset.clickstream.delete_contents_on_destroy,
       alltrue([for s in google_cloud_run_v2_service.function : !s.deletion_protection]),
+      google_pubsub_topic.clickstream.deletion_policy == "DELETE",
+      google_pubsub_subscription.ingest.deletion_policy == "DELETE",
     ])
     error_message = "terraform destroy works in test."
   }
