@@ -126,12 +126,12 @@ func newColumns(t *schema.Table, c Config) (*columns, error) {
 }
 
 // appendOurs appends the columns that events do not fill, but for properties.
-func (cs *columns) appendOurs(row []byte, m Meta) []byte {
+func (cs *columns) appendOurs(row []byte, m *Meta) []byte {
 	return cs.appendPlace(cs.appendBatch(row, m), m)
 }
 
 // appendBatch appends those that are alike for all events of a batch.
-func (cs *columns) appendBatch(row []byte, m Meta) []byte {
+func (cs *columns) appendBatch(row []byte, m *Meta) []byte {
 	if cs.ingestedAt != 0 {
 		row = protowire.AppendVarint(row, cs.ingestedAt)
 		row = protowire.AppendVarint(row, uint64(m.IngestedAt))
@@ -151,7 +151,7 @@ func (cs *columns) appendBatch(row []byte, m Meta) []byte {
 }
 
 // appendPlace appends those that are each event's own.
-func (cs *columns) appendPlace(row []byte, m Meta) []byte {
+func (cs *columns) appendPlace(row []byte, m *Meta) []byte {
 	if cs.replayID != 0 && m.ReplayID != "" {
 		row = protowire.AppendVarint(row, cs.replayID)
 		row = protowire.AppendString(row, m.ReplayID)

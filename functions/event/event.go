@@ -168,11 +168,13 @@ func (d *Decoder) AppendRow(dst, value []byte, m Meta) ([]byte, error) {
 	if m.IngestedAt == 0 {
 		m.IngestedAt = d.config.Now().UnixMicro()
 	}
-	appendRow := d.strict.appendRow
+	var row []byte
+	var rejection *Rejection
 	if d.fast != nil {
-		appendRow = d.fast.appendRow
+		row, rejection = d.fast.appendRow(dst, value, &m)
+	} else {
+		row, rejection = d.strict.appendRow(dst, value, &m)
 	}
-	row, rejection := appendRow(dst, value, m)
 	if rejection != nil {
 		return dst, rejection
 	}

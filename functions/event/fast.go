@@ -41,7 +41,7 @@ type piece struct {
 }
 
 func newFastDecoder(cs *columns, c Config) *fastDecoder {
-	d := &fastDecoder{columns: cs, batch: cs.appendBatch(nil, Meta{}), maxDepth: c.MaxDepth, maxBytes: c.MaxBytes, filled: make([]uint64, len(cs.fields))}
+	d := &fastDecoder{columns: cs, batch: cs.appendBatch(nil, &Meta{}), maxDepth: c.MaxDepth, maxBytes: c.MaxBytes, filled: make([]uint64, len(cs.fields))}
 	d.names.init(cs)
 	for i := range cs.fields {
 		if cs.fields[i].Required {
@@ -51,7 +51,7 @@ func newFastDecoder(cs *columns, c Config) *fastDecoder {
 	return d
 }
 
-func (d *fastDecoder) appendRow(row, b []byte, m Meta) ([]byte, *Rejection) {
+func (d *fastDecoder) appendRow(row, b []byte, m *Meta) ([]byte, *Rejection) {
 	if len(b) > d.maxBytes {
 		return nil, rejectTooLarge(len(b), d.maxBytes)
 	}
@@ -243,7 +243,7 @@ func (d *fastDecoder) appendRow(row, b []byte, m Meta) ([]byte, *Rejection) {
 	}
 	row = d.appendProperties(row, b)
 	if m.IngestedAt != d.meta.IngestedAt || m.Partition != d.meta.Partition || m.Topic != d.meta.Topic || (m.Offset < 0) != (d.meta.Offset < 0) {
-		d.meta, d.batch = m, d.columns.appendBatch(d.batch[:0], m)
+		d.meta, d.batch = *m, d.columns.appendBatch(d.batch[:0], m)
 	}
 	return d.columns.appendPlace(append(row, d.batch...), m), nil
 }

@@ -34,7 +34,7 @@ func (d *strictDecoder) init(cs *columns, c Config) {
 // keptScratch is the largest scratch buffer that is kept from event to event.
 const keptScratch = 1 << 20
 
-func (d *strictDecoder) appendRow(row, value []byte, m Meta) ([]byte, *Rejection) {
+func (d *strictDecoder) appendRow(row, value []byte, m *Meta) ([]byte, *Rejection) {
 	if len(value) > d.maxBytes {
 		return nil, rejectTooLarge(len(value), d.maxBytes)
 	}
