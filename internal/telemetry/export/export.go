@@ -27,6 +27,7 @@ package export
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -71,7 +72,9 @@ func Start(ctx context.Context, service, version string, log *slog.Logger) (*Exp
 	e := &Exporter{}
 	var err error
 	e.resource, err = resource.New(ctx,
-		resource.WithAttributes(attribute.String("service.name", service), attribute.String("service.version", version)),
+		// Without an id of its own each instance would write the others' series.
+		resource.WithAttributes(attribute.String("service.name", service), attribute.String("service.version", version),
+			attribute.String("service.instance.id", rand.Text())),
 		resource.WithTelemetrySDK(), resource.WithFromEnv())
 	if err != nil && !errors.Is(err, resource.ErrPartialResource) {
 		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)

@@ -64,6 +64,28 @@ func TestWhatIsWanted(t *testing.T) {
 	}
 }
 
+// Two instances of a service count into two series: what one of them counts does not
+// overwrite the other's. Who names them otherwise is obeyed.
+func TestInstancesAreToldApart(t *testing.T) {
+	instance := func() string {
+		e, err := Start(t.Context(), "sluice-test", "v1", slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close(t.Context())
+		id, _ := e.resource.Set().Value("service.instance.id")
+		return id.AsString()
+	}
+	environment(t, map[string]string{"OTEL_TRACES_EXPORTER": "console"})
+	if a, b := instance(), instance(); a == "" || a == b {
+		t.Errorf("both are called %q", a)
+	}
+	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=mine")
+	if id := instance(); id != "mine" {
+		t.Errorf("it is called %q", id)
+	}
+}
+
 // A flush brings spans and metrics to the receiver without waiting for the exporters'
 // own timers, which get no CPU on Cloud Run; the end brings the rest.
 func TestFlushAndClose(t *testing.T) {
