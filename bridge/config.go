@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -94,7 +95,7 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.Brokers, "kafka-brokers", c.Brokers, "Kafka bootstrap `servers`: host:port, separated by commas (required)")
 	fs.StringVar(&c.Topics, "kafka-topics", c.Topics, "`topics` separated by commas; one that begins with ^ is a regular expression")
 	fs.StringVar(&c.Group, "kafka-group", c.Group, "consumer `group`")
-	fs.StringVar(&c.OffsetReset, "kafka-offset-reset", c.OffsetReset, "where a group without a committed offset begins: earliest, latest (skips what is there) or error")
+	fs.StringVar(&c.OffsetReset, "kafka-offset-reset", c.OffsetReset, "`where` a group without a committed offset begins: earliest, latest (skips what is there) or error")
 	fs.Var(&c.Properties, "kafka-config", "any librdkafka property as `property=value`; may be repeated. In the environment: KAFKA_CONFIG_<PROPERTY>=value,\n"+
 		"or KAFKA_CONFIG_<PROPERTY>_FILE=path to read it from a mounted file. Secrets only in these two ways")
 	fs.StringVar(&c.OAuth, "kafka-oauth", c.OAuth, "`source` of OAUTHBEARER tokens: google (application default credentials, for Managed Service for Apache Kafka) or empty")
@@ -121,22 +122,71 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 }
 
 // ParseConfig reads flags over environment variables over defaults, and
-// validates. A flag's variable has its name in capitals: --kafka-brokers is
-// KAFKA_BROKERS. Usage and mistakes of the command line are printed to
-// fs.Output(); for -h the error is flag.ErrHelp.
+// validates: the error tells every mistake. For -h it prints what can be set to
+// fs.Output(), and the error is flag.ErrHelp.
 func ParseConfig(fs *flag.FlagSet, args []string) (Config, error) {
 	c := DefaultConfig()
-	if err := c.Properties.FromEnvironment(os.Environ(), os.ReadFile); err != nil {
-		return c, err
-	}
+	errs := []error{c.Properties.FromEnvironment(os.Environ(), os.ReadFile)}
 	c.Flags(fs)
-	if err := ff.Parse(fs, args, ff.WithEnvVars()); err != nil {
-		return c, err
+	out := fs.Output()
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	fs.VisitAll(func(f *flag.Flag) { f.Value = &guarded{f.Value, f, &errs} })
+	err := ff.Parse(fs, args, ff.WithEnvVars())
+	fs.VisitAll(func(f *flag.Flag) { f.Value = f.Value.(*guarded).Value })
+	fs.SetOutput(out)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintf(out, help, fs.Name())
+		fs.PrintDefaults()
+		return c, flag.ErrHelp
+	case err != nil:
+		return c, fmt.Errorf("%w; -h lists the flags", err)
+	case fs.NArg() > 0:
+		return c, fmt.Errorf("%d words are left over after the flags: everything is set with flags or environment variables, see -h", fs.NArg())
 	}
-	if fs.NArg() > 0 {
-		return c, fmt.Errorf("%d arguments are left over after the flags: everything is set with flags or environment variables, see -h", fs.NArg())
+	return c, errors.Join(append(errs, c.Validate())...)
+}
+
+// help is what -h prints before the flags.
+const help = `%s moves records from Kafka to Pub/Sub.
+
+Each flag can be set by an environment variable too, which has its name in capitals:
+-kafka-brokers is KAFKA_BROKERS. Flags win over variables, those over defaults.
+
+`
+
+// guarded is a flag whose value, if it cannot be parsed, is told in our words: those
+// of package flag show the value, which may be a secret, and name no remedy.
+type guarded struct {
+	flag.Value
+	flag *flag.Flag
+	errs *[]error
+}
+
+// Set never fails: it keeps the mistake, and the default.
+func (g *guarded) Set(s string) error {
+	err := g.Value.Set(s)
+	if err == nil {
+		return nil
 	}
-	return c, c.Validate()
+	what := err.Error()
+	if v, ok := g.Value.(flag.Getter); ok {
+		switch v.Get().(type) {
+		case time.Duration:
+			what = "is no duration: write it as 200ms, 2s or 1m30s"
+		case int, int64:
+			what = "is no whole number: write it in digits, such as 1000"
+		}
+	}
+	*g.errs = append(*g.errs, mistake(g.flag.Name, what))
+	_ = g.Value.Set(g.flag.DefValue) // a number is zero now
+	return nil
+}
+
+// mistake is an error about one setting.
+func mistake(flag, what string) error {
+	return fmt.Errorf("--%s (%s): %s", flag, strings.ToUpper(strings.ReplaceAll(flag, "-", "_")), what)
 }
 
 // framing is what a Batch message and zstd may add to the bytes of one record.
@@ -166,8 +216,7 @@ func list(s string) []string {
 func (c *Config) Validate() error {
 	var errs []error
 	bad := func(flag, format string, args ...any) {
-		env := strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-		errs = append(errs, fmt.Errorf("--%s (%s): %s", flag, env, fmt.Sprintf(format, args...)))
+		errs = append(errs, mistake(flag, fmt.Sprintf(format, args...)))
 	}
 	if brokers := list(c.Brokers); len(brokers) == 0 {
 		bad("kafka-brokers", "is empty: name at least one bootstrap server as host:port")
@@ -195,9 +244,6 @@ func (c *Config) Validate() error {
 	}
 	if !slices.Contains([]string{"earliest", "latest", "error"}, c.OffsetReset) {
 		bad("kafka-offset-reset", "is none of its values: use earliest, latest or error")
-	}
-	if err := c.Properties.validate(); err != nil {
-		bad("kafka-config", "%v", err)
 	}
 	if c.OAuth != "" && c.OAuth != "google" {
 		bad("kafka-oauth", "is none of its values: use google, or leave it empty")

@@ -50,6 +50,7 @@ var required = []string{"KAFKA_BROKERS=localhost:9092", "GOOGLE_CLOUD_PROJECT=p"
 // Flags win over the environment, the environment over defaults.
 func TestConfigPrecedence(t *testing.T) {
 	c, _, err := parse(t, append(required, "KAFKA_GROUP=from-environment", "KAFKA_TOPICS=a,b", "LINGER=1s",
+		"KAFKA_CONFIG_LOG_LEVEL=7", "KAFKA_CONFIG_SASL_OAUTHBEARER_ASSERTION_PRIVATE_KEY_FILE=/secrets/key.pem",
 		"KAFKA_CONFIG_FETCH_MIN_BYTES=10", "KAFKA_CONFIG_FETCH_WAIT_MAX_MS=20"),
 		"--kafka-group", "from-flag", "--kafka-config", "fetch.min.bytes=30")
 	if err != nil {
@@ -60,6 +61,10 @@ func TestConfigPrecedence(t *testing.T) {
 		t.Errorf("got group %q, topics %q, linger %s, batch %d, reset %q", c.Group, c.Topics, c.Linger, c.BatchRecords, c.OffsetReset)
 	}
 	m := *c.ConsumerConfig()
+	// Names that do not follow the rule.
+	if m["log_level"] != "7" || m["sasl.oauthbearer.assertion.private.key.file"] != "/secrets/key.pem" {
+		t.Errorf("got log_level %v, private key file %v", m["log_level"], m["sasl.oauthbearer.assertion.private.key.file"])
+	}
 	if m["fetch.min.bytes"] != "30" || m["fetch.wait.max.ms"] != "20" || m["group.id"] != "from-flag" {
 		t.Errorf("got fetch.min.bytes %v, fetch.wait.max.ms %v, group.id %v", m["fetch.min.bytes"], m["fetch.wait.max.ms"], m["group.id"])
 	}
@@ -79,9 +84,9 @@ func TestConfigMistakes(t *testing.T) {
 		{"broker without a port", append(required, "KAFKA_BROKERS=a:1,b"), nil, []string{"--kafka-brokers", "server 2 of 2", "host:port"}},
 		{"no regular expression", append(required, "KAFKA_TOPICS=^("), nil, []string{"--kafka-topics", "topic 1", "regular expression"}},
 		{"no topic name", append(required, "KAFKA_TOPICS=a b"), nil, []string{"--kafka-topics", "topic 1", "letters"}},
-		{"no duration", append(required, "LINGER=fast"), nil, []string{"linger", "LINGER"}},
+		{"no duration", append(required, "LINGER=fast"), nil, []string{"--linger (LINGER)", "no duration", "200ms"}},
 		{"negative duration", append(required, "DRAIN_TIMEOUT=-1s"), nil, []string{"--drain-timeout (DRAIN_TIMEOUT)", "duration"}},
-		{"no number", required, []string{"--batch-records", "many"}, []string{"batch-records"}},
+		{"no number", required, []string{"--batch-records", "many"}, []string{"--batch-records (BATCH_RECORDS)", "no whole number", "1000"}},
 		{"too many records", required, []string{"--batch-records", "100000"}, []string{"--batch-records", "65536"}},
 		{"batch larger than a message", required, []string{"--batch-bytes", "10000000"}, []string{"--batch-bytes", "--max-message-bytes"}},
 		{"budget smaller than a batch", required, []string{"--max-inflight-bytes", "1000"}, []string{"--max-inflight-bytes", "--batch-bytes"}},
@@ -90,6 +95,13 @@ func TestConfigMistakes(t *testing.T) {
 		{"no Pub/Sub topic", append(required, "PUBSUB_TOPIC=a/b"), nil, []string{"--pubsub-topic", "projects/P/topics/T"}},
 		{"no OAuth source", append(required, "KAFKA_OAUTH=azure"), nil, []string{"--kafka-oauth", "google"}},
 		{"no level", append(required, "LOG_LEVEL=loud"), nil, []string{"--log-level", "debug, info, warn or error"}},
+		{"several mistakes", append(required, "LINGER=fast", "KAFKA_GROUP=g", "KAFKA_CONFIG_GROUP_ID=g", "KAFKA_OFFSET_RESET=middle"), []string{"--batch-bytes", "x"},
+			[]string{"--linger", "KAFKA_CONFIG_GROUP_ID", "--kafka-offset-reset", "--batch-bytes"}},
+		{"no flag", required, []string{"--brokers", "x"}, []string{"-brokers", "-h"}},
+		{"a secret that is no property", required, []string{"--kafka-config", password}, []string{"--kafka-config", "property=value"}},
+		{"a value of a fixed property", required, []string{"--kafka-config", "bootstrap.servers=" + password}, []string{"--kafka-config", "--kafka-brokers"}},
+		{"an alias of a secret on the command line", required, []string{"--kafka-config", "sasl.oauthbearer.client.credentials.client.secret=" + password},
+			[]string{"KAFKA_CONFIG_SASL_OAUTHBEARER_CLIENT_CREDENTIALS_CLIENT_SECRET", "_FILE"}},
 		{"no property", required, []string{"--kafka-config", "fetch.min.bytes"}, []string{"kafka-config", "property=value"}},
 		{"fixed property", required, []string{"--kafka-config", "enable.auto.commit=false"}, []string{"enable.auto.commit", "auto.commit.interval.ms"}},
 		{"fixed property in the environment", append(required, "KAFKA_CONFIG_GROUP_ID=g"), nil, []string{"KAFKA_CONFIG_GROUP_ID", "--kafka-group"}},
@@ -107,6 +119,9 @@ func TestConfigMistakes(t *testing.T) {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("the error does not contain %q:\n%v", want, err)
 				}
+			}
+			if test.name == "no number" && strings.Contains(err.Error(), "\n") {
+				t.Errorf("more than one mistake is told:\n%v", err)
 			}
 			if strings.Contains(err.Error()+out, password) {
 				t.Error("the error shows the password")

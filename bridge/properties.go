@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,21 +15,22 @@ import (
 // flag.Value it takes property=value, once per use of the flag.
 type Properties struct {
 	m map[string]string
-	// exposed are the names of secrets that were given on the command line. They
-	// are not refused at once: package flag would print the value that was refused.
-	exposed []string
 }
 
 // environment is the prefix of variables that set a property.
 const environment = "KAFKA_CONFIG_"
 
-// secret are the properties whose values are accepted from the environment or a
-// mounted file only, because command lines can be read by every process of a
-// machine, and are shown nowhere.
-var secret = []string{
-	"sasl.password", "sasl.oauthbearer.client.secret", "sasl.oauthbearer.config",
-	"sasl.oauthbearer.assertion.private.key.passphrase", "sasl.oauthbearer.assertion.private.key.pem",
-	"ssl.key.password", "ssl.key.pem", "ssl.keystore.password",
+// secret are parts of the names of the properties whose values are accepted from the
+// environment or a mounted file only, because command lines can be read by every
+// process of a machine. Parts, because properties have aliases.
+var secret = []string{"password", "passphrase", "secret", "key.pem", "sasl.oauthbearer.config"}
+
+// irregular are the properties whose names do not follow from their variables'.
+var irregular = map[string]string{
+	"LOG_LEVEL":                                    "log_level",
+	"SASL_OAUTHBEARER_ASSERTION_FILE":              "sasl.oauthbearer.assertion.file",
+	"SASL_OAUTHBEARER_ASSERTION_JWT_TEMPLATE_FILE": "sasl.oauthbearer.assertion.jwt.template.file",
+	"SASL_OAUTHBEARER_ASSERTION_PRIVATE_KEY_FILE":  "sasl.oauthbearer.assertion.private.key.file",
 }
 
 // fixed are the properties on which the bridge's guarantees rest, each with what
@@ -53,21 +55,11 @@ func (p *Properties) Set(s string) error {
 	if !ok || name == "" {
 		return fmt.Errorf("a librdkafka property is written property=value, such as security.protocol=SASL_SSL")
 	}
-	if slices.Contains(secret, name) {
-		p.exposed = append(p.exposed, name)
-		return nil
+	if slices.ContainsFunc(secret, func(part string) bool { return strings.Contains(name, part) }) {
+		variable := environment + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
+		return fmt.Errorf("%s is a secret, which every process of the machine can read on the command line: set %s, or %s_FILE to the path of a mounted file", name, variable, variable)
 	}
 	return p.set(name, value)
-}
-
-// validate reports the secrets that every process could have read.
-func (p *Properties) validate() error {
-	if len(p.exposed) == 0 {
-		return nil
-	}
-	name := p.exposed[0]
-	variable := environment + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
-	return fmt.Errorf("%s is a secret, which every process of the machine can read on the command line: set %s, or %s_FILE to the path of a mounted file", name, variable, variable)
 }
 
 func (p *Properties) set(name, value string) error {
@@ -101,25 +93,31 @@ func (p Properties) GoString() string { return p.String() }
 // KAFKA_CONFIG_<PROPERTY>_FILE, which holds the path of a file with the value. One
 // line end after the value in a file is dropped.
 func (p *Properties) FromEnvironment(environ []string, readFile func(string) ([]byte, error)) error {
+	var errs []error
 	for _, entry := range environ {
 		variable, value, _ := strings.Cut(entry, "=")
 		if !strings.HasPrefix(variable, environment) || value == "" {
 			continue
 		}
-		key, isFile := strings.CutSuffix(strings.TrimPrefix(variable, environment), "_FILE")
-		if isFile {
-			b, err := readFile(value)
-			if err != nil {
-				return fmt.Errorf("%s: the file with the value cannot be read: %w", variable, err)
+		key := strings.TrimPrefix(variable, environment)
+		name, ok := irregular[key]
+		if !ok {
+			var isFile bool
+			if key, isFile = strings.CutSuffix(key, "_FILE"); isFile {
+				b, err := readFile(value)
+				if err != nil {
+					errs = append(errs, fmt.Errorf("%s: the file with the value cannot be read: %w", variable, err))
+					continue
+				}
+				value = strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r")
 			}
-			value = strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r")
+			name = strings.ReplaceAll(strings.ToLower(key), "_", ".")
 		}
-		name := strings.ReplaceAll(strings.ToLower(key), "_", ".")
 		if err := p.set(name, value); err != nil {
-			return fmt.Errorf("%s: %w", variable, err)
+			errs = append(errs, fmt.Errorf("%s: %w", variable, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // ConsumerConfig is the configuration of the Kafka consumer: the bridge's
