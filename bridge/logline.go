@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// LogStats writes a line about the bridge at once and then every so often, until
-// ctx ends. Log-based metrics are made of these lines, because nothing scrapes
+// LogStats writes a line about the bridge at once, then every so often, and a last one
+// when ctx ends, which should be after Run: the sums of the lines are complete. Log-based metrics are made of these lines, because nothing scrapes
 // /metrics in a Cloud Run worker pool: names and units of the fields are an
 // interface.
 //
@@ -30,10 +30,12 @@ func (b *Bridge) LogStats(ctx context.Context, every time.Duration) {
 	for {
 		now := b.Stats()
 		b.log.LogAttrs(ctx, slog.LevelInfo, "bridge", statsFields(&now, &before)...)
+		if ctx.Err() != nil {
+			return
+		}
 		before = now
 		select {
 		case <-ctx.Done():
-			return
 		case <-ticker.C:
 		}
 	}

@@ -100,6 +100,14 @@ func serve(ctx context.Context, cfg bridge.Config, log *slog.Logger) error {
 		defer srv.Close()
 	}
 	log.Info("starting", "version", version)
-	go b.LogStats(ctx, 30*time.Second)
-	return b.Run(ctx)
+	untilStopped, stopped := context.WithCancel(context.WithoutCancel(ctx))
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		b.LogStats(untilStopped, 30*time.Second)
+	}()
+	err = b.Run(ctx)
+	stopped()
+	<-told
+	return err
 }

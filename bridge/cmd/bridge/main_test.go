@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -280,6 +281,20 @@ func TestSignalDrains(t *testing.T) {
 			}
 			if d := s.CheckAll(1000); d != 0 {
 				t.Errorf("%d duplicates", d)
+			}
+			// Log-based metrics are made of these lines, also of the last one.
+			batches := 0
+			for line := range strings.Lines(p.output()) {
+				var stats struct {
+					Message string
+					Batches int
+				}
+				if err := json.Unmarshal([]byte(line), &stats); err == nil && stats.Message == "bridge" {
+					batches += stats.Batches
+				}
+			}
+			if batches != 4 {
+				t.Errorf("the log lines tell of %d batches, want 4", batches)
 			}
 			for i := range int32(2) {
 				if got := s.Committed(i); got != 500 {
