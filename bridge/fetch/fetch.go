@@ -120,6 +120,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -157,8 +158,8 @@ func New(c *kafka.Consumer, max int) (*Fetcher, error) {
 		}
 		rk = rk.FieldByName(name)
 	}
-	if rk.Kind() != reflect.Pointer || rk.IsNil() {
-		return nil, errors.New("fetch: Consumer.handle.rk is no pointer to a live client")
+	if rk.Kind() != reflect.Pointer || !strings.HasSuffix(rk.Type().Elem().Name(), "rd_kafka_s") || rk.IsNil() {
+		return nil, fmt.Errorf("fetch: Consumer.handle.rk is a %s and no pointer to a live rd_kafka_t: pin the version of confluent-kafka-go that go.mod names", rk.Type())
 	}
 	if C.complete() == 0 {
 		return nil, errors.New("fetch: the librdkafka that this program is linked with lacks functions that librdkafka 2.x has: build with the one that comes with confluent-kafka-go")

@@ -3,7 +3,6 @@ package zstd_test
 import (
 	"bytes"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -11,14 +10,6 @@ import (
 	"sluice/bridge/zstd"
 	"sluice/internal/batch"
 )
-
-// On Linux, where the bridge is deployed, the library is there: without it the
-// bridge would cost half as much again and nobody would notice.
-func TestAvailable(t *testing.T) {
-	if runtime.GOOS == "linux" && zstd.New() == nil {
-		t.Error("librdkafka brings no zstd along")
-	}
-}
 
 // payload is compressed by c, or where there is none by the Go implementation.
 func payload(t testing.TB, c *zstd.Compressor, e *batch.Encoder) []byte {
