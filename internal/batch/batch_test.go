@@ -279,8 +279,8 @@ func FuzzDecode(f *testing.F) {
 	var d, again Decoder
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		b, err := d.Decode(payload, limits)
-		if cap(d.buf) > limits.Bytes+zstdSlack || cap(d.records) > limits.Records || cap(d.headers) > limits.Headers {
-			t.Fatalf("%d bytes, %d records, %d headers allocated", cap(d.buf), cap(d.records), cap(d.headers))
+		if cap(d.buf) > limits.Bytes+zstdSlack || cap(d.records) > limits.Records || cap(d.headers) > limits.Headers || d.text.Cap() > 2*limits.Bytes {
+			t.Fatalf("%d bytes, %d records, %d headers, %d bytes of strings allocated", cap(d.buf), cap(d.records), cap(d.headers), d.text.Cap())
 		}
 		var e *Error
 		if err != nil {

@@ -21,7 +21,8 @@ var DefaultLimits = Limits{Records: 65_536, RecordBytes: 16 << 20, Bytes: 32 << 
 
 // Decoder decodes payloads, one after the other; the zero Decoder is ready. Its
 // memory is that of the largest recent payload: at most Limits.Bytes + 200 bytes a
-// record and 48 bytes a record header. Decoders are not safe for concurrent use.
+// record and 48 bytes a record header, and while a batch with rejections or many
+// strings is in use twice the bytes of those. Decoders are not safe for concurrent use.
 type Decoder struct {
 	buf     []byte
 	records []Record
