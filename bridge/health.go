@@ -44,7 +44,7 @@ func (b *Bridge) live() error {
 func (b *Bridge) ready() error {
 	switch {
 	case !b.counters.joined.Load():
-		return fmt.Errorf("the consumer group has not assigned partitions yet")
+		return fmt.Errorf("the consumer group has assigned nothing to this member: it has not joined yet, or was thrown out and joins again")
 	case b.counters.failing.Load():
 		return fmt.Errorf("publishing fails and is tried again")
 	}

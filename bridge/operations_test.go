@@ -93,8 +93,24 @@ func TestHealth(t *testing.T) {
 	servers.Wait(t, "/livez to notice", func() bool { code, _ := get(b, "/livez"); return code == http.StatusServiceUnavailable })
 }
 
-// A member that the group has thrown out drops what it holds without committing,
-// joins again, and everything comes.
+// A member for which the group has no partition to spare is ready: it stands by.
+func TestStandbyIsReady(t *testing.T) {
+	s := servers.New(t, 1)
+	a := s.Start(quick)
+	servers.Wait(t, "the assignment", func() bool { return a.Stats().Assigned == 1 })
+	b := s.Start(quick)
+	servers.Wait(t, "readiness of both", func() bool {
+		first, _ := get(a, "/readyz")
+		second, _ := get(b, "/readyz")
+		return first == http.StatusOK && second == http.StatusOK
+	})
+	if a.Stats().Assigned+b.Stats().Assigned != 1 {
+		t.Error("one partition is not assigned once")
+	}
+}
+
+// A member that the group has thrown out drops what it holds without committing, is
+// not ready, joins again, and everything comes.
 func TestLostPartitions(t *testing.T) {
 	const n = 400
 	var fault servers.PublishFault
@@ -103,12 +119,22 @@ func TestLostPartitions(t *testing.T) {
 	s.Produce(s.Numbered(0, n)...)
 	b := s.Start(quick)
 	servers.Wait(t, "refusals", func() bool { return b.Stats().RecordsIn == n && b.Stats().Retries > 3 })
+	join := make(chan struct{})
+	s.Broker.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
+		s.Broker.SleepControl(func() { <-join })
+		return nil, nil, false
+	})
 	s.Broker.ControlKey(int16(kmsg.Heartbeat), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		res := req.ResponseKind().(*kmsg.HeartbeatResponse)
 		res.ErrorCode = kerr.UnknownMemberID.Code
 		return res, nil, true
 	})
-	servers.Wait(t, "the loss and the new assignment", func() bool { return b.Stats().Lost == 2 && b.Stats().Assigned == 2 })
+	servers.Wait(t, "the loss", func() bool { return b.Stats().Lost == 2 })
+	if code, body := get(b, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "thrown out") {
+		t.Errorf("out of the group, /readyz answers %d %s", code, body)
+	}
+	close(join)
+	servers.Wait(t, "the new assignment", func() bool { return b.Stats().Assigned == 2 && b.Stats().Joined })
 	for p := range int32(2) {
 		if got := s.Committed(p); got >= 0 {
 			t.Errorf("partition %d: %d is committed, and nothing acknowledged", p, got)
@@ -183,18 +209,38 @@ func TestOffsetReset(t *testing.T) {
 	servers.Wait(t, "what there is", func() bool { return b.Stats().RecordsIn == 15 })
 }
 
-// A group that must not guess where to begin says so and does nothing.
+// A group that must not guess where to begin says so and does nothing. The partition
+// is asked about again and again, and begins where it is told to, with what it then
+// reads still going to the fetcher.
 func TestOffsetResetError(t *testing.T) {
 	s := servers.New(t, 1)
 	s.Produce(s.Numbered(0, 10)...)
 	b := s.Start(func(c *bridge.Config) { quick(c); c.OffsetReset = "error" })
 	servers.Wait(t, "the error", func() bool { return b.Stats().KafkaErrors > 0 })
-	b.Shutdown()
 	if n := b.Stats().RecordsIn; n != 0 {
 		t.Errorf("%d records were taken", n)
 	}
 	if got := s.Committed(0); got >= 0 {
 		t.Errorf("%d is committed", got)
+	}
+	s.Broker.ControlKey(int16(kmsg.OffsetFetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		s.Broker.KeepControl()
+		res := req.ResponseKind().(*kmsg.OffsetFetchResponse)
+		for _, g := range req.(*kmsg.OffsetFetchRequest).Groups {
+			p := kmsg.NewOffsetFetchResponseGroupTopicPartition()
+			p.Offset = 4
+			topic := kmsg.NewOffsetFetchResponseGroupTopic()
+			topic.Topic, topic.Partitions = servers.KafkaTopic, append(topic.Partitions, p)
+			group := kmsg.NewOffsetFetchResponseGroup()
+			group.Group, group.Topics = g.Group, append(group.Topics, topic)
+			res.Groups = append(res.Groups, group)
+		}
+		return res, nil, true
+	})
+	servers.Wait(t, "the records from the offset on", func() bool { return b.Stats().Acknowledged > 0 })
+	b.Shutdown()
+	if n := b.Stats().RecordsIn; n != 6 {
+		t.Errorf("%d records were taken, want 6", n)
 	}
 }
 

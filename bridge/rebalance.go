@@ -42,6 +42,7 @@ func (b *Bridge) assign(c *kafka.Consumer, parts []kafka.TopicPartition) {
 	if err := c.IncrementalAssign(parts); err != nil {
 		b.fatal = fmt.Errorf("bridge: partitions cannot be assigned: %w", err)
 	}
+	b.counters.joined.Store(true)
 	b.rebalanced("partitions assigned", parts)
 }
 
@@ -84,6 +85,7 @@ func (b *Bridge) revoke(c *kafka.Consumer, parts []kafka.TopicPartition) {
 			b.counters.lost.Add(int64(len(parts)))
 			message = "partitions lost"
 		}
+		b.counters.joined.Store(!lost) // who has lost its partitions is out of the group
 		b.rebalanced(message, parts, "unfinished_batches", unfinished)
 	}
 	if err := c.IncrementalUnassign(parts); err != nil {
@@ -95,7 +97,6 @@ func (b *Bridge) revoke(c *kafka.Consumer, parts []kafka.TopicPartition) {
 // rebalanced tells of a rebalance.
 func (b *Bridge) rebalanced(message string, parts []kafka.TopicPartition, more ...any) {
 	b.counters.rebalances.Add(1)
-	b.counters.joined.Store(true)
 	b.counters.assigned.Store(int64(len(b.ledger.partitions)))
 	b.counters.inflightBytes.Store(b.inflight)
 	names := make([]string, len(parts))

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
@@ -17,7 +18,9 @@ const reviveAfter = 10 * time.Second
 // partition would stand still until the next rebalance. State is librdkafka's
 // fetch_state.
 func (b *Bridge) revive(p *partition, state string, now time.Time) {
-	if state != "none" && state != "stopped" {
+	// What is on its way is not given up for it: a partition that was forgotten has
+	// nothing on its way.
+	if state != "none" && state != "stopped" || p.enc != nil || p.inflight > 0 {
 		p.still = time.Time{}
 		return
 	}
@@ -34,7 +37,13 @@ func (b *Bridge) revive(p *partition, state string, now time.Time) {
 		b.log.Debug("a partition that stands still cannot be assigned anew yet", "topic", key.topic, "partition", key.id, "error", err.Error())
 		return // a rebalance goes on, which assigns it anew as well
 	}
-	b.discard(p)
+	// If librdkafka has begun to fetch the partition (with auto.offset.reset=error), it
+	// stops doing so by itself and then ends the forwarding. Its answers come in the
+	// order of the questions, so that this one waits until that is done.
+	if _, err := b.consumer.Assignment(); err != nil {
+		b.fatal = fmt.Errorf("bridge: the assignment cannot be read: %w", err)
+		return
+	}
 	b.ledger.close(p)
 	clear(b.sources)
 	b.latest = nil
