@@ -174,6 +174,9 @@ func (b *Bridge) loop(ctx context.Context) error {
 		if full {
 			// Records wait in librdkafka, whose prefetch is bounded; the consumer is
 			// polled all the same and stays in its group.
+			if b.counters.inflightBatches.Load() == 0 {
+				b.flushAll() // they hold all the bytes: no record would come to fill them
+			}
 			b.event(b.consumer.Poll(0))
 			b.inbox.wait(idle)
 			continue
@@ -224,8 +227,8 @@ func (b *Bridge) event(e kafka.Event) {
 	case kafka.OAuthBearerTokenRefresh:
 		b.refreshToken()
 	case *kafka.Message:
-		// Every partition is forwarded to the fetcher before it is assigned, so
-		// that this is an error without a partition's queue, never a record.
+		// Every partition is forwarded to the fetcher before it is assigned. A record
+		// that comes here would be skipped: after a restart it comes again.
 		b.fatal = errors.New("bridge: a record came past the fetcher: its partition was not forwarded")
 	}
 }

@@ -51,7 +51,7 @@ func (b *Bridge) deadLetter(p *partition, r *batch.Record, now time.Time) {
 	go func() {
 		payload := b.payloads.get()
 		result.err = b.encode(compressor, enc, payload)
-		b.encoders.put(enc)
+		b.releaseEncoder(enc)
 		b.compressors <- compressor
 		if result.err == nil {
 			result.acked = b.publisher.publish(p.ctx, b.publisher.deadLetter, *payload)

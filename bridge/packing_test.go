@@ -69,6 +69,39 @@ func TestBatchesFillUpToMaxBytes(t *testing.T) {
 	s.CheckAll(100)
 }
 
+// A batch never has more record headers than the functions accept, however small they are.
+func TestBatchesStayWithinTheLimitOfHeaders(t *testing.T) {
+	const records, headers = 40, 10_000
+	s := servers.New(t, 1)
+	var messages []*kafka.Message
+	for range records {
+		messages = append(messages, &kafka.Message{Headers: make([]kafka.Header, headers)})
+	}
+	s.Produce(messages...)
+	b := s.Start(func(c *bridge.Config) { c.Linger = time.Hour })
+	servers.Wait(t, "all records", func() bool { return b.Stats().RecordsIn == records })
+	b.Shutdown()
+	s.CheckAll(records) // decodes with the functions' limits
+}
+
+// When all that may be in flight is unfinished batches, they leave: no further record
+// would come to fill them. Otherwise each linger would move only that much.
+func TestALongLingerDoesNotHoldUpAFullBridge(t *testing.T) {
+	const partitions, n = 4, 4000
+	s := servers.New(t, partitions)
+	var messages []*kafka.Message
+	for i := range n {
+		messages = append(messages, &kafka.Message{TopicPartition: kafka.TopicPartition{Partition: int32(i % partitions)}, Value: make([]byte, 1000)})
+	}
+	s.Produce(messages...)
+	b := s.Start(func(c *bridge.Config) {
+		c.Linger, c.BatchRecords, c.BatchBytes, c.MaxInflightBytes = time.Hour, 10_000, 1<<20, 1<<20
+	})
+	servers.Wait(t, "all records", func() bool { return b.Stats().RecordsIn == n })
+	b.Shutdown()
+	s.CheckAll(n)
+}
+
 // A lone record leaves without a second one, for however long none comes.
 func TestALoneRecordLeaves(t *testing.T) {
 	s := servers.New(t, 1)

@@ -21,11 +21,12 @@ type partition struct {
 	cancel context.CancelFunc // ends them: the partition is no longer ours
 	taken  *atomic.Int64      // counts its topic's records
 
-	enc   *batch.Encoder // the unfinished batch, or nil
-	since time.Time      // when its first record came
-	next  int64          // offset after its last record
-	span  trace.Span     // of it, nil: not traced
-	links int            // of span
+	enc     *batch.Encoder // the unfinished batch, or nil
+	since   time.Time      // when its first record came
+	next    int64          // offset after its last record
+	headers int            // of all its records
+	span    trace.Span     // of it, nil: not traced
+	links   int            // of span
 
 	track    tracker
 	inflight int  // batches whose result has not come back
@@ -60,13 +61,14 @@ func (b *Bridge) add(p *partition, r *batch.Record, now time.Time) {
 		b.deadLetter(p, r, now)
 		return
 	}
-	if p.enc != nil && p.enc.Size()+n > b.cfg.BatchBytes {
+	// Headers may be so small that the bytes do not bound how many there are.
+	if p.enc != nil && (p.enc.Size()+n > b.cfg.BatchBytes || p.headers+len(r.Headers) > batch.DefaultLimits.Headers) {
 		b.flush(p)
 	}
 	if p.enc == nil {
 		p.enc = b.encoders.get()
 		p.enc.Reset(batch.Header{Topic: p.key.topic, Partition: p.key.id, Traceparent: b.beginTrace(p, r, now)})
-		p.since = now
+		p.since, p.headers = now, 0
 		b.metrics.began(r.Timestamp, now)
 		b.inflight += int64(p.enc.Size())
 	} else if p.span != nil {
@@ -76,6 +78,7 @@ func (b *Bridge) add(p *partition, r *batch.Record, now time.Time) {
 	p.enc.Append(r)
 	b.inflight += int64(p.enc.Size() - before)
 	p.next = r.Offset + 1
+	p.headers += len(r.Headers)
 	if p.enc.Len() >= b.cfg.BatchRecords || p.enc.Size() >= b.cfg.BatchBytes {
 		b.flush(p)
 	}
@@ -105,7 +108,7 @@ func (b *Bridge) flush(p *partition) {
 	go func() {
 		payload := b.payloads.get()
 		r.err = b.encode(compressor, enc, payload)
-		b.encoders.put(enc) // what is on its way is compressed
+		b.releaseEncoder(enc) // what is on its way is compressed
 		b.compressors <- compressor
 		if r.err == nil {
 			r.acked = b.publisher.publish(p.ctx, b.publisher.topic, *payload)
@@ -119,11 +122,28 @@ func (b *Bridge) flush(p *partition) {
 	}()
 }
 
+// flushAll sends all unfinished batches.
+func (b *Bridge) flushAll() {
+	for _, p := range b.ledger.partitions {
+		b.flush(p)
+	}
+}
+
+// exceptional is the size from which on buffers are not kept for reuse.
+const exceptional = 2 << 20
+
 // release gives a payload's memory back, unless an exceptional record has made it
 // exceptionally large.
 func (b *Bridge) release(payload *[]byte) {
-	if cap(*payload) <= 2<<20 {
+	if cap(*payload) <= exceptional {
 		b.payloads.put(payload)
+	}
+}
+
+// releaseEncoder does the same for an encoder whose batch is no longer needed.
+func (b *Bridge) releaseEncoder(enc *batch.Encoder) {
+	if enc.Size() <= exceptional {
+		b.encoders.put(enc)
 	}
 }
 
@@ -150,7 +170,7 @@ func (b *Bridge) discard(p *partition) {
 		return
 	}
 	b.inflight -= int64(p.enc.Size())
-	b.encoders.put(p.enc)
+	b.releaseEncoder(p.enc)
 	p.enc = nil
 	p.takeTrace() // what was not sent is not told either
 }

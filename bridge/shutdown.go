@@ -12,9 +12,7 @@ import (
 func (b *Bridge) shutdown(stopPublishing context.CancelFunc) {
 	start := time.Now()
 	b.log.Info("bridge is stopping")
-	for _, p := range b.ledger.partitions {
-		b.flush(p)
-	}
+	b.flushAll()
 	b.drainBy = start.Add(b.cfg.DrainTimeout)
 	drained := b.await(b.drainBy, func() bool {
 		// Rebalances go on: a partition that another member gets meanwhile is let go.
@@ -24,40 +22,43 @@ func (b *Bridge) shutdown(stopPublishing context.CancelFunc) {
 	unfinished := b.ledger.inflight()
 	stopPublishing()
 	b.closing.Store(true)
-	committing, closing := make(chan struct{}), make(chan struct{})
+	committing, closing := make(chan bool, 1), make(chan bool, 1)
 	go func() {
-		if _, err := b.consumer.Commit(); err != nil {
-			if e, ok := err.(kafka.Error); !ok || e.Code() != kafka.ErrNoOffset {
-				b.log.Warn("the last commit failed", "error", err.Error())
-			}
+		_, err := b.consumer.Commit()
+		if e, ok := err.(kafka.Error); ok && e.Code() == kafka.ErrNoOffset {
+			err = nil // nothing is left to commit
 		}
-		close(committing)
+		if err != nil {
+			b.log.Warn("the last commit failed", "error", err.Error())
+		}
+		committing <- err == nil
 		// Close must not run beside a call that has not returned. If that takes longer
 		// than Run waits for, the member is gone when the process is, or, in a process
 		// that goes on, when the call returns.
 		if b.fetcher != nil {
 			b.fetcher.Close()
 		}
-		if err := b.consumer.Close(); err != nil {
+		err = b.consumer.Close()
+		if err != nil {
 			b.log.Warn("the Kafka consumer was not closed", "error", err.Error())
 		}
-		close(closing)
+		closing <- err == nil
 	}()
 	committed := within(b.cfg.CommitTimeout, committing)
-	closed := committed && within(b.cfg.CloseTimeout, closing)
+	closed := within(b.cfg.CloseTimeout, closing)
 	b.counters.joined.Store(false)
 	b.counters.assigned.Store(0)
 	b.log.Info("bridge stopped", "drained", drained, "unfinished_batches", unfinished,
 		"committed", committed, "left_group", closed, "took", time.Since(start).Round(time.Millisecond).String())
 }
 
-// within reports whether done is closed in time.
-func within(d time.Duration, done <-chan struct{}) bool {
+// within reports what done tells, or false if it tells nothing in time.
+func within(d time.Duration, done <-chan bool) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
-	case <-done:
-		return true
+	case ok := <-done:
+		return ok
 	case <-t.C:
 		return false
 	}

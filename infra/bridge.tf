@@ -75,7 +75,7 @@ resource "google_cloud_run_v2_worker_pool" "bridge" {
     containers {
       image = var.bridge_image
 
-      # At most 317 MiB were measured with the default budget of bytes in flight
+      # At most 353 MiB were measured with the default budget of bytes in flight
       # (bridge/docs/adr-003-memory.md).
       resources {
         limits = {
