@@ -75,11 +75,11 @@ func TestDeployMakesWhatIsMissing(t *testing.T) {
 		"^gcloud secrets versions describe latest --secret=otlp-headers ",
 		"^gcloud storage buckets create gs://acme-clickstream-sluice-state .*--public-access-prevention",
 		"^gcloud storage buckets update gs://acme-clickstream-sluice-state --versioning --update-labels=environment=test",
-		"^gcloud storage cp .* gs://acme-clickstream-sluice-state/settings.tfvars.json",
 		"^gcloud services enable .*pubsub.googleapis.com",
 		"^gcloud beta services identity create --service=pubsub.googleapis.com",
 		"^terraform .*infra/bootstrap init .*-backend-config=bucket=acme-clickstream-sluice-state",
 		`^terraform .*infra/bootstrap apply .*-var=kafka_secrets=\["kafka-password"\] .*-var=otlp_headers=otlp-headers .*-var=repository={owner="acme",name="sluice"}`,
+		"^gcloud storage cp .* gs://acme-clickstream-sluice-state/settings.tfvars.json",
 		"^gcloud beta builds submit .*--service-account=projects/acme-clickstream/serviceAccounts/sluice-build@.*_ENVIRONMENT=test",
 	} {
 		i := slices.IndexFunc(made, regexp.MustCompile(want).MatchString)
