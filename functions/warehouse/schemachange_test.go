@@ -3,6 +3,7 @@ package warehouse_test
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
 	"google.golang.org/grpc/codes"
@@ -86,6 +87,26 @@ func TestRefusedSchemaIsSentAgain(t *testing.T) {
 			check(t, a.Append(t.Context(), rows(t, "a")))
 		})
 	}
+}
+
+// Protects the instance from streams that nobody uses: one that is not used again is
+// ended, also if its server would never hang up.
+func TestRetiredStreamEnds(t *testing.T) {
+	ended := make(chan struct{})
+	_, addr := startScript(t, func(n int, s storagepb.BigQueryWrite_AppendRowsServer) error {
+		if _, err := s.Recv(); err != nil {
+			return nil
+		}
+		check(t, s.Send(&storagepb.AppendRowsResponse{Response: &storagepb.AppendRowsResponse_Error{Error: status.New(codes.NotFound, "no table").Proto()}}))
+		<-s.Context().Done()
+		close(ended)
+		return nil
+	})
+	a := newAppender(t, addr, schema.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Timeout: 100 * time.Millisecond})
+	if err := a.Append(t.Context(), rows(t, "a")); err == nil {
+		t.Fatal("want a refusal")
+	}
+	<-ended
 }
 
 // Protects good data from a table that is replaced while streams are open.
