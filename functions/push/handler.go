@@ -19,9 +19,9 @@ type Config struct {
 	Function string
 	// Project is the Google Cloud project, for the names of traces; may be empty.
 	Project string
-	// Timeout bounds the function. It must be below the subscription's ack
-	// deadline: a message whose deadline has passed is pushed again while the first
-	// delivery still works on it.
+	// Timeout bounds the function, from the request's headers on. It must be below the
+	// subscription's ack deadline: a message whose deadline has passed is pushed again
+	// while the first delivery still works on it.
 	Timeout time.Duration
 	// ReadTimeout bounds the arrival of the body.
 	ReadTimeout time.Duration
@@ -114,11 +114,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		m.release()
 		h.end(w, r, m, start, a)
 	}()
-	a = h.serve(w, r, m)
+	a = h.serve(w, r, m, start)
 }
 
 // serve runs the function and turns its end into an answer.
-func (h *handler) serve(w http.ResponseWriter, r *http.Request, m *Message) answer {
+func (h *handler) serve(w http.ResponseWriter, r *http.Request, m *Message, start time.Time) answer {
 	if a, ok := h.admit(w, r); !ok {
 		return a
 	}
@@ -131,7 +131,8 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, m *Message) answ
 		b.reuse()
 		return answer{status: http.StatusBadRequest, outcome: "malformed", err: err, hint: "this is no Pub/Sub push: " + err.Error()}
 	}
-	ctx, cancel := context.WithTimeoutCause(r.Context(), h.Timeout, fmt.Errorf("the request's %v are over", h.Timeout))
+	// Pub/Sub's clock runs while the body arrives, too.
+	ctx, cancel := context.WithDeadlineCause(r.Context(), start.Add(h.Timeout), fmt.Errorf("the request's %v are over", h.Timeout))
 	defer cancel()
 	err := h.f(ctx, m)
 	// Only here, not deferred: after a panic nobody knows who still holds the data.

@@ -1,6 +1,7 @@
 package push_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
@@ -141,6 +142,31 @@ func TestHowAFunctionEndsIsTheAnswer(t *testing.T) {
 				t.Errorf("the log holds the value of a panic: %s", log.raw.String())
 			}
 		})
+	}
+}
+
+// Protects the ack deadline, which runs from the push on, not from the end of its body.
+func TestSlowBodyCountsForTheDeadline(t *testing.T) {
+	left := make(chan time.Duration, 1)
+	url, _, _ := serve(t, push.Config{Timeout: time.Hour}, func(ctx context.Context, _ *push.Message) error {
+		deadline, _ := ctx.Deadline()
+		left <- time.Until(deadline)
+		return nil
+	})
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nX-Goog-Pubsub-Message-Id: 1\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n")
+	answer := bufio.NewReader(c)
+	if line, err := answer.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100 ") { // it waits for the body
+		t.Fatalf("answered %q, %v", line, err)
+	}
+	time.Sleep(50 * time.Millisecond)
+	fmt.Fprint(c, "a")
+	if <-left > time.Hour-50*time.Millisecond {
+		t.Error("the time in which the body arrived was not counted")
 	}
 }
 
