@@ -12,6 +12,8 @@ import (
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/google/go-cmp/cmp"
+
+	"sluice/internal/audit"
 )
 
 // events protects the main path: columns as sent, extras to the byte, and a bad
@@ -40,7 +42,7 @@ func events(t *testing.T, s *Servers) {
 		fmt.Sprintf(`g | %s | purchase | u | null | null | 0 | 6 | %s | null | null`, at.Format(time.RFC3339Nano), kafkaTime.Format(time.RFC3339Nano)),
 	}
 	got := p.await(2, `SELECT event_id, event_timestamp, event_type, user_id, page_url, product_id, kafka_partition, kafka_offset, kafka_timestamp,
-		JSON_VALUE(properties, '$.price'), JSON_VALUE(properties, '$.emoji') FROM fact_events WHERE kafka_topic = '%s' ORDER BY kafka_offset`, p.topic)
+		JSON_VALUE(properties, '$.price'), JSON_VALUE(properties, '$.emoji') FROM clickstream.fact_events WHERE kafka_topic = '%s' ORDER BY kafka_offset`, p.topic)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("fact_events (-want, +got):\n%s", diff)
 	}
@@ -129,6 +131,20 @@ func transactions(t *testing.T, s *Servers) {
 	if want[3] != "0 | 8" { // 3 records, a marker, 3 aborted records, a marker
 		t.Errorf("the third transaction begins at %s, want 8: markers take offsets", want[3])
 	}
+	// To the audit they are no records that are missing: 3 markers and 3 aborted records.
+	p.committed(11)
+	k, err := audit.OpenKafka(*p.client(nil), p.topic, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	report, err := audit.Run(t.Context(), p.Engine, k, audit.Config{Dataset: Dataset, Topics: []string{p.topic}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := report.Totals; c.Missing != 0 || c.Landed != 6 || c.NotInKafka < 5 {
+		t.Errorf("the audit says %+v, gaps %+v", c, report.Gaps)
+	}
 }
 
 // large protects both sides of what a Pub/Sub message and an append can carry.
@@ -142,7 +158,7 @@ func large(t *testing.T, s *Servers) {
 	_, _ = source.Read(random)
 	event := fmt.Sprintf(`{"event_id":"large","event_timestamp":%q,"event_type":"search","user_id":"u","page_url":%q}`, time.Now().UTC().Format(time.RFC3339), strings.Repeat("x", size))
 	p.produce(map[string]kafka.ConfigValue{"compression.type": "none"}, kafka.Message{Value: []byte(event)}, kafka.Message{Value: random})
-	if got := p.await(1, "SELECT LENGTH(page_url) FROM fact_events WHERE kafka_topic = '%s'", p.topic); got[0] != fmt.Sprint(size) {
+	if got := p.await(1, "SELECT LENGTH(page_url) FROM clickstream.fact_events WHERE kafka_topic = '%s'", p.topic); got[0] != fmt.Sprint(size) {
 		t.Errorf("page_url of %s characters, want %d", got[0], size)
 	}
 	sum := sha256.Sum256(random)
@@ -247,7 +263,7 @@ func topicRecreated(t *testing.T, s *Servers) {
 	for _, m := range several("new", 3) {
 		p.produceWhenThere(m)
 	}
-	got := p.await(3, "SELECT event_id FROM fact_events WHERE kafka_topic = '%s' AND event_id LIKE 'new%%' GROUP BY event_id ORDER BY event_id", p.topic)
+	got := p.await(3, "SELECT event_id FROM clickstream.fact_events WHERE kafka_topic = '%s' AND event_id LIKE 'new%%' GROUP BY event_id ORDER BY event_id", p.topic)
 	if diff := cmp.Diff([]string{"new0", "new1", "new2"}, got); diff != "" {
 		t.Error(diff)
 	}
@@ -292,11 +308,11 @@ func groupReset(t *testing.T, s *Servers) {
 		}
 	}
 	p.bridge()
-	got := p.await(6, "SELECT kafka_offset, COUNT(*) FROM fact_events WHERE kafka_topic = '%s' GROUP BY kafka_offset HAVING COUNT(*) = 2 ORDER BY kafka_offset", p.topic)
+	got := p.await(6, "SELECT kafka_offset, COUNT(*) FROM clickstream.fact_events WHERE kafka_topic = '%s' GROUP BY kafka_offset HAVING COUNT(*) = 2 ORDER BY kafka_offset", p.topic)
 	if diff := cmp.Diff([]string{"4 | 2", "5 | 2", "6 | 2", "7 | 2", "8 | 2", "9 | 2"}, got); diff != "" {
 		t.Error(diff)
 	}
-	if got := p.rows("SELECT COUNT(*) FROM events WHERE kafka_topic = '%s'", p.topic); got[0] != "10" {
+	if got := p.rows("SELECT COUNT(*) FROM clickstream.events WHERE kafka_topic = '%s'", p.topic); got[0] != "10" {
 		t.Errorf("%s events in the view, want 10", got[0])
 	}
 }
@@ -470,9 +486,9 @@ func leaderLost(t *testing.T, s *Servers) {
 		}()
 	}
 	<-produced
-	got := p.rows("SELECT COUNT(*) FROM (SELECT event_id FROM fact_events WHERE kafka_topic = '%s' GROUP BY event_id) AS ids", p.topic)
+	got := p.rows("SELECT COUNT(*) FROM (SELECT event_id FROM clickstream.fact_events WHERE kafka_topic = '%s' GROUP BY event_id) AS ids", p.topic)
 	for end := time.Now().Add(patience); got[0] != fmt.Sprint(records) && time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
-		got = p.rows("SELECT COUNT(*) FROM (SELECT event_id FROM fact_events WHERE kafka_topic = '%s' GROUP BY event_id) AS ids", p.topic)
+		got = p.rows("SELECT COUNT(*) FROM (SELECT event_id FROM clickstream.fact_events WHERE kafka_topic = '%s' GROUP BY event_id) AS ids", p.topic)
 	}
 	if got[0] != fmt.Sprint(records) {
 		t.Errorf("%s events landed, want %d", got[0], records)

@@ -12,7 +12,6 @@ package conformance
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"strings"
 	"testing"
@@ -20,6 +19,8 @@ import (
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"google.golang.org/api/option"
+
+	"sluice/internal/query"
 )
 
 // Servers are what a pipeline runs between.
@@ -37,9 +38,7 @@ type Servers struct {
 
 	BigQuery string // host:port of the Storage Write API
 	Project  string
-	Dataset  string
-	// Query runs SQL over the tables, named without their dataset.
-	Query func(ctx context.Context, text string) ([][]any, error)
+	Engine   query.Engine // runs SQL over the tables of Dataset
 	// MaxAppend is the largest append in bytes that BigQuery here takes; default 9 MB.
 	MaxAppend int
 
@@ -54,6 +53,9 @@ type Servers struct {
 	// Compact compacts a topic now; nil: the brokers do it by themselves.
 	Compact func()
 }
+
+// Dataset is where the tables are.
+const Dataset = "clickstream"
 
 // Run runs the suite.
 func Run(t *testing.T, s Servers) {
@@ -107,27 +109,14 @@ func Text(row []any) string {
 	return out.String()
 }
 
-// Rows runs a query on a database/sql database and returns its rows.
-func Rows(ctx context.Context, db *sql.DB, text string) ([][]any, error) {
-	found, err := db.QueryContext(ctx, text)
-	if err != nil {
-		return nil, err
-	}
-	defer found.Close()
-	columns, err := found.Columns()
-	if err != nil {
-		return nil, err
-	}
-	var rows [][]any
-	for found.Next() {
-		row, into := make([]any, len(columns)), make([]any, len(columns))
-		for i := range row {
-			into[i] = &row[i]
-		}
-		if err := found.Scan(into...); err != nil {
+// Rows runs a query and returns its rows as Text.
+func Rows(ctx context.Context, engine query.Engine, statement string) ([]string, error) {
+	var rows []string
+	for row, err := range engine.Query(ctx, statement) {
+		if err != nil {
 			return nil, err
 		}
-		rows = append(rows, row)
+		rows = append(rows, Text(row))
 	}
-	return rows, found.Err()
+	return rows, nil
 }

@@ -7,6 +7,7 @@ import (
 	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
 	"sluice/functions/warehouse/schema"
+	"sluice/internal/query"
 	"sluice/test/conformance"
 	"sluice/test/embedded/kafka"
 	"sluice/test/embedded/pubsub"
@@ -36,8 +37,7 @@ func TestEmbeddedServers(t *testing.T) {
 			conformance.Run(t, conformance.Servers{
 				Brokers: k.Brokers(), Client: &client.ConfigMap{"bootstrap.servers": k.Brokers(), "enable.metrics.push": false},
 				PubSub: p.Addr(), PubSubOptions: p.ClientOptions(), Wrapped: wrapped,
-				BigQuery: w.Addr(), Project: "conformance", Dataset: "clickstream",
-				Query: func(ctx context.Context, text string) ([][]any, error) { return conformance.Rows(ctx, w.DB(), text) },
+				BigQuery: w.Addr(), Project: "conformance", Engine: query.Database{DB: w.DB()},
 				RestartBroker: func(context.Context) error {
 					if err := k.Down(); err != nil {
 						return err

@@ -75,7 +75,7 @@ func (p *pipeline) dead() string { return p.topic + "-dead-letter" }
 func (p *pipeline) functions() string {
 	p.t.Helper()
 	c := service.DefaultConfig()
-	c.Project, c.Dataset, c.DeadLetterTopic = p.Project, p.Dataset, p.dead()
+	c.Project, c.Dataset, c.DeadLetterTopic = p.Project, Dataset, p.dead()
 	c.BigQueryEmulator, c.PubSubEmulator = p.BigQuery, p.PubSub
 	c.Revision = "conformance"
 	made, err := service.New(p.t.Context(), c, p.log)
@@ -263,13 +263,9 @@ func several(prefix string, n int) []kafka.Message {
 // rows runs a query and returns its rows as text.
 func (p *pipeline) rows(query string, arguments ...any) []string {
 	p.t.Helper()
-	rows, err := p.Query(p.t.Context(), fmt.Sprintf(query, arguments...))
+	lines, err := Rows(p.t.Context(), p.Engine, fmt.Sprintf(query, arguments...))
 	if err != nil {
 		p.t.Fatal(err)
-	}
-	var lines []string
-	for _, row := range rows {
-		lines = append(lines, Text(row))
 	}
 	return lines
 }
@@ -293,11 +289,11 @@ func (p *pipeline) await(n int, query string, arguments ...any) []string {
 // as "partition | offset", in order.
 func (p *pipeline) landed(n int) []string {
 	p.t.Helper()
-	return p.await(n, "SELECT kafka_partition, kafka_offset FROM fact_events WHERE kafka_topic = '%s' GROUP BY kafka_partition, kafka_offset ORDER BY kafka_partition, kafka_offset", p.topic)
+	return p.await(n, "SELECT kafka_partition, kafka_offset FROM clickstream.fact_events WHERE kafka_topic = '%s' GROUP BY kafka_partition, kafka_offset ORDER BY kafka_partition, kafka_offset", p.topic)
 }
 
 // deadLettered waits for n dead letters and returns the columns, in order of the offsets.
 func (p *pipeline) deadLettered(n int, columns string) []string {
 	p.t.Helper()
-	return p.await(n, "SELECT %s FROM events_dlq WHERE kafka_topic = '%s' ORDER BY kafka_partition, kafka_offset", columns, p.topic)
+	return p.await(n, "SELECT %s FROM clickstream.events_dlq WHERE kafka_topic = '%s' ORDER BY kafka_partition, kafka_offset", columns, p.topic)
 }

@@ -26,6 +26,7 @@ import (
 
 	"sluice/functions/warehouse/schema"
 	queries "sluice/functions/warehouse/sql"
+	"sluice/internal/query"
 	"sluice/test/conformance"
 	embeddedkafka "sluice/test/embedded/kafka"
 	embeddedpubsub "sluice/test/embedded/pubsub"
@@ -37,7 +38,7 @@ import (
 
 const (
 	project = "conformance"
-	dataset = "clickstream"
+	dataset = conformance.Dataset
 )
 
 // The servers that a combination is made of; each sets its part.
@@ -128,7 +129,7 @@ func localWarehouse(t *testing.T, s *conformance.Servers) {
 	}
 	t.Cleanup(func() { w.Close() })
 	s.BigQuery = w.Addr()
-	s.Query = func(ctx context.Context, text string) ([][]any, error) { return conformance.Rows(ctx, w.DB(), text) }
+	s.Engine = query.Database{DB: w.DB()}
 }
 
 func bigQueryEmulator(ctx context.Context, t *testing.T, s *conformance.Servers) {
@@ -151,7 +152,7 @@ func bigQueryEmulator(ctx context.Context, t *testing.T, s *conformance.Servers)
 			t.Fatal(err)
 		}
 	}
-	s.BigQuery, s.Query, s.MaxAppend = b.Addr(), b.Query, 4_000_000 // see package bigquery
+	s.BigQuery, s.Engine, s.MaxAppend = b.Addr(), query.BigQuery{Client: b.Client()}, 4_000_000 // see package bigquery
 }
 
 func starting(t *testing.T) context.Context {
@@ -162,7 +163,7 @@ func starting(t *testing.T) context.Context {
 
 // Protects against misunderstandings of Kafka that the embedded broker shares.
 func TestApacheKafka(t *testing.T) {
-	s := conformance.Servers{Project: project, Dataset: dataset}
+	s := conformance.Servers{Project: project}
 	apacheKafka(starting(t), t, &s, kafka.Config{})
 	embeddedPubSub(t, &s)
 	localWarehouse(t, &s)
@@ -171,7 +172,7 @@ func TestApacheKafka(t *testing.T) {
 
 // Protects against misunderstandings of Pub/Sub.
 func TestPubSubEmulator(t *testing.T) {
-	s := conformance.Servers{Project: project, Dataset: dataset}
+	s := conformance.Servers{Project: project}
 	embeddedKafka(t, &s)
 	googlePubSub(starting(t), t, &s)
 	localWarehouse(t, &s)
@@ -180,7 +181,7 @@ func TestPubSubEmulator(t *testing.T) {
 
 // Protects against misunderstandings of BigQuery.
 func TestBigQueryEmulator(t *testing.T) {
-	s := conformance.Servers{Project: project, Dataset: dataset}
+	s := conformance.Servers{Project: project}
 	embeddedKafka(t, &s)
 	embeddedPubSub(t, &s)
 	bigQueryEmulator(starting(t), t, &s)
@@ -189,7 +190,7 @@ func TestBigQueryEmulator(t *testing.T) {
 
 // Protects the whole: no server of this project's takes part.
 func TestAllThirdParty(t *testing.T) {
-	s := conformance.Servers{Project: project, Dataset: dataset}
+	s := conformance.Servers{Project: project}
 	ctx := starting(t)
 	apacheKafka(ctx, t, &s, kafka.Config{Brokers: 3})
 	googlePubSub(ctx, t, &s)
@@ -200,7 +201,7 @@ func TestAllThirdParty(t *testing.T) {
 // Protects deployments on a secured cluster: TLS with a private authority, and
 // SCRAM, given to the bridge by the environment as in production.
 func TestSecuredKafka(t *testing.T) {
-	s := conformance.Servers{Project: project, Dataset: dataset}
+	s := conformance.Servers{Project: project}
 	security := secure(t)
 	k := apacheKafka(starting(t), t, &s, kafka.Config{Security: security})
 	embeddedPubSub(t, &s)

@@ -53,7 +53,7 @@ func parseRunFlags(args []string) (runFlags, error) {
 	flags.Float64Var(&f.duplicate, "duplicate", 0, "`percent` of the generated events that repeat an earlier one")
 	flags.BoolVar(&f.once, "once", false, "stop when every record has landed or been dead-lettered; exit status 1 if one is missing")
 	flags.BoolVar(&f.json, "json", false, "print one summary object on standard output")
-	flags.StringVar(&f.data, "data", "", "keep the warehouse and Kafka's topics in this `folder` (default: in memory)")
+	flags.StringVar(&f.data, "data", "", "keep the warehouse and Kafka's topics in this `folder` (default: in memory, about 1 GB for a million events)")
 	flags.IntVar(&f.partitions, "partitions", 4, "partitions of the Kafka topic")
 	flags.IntVar(&f.bridges, "bridges", 1, "how many bridges share the partitions")
 	flags.BoolVar(&f.wrapped, "wrapped", false, "push messages in Pub/Sub's JSON envelope instead of unwrapped")

@@ -20,6 +20,7 @@ import (
 	appender "sluice/functions/warehouse"
 	"sluice/functions/warehouse/schema"
 	queries "sluice/functions/warehouse/sql"
+	"sluice/internal/query"
 	"sluice/test/conformance"
 	"sluice/test/embedded/warehouse"
 	"sluice/test/thirdparty/bigquery"
@@ -115,21 +116,17 @@ func encode(t *schema.Table, v values) []byte {
 }
 
 // ask runs a query on both and returns the rows as text, one line each.
-func (e engines) ask(ctx context.Context, t *testing.T, query string) (emulator, local []string) {
+func (e engines) ask(ctx context.Context, t *testing.T, statement string) (emulator, local []string) {
 	t.Helper()
-	rows, err := e.emulator.Query(ctx, query)
+	rows, err := e.emulator.Query(ctx, statement)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range rows {
 		emulator = append(emulator, conformance.Text(row))
 	}
-	rows, err = conformance.Rows(ctx, e.local.DB(), query)
-	if err != nil {
+	if local, err = conformance.Rows(ctx, query.Database{DB: e.local.DB()}, statement); err != nil {
 		t.Fatal(err)
-	}
-	for _, row := range rows {
-		local = append(local, conformance.Text(row))
 	}
 	return emulator, local
 }
