@@ -4,6 +4,12 @@
 resource "google_pubsub_topic" "clickstream" {
   name            = "clickstream"
   deletion_policy = local.push.deletion
+
+  # Events are personal data: they are kept where tables and services are, wherever
+  # they were published.
+  message_storage_policy {
+    allowed_persistence_regions = [var.region]
+  }
 }
 
 resource "google_pubsub_topic_iam_member" "clickstream_bridge" {
@@ -15,6 +21,10 @@ resource "google_pubsub_topic_iam_member" "clickstream_bridge" {
 resource "google_pubsub_topic" "dead_letter" {
   name            = "clickstream-dead-letter"
   deletion_policy = local.push.deletion
+
+  message_storage_policy {
+    allowed_persistence_regions = [var.region]
+  }
 }
 
 # Who dead-letters: the bridge what Pub/Sub can never take, Ingest what BigQuery

@@ -97,6 +97,17 @@ run "subscriptions_keep_and_never_expire" {
   }
 }
 
+run "events_stay_in_the_region" {
+  assert {
+    condition = alltrue([
+      alltrue([for t in [google_pubsub_topic.clickstream, google_pubsub_topic.dead_letter] : tolist(t.message_storage_policy[0].allowed_persistence_regions) == tolist([var.region])]),
+      alltrue([for s in google_cloud_run_v2_service.function : s.location == var.region]),
+      google_bigquery_dataset.clickstream.location == var.region,
+    ])
+    error_message = "Pub/Sub, Cloud Run and BigQuery keep and process events in one region."
+  }
+}
+
 run "tables_have_the_services_schema" {
   assert {
     condition = alltrue([
