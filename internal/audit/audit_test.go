@@ -37,10 +37,8 @@ func tables(t *testing.T) query.Engine {
 // parameters of a statement that it has seen before.
 func insert(t *testing.T, w query.Engine, table, columns string, rows ...string) {
 	t.Helper()
-	for _, err := range w.Query(t.Context(), "INSERT INTO clickstream."+table+" ("+columns+") VALUES "+strings.Join(rows, ", ")) {
-		if err != nil {
-			t.Fatal(err)
-		}
+	if _, err := query.All(t.Context(), w, "INSERT INTO clickstream."+table+" ("+columns+") VALUES "+strings.Join(rows, ", ")); err != nil {
+		t.Fatal(err)
 	}
 }
 

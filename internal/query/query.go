@@ -7,6 +7,7 @@
 //		if err != nil { … }
 //		code, n := row[0].(string), row[1].(int64)
 //	}
+//	rows, err := query.All(ctx, engine, "SELECT …") // where they are few
 package query
 
 import (
@@ -28,6 +29,18 @@ import (
 // null. An error ends the rows. A row is the receiver's to keep.
 type Engine interface {
 	Query(ctx context.Context, statement string, args ...any) iter.Seq2[[]any, error]
+}
+
+// All runs a statement and returns its rows.
+func All(ctx context.Context, e Engine, statement string, args ...any) ([][]any, error) {
+	var rows [][]any
+	for row, err := range e.Query(ctx, statement, args...) {
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
 }
 
 var (

@@ -5,9 +5,7 @@ package replay_test
 import (
 	"testing"
 
-	"sluice/functions/warehouse/schema"
 	"sluice/internal/query"
-	"sluice/test/embedded/warehouse"
 	"sluice/test/thirdparty/bigquery"
 )
 
@@ -19,11 +17,8 @@ func TestOnBigQuery(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	for _, table := range []*schema.Table{schema.FactEvents(), schema.EventsDLQ()} {
-		if err := b.CreateTable(t.Context(), table, warehouse.DefaultPartitions()[table.Name].Column); err != nil {
-			t.Fatal(err)
-		}
+	if err := b.CreateTables(t.Context()); err != nil {
+		t.Fatal(err)
 	}
-	var e query.Engine = query.BigQuery{Client: b.Client()}
-	testFilters(t, e)
+	testFilters(t, query.BigQuery{Client: b.Client()})
 }

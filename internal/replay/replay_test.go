@@ -93,11 +93,12 @@ func settle(t *testing.T, s *stack.Stack) {
 // ask returns the rows of a statement, columns by |.
 func ask(t *testing.T, e query.Engine, statement string) string {
 	t.Helper()
+	rows, err := query.All(t.Context(), e, statement)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, statement)
+	}
 	var lines []string
-	for row, err := range e.Query(t.Context(), statement) {
-		if err != nil {
-			t.Fatalf("%v\n%s", err, statement)
-		}
+	for _, row := range rows {
 		cells := make([]string, len(row))
 		for i, v := range row {
 			cells[i] = fmt.Sprint(v)
@@ -110,10 +111,8 @@ func ask(t *testing.T, e query.Engine, statement string) string {
 // insert runs a statement without an answer.
 func insert(t *testing.T, e query.Engine, statement string, args ...any) {
 	t.Helper()
-	for _, err := range e.Query(t.Context(), statement, args...) {
-		if err != nil {
-			t.Fatal(err)
-		}
+	if _, err := query.All(t.Context(), e, statement, args...); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -36,6 +36,7 @@ import (
 	"sluice/bridge"
 	"sluice/functions/service"
 	"sluice/functions/warehouse/schema"
+	"sluice/internal/query"
 	"sluice/test/embedded/kafka"
 	embedded "sluice/test/embedded/pubsub"
 	"sluice/test/embedded/warehouse"
@@ -67,7 +68,7 @@ type Attached struct {
 	brokers string
 	pubsub  string // host:port
 	append  string // host:port
-	query   func(ctx context.Context, text string) ([][]int64, error)
+	engine  query.Engine
 	admin   *client.AdminClient
 	// embedded is Pub/Sub's server if it is ours: what it holds ends with it.
 	embedded *embedded.Server
@@ -139,7 +140,7 @@ func (a *Attached) startWarehouse(ctx context.Context) error {
 	}
 	a.onStop(func(context.Context) error { return w.Close() })
 	a.append = w.Addr()
-	a.query = func(ctx context.Context, text string) ([][]int64, error) { return numbers(ctx, w.DB(), text) }
+	a.engine = query.Database{DB: w.DB()}
 	return nil
 }
 
@@ -302,7 +303,7 @@ func (a *Attached) Account(ctx context.Context, from, to stack.Offsets) (stack.A
 	if len(spans) == 0 {
 		return account, nil
 	}
-	rows, err := a.query(ctx, fmt.Sprintf(`
+	rows, err := a.integers(ctx, fmt.Sprintf(`
 WITH arrived AS (
   SELECT kafka_partition, kafka_offset, 1 AS fact, 0 AS dlq FROM %[1]s.fact_events WHERE kafka_topic = '%[2]s' AND (%[3]s)
   UNION ALL
@@ -346,7 +347,7 @@ func (a *Attached) Await(ctx context.Context, from, to stack.Offsets, patience t
 // made; the append's acknowledgement comes a moment later and is not seen from here.
 func (a *Attached) Latency(ctx context.Context) (stack.Percentiles, error) {
 	var none stack.Percentiles
-	rows, err := a.query(ctx, fmt.Sprintf(`
+	rows, err := a.integers(ctx, fmt.Sprintf(`
 SELECT DIV(UNIX_MICROS(ingested_at) - UNIX_MICROS(kafka_timestamp), 1000) AS ms, COUNT(*) AS n
 FROM %s.fact_events WHERE kafka_topic = '%s' AND kafka_timestamp IS NOT NULL GROUP BY ms ORDER BY ms`, stack.Dataset, a.config.Topic))
 	if err != nil {

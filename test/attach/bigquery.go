@@ -2,22 +2,20 @@ package attach
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/http"
 
 	"cloud.google.com/go/bigquery"
 	storage "cloud.google.com/go/bigquery/storage/apiv1"
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
 	"google.golang.org/api/googleapi"
-	"google.golang.org/api/iterator"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"sluice/functions/warehouse/schema"
+	"sluice/internal/query"
 	"sluice/test/embedded/warehouse"
 	"sluice/test/stack"
 )
@@ -63,7 +61,7 @@ func (a *Attached) attachBigQuery(ctx context.Context, tables []*schema.Table) e
 		}
 	}
 	a.append = a.config.BigQueryGRPC
-	a.query = func(ctx context.Context, text string) ([][]int64, error) { return restNumbers(ctx, client, text) }
+	a.engine = query.BigQuery{Client: client}
 	return nil
 }
 
@@ -72,69 +70,21 @@ func missing(err error) bool {
 	return errors.As(err, &e) && e.Code == http.StatusNotFound
 }
 
-// restNumbers runs a query whose columns are integers.
-func restNumbers(ctx context.Context, client *bigquery.Client, text string) ([][]int64, error) {
-	it, err := client.Query(text).Read(ctx)
+// integers runs a query whose columns are integers.
+func (a *Attached) integers(ctx context.Context, statement string) ([][]int64, error) {
+	rows, err := query.All(ctx, a.engine, statement)
 	if err != nil {
 		return nil, err
 	}
-	var rows [][]int64
-	for {
-		var row []bigquery.Value
-		switch err := it.Next(&row); {
-		case errors.Is(err, iterator.Done):
-			return rows, nil
-		case err != nil:
-			return nil, err
-		}
-		line := make([]int64, len(row))
-		for i, v := range row {
-			if line[i], err = integer(v); err != nil {
-				return nil, err
+	all := make([][]int64, len(rows))
+	for i, row := range rows {
+		for _, v := range row {
+			n, ok := v.(int64)
+			if !ok {
+				return nil, fmt.Errorf("a column is %T, want an integer", v)
 			}
+			all[i] = append(all[i], n)
 		}
-		rows = append(rows, line)
 	}
-}
-
-// numbers runs a query whose columns are integers.
-func numbers(ctx context.Context, db *sql.DB, text string) ([][]int64, error) {
-	found, err := db.QueryContext(ctx, text)
-	if err != nil {
-		return nil, err
-	}
-	defer found.Close()
-	columns, err := found.Columns()
-	if err != nil {
-		return nil, err
-	}
-	var rows [][]int64
-	for found.Next() {
-		values, into := make([]any, len(columns)), make([]any, len(columns))
-		for i := range values {
-			into[i] = &values[i]
-		}
-		if err := found.Scan(into...); err != nil {
-			return nil, err
-		}
-		line := make([]int64, len(columns))
-		for i, v := range values {
-			if line[i], err = integer(v); err != nil {
-				return nil, err
-			}
-		}
-		rows = append(rows, line)
-	}
-	return rows, found.Err()
-}
-
-func integer(v any) (int64, error) {
-	switch v := v.(type) {
-	case int64:
-		return v, nil
-	case *big.Int: // DuckDB's sums are HUGEINT
-		return v.Int64(), nil
-	default:
-		return 0, fmt.Errorf("a column is %T, want an integer", v)
-	}
+	return all, nil
 }

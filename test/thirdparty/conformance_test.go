@@ -138,10 +138,8 @@ func bigQueryEmulator(ctx context.Context, t *testing.T, s *conformance.Servers)
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.Close() })
-	for _, table := range tables() {
-		if err := b.CreateTable(ctx, table, warehouse.DefaultPartitions()[table.Name].Column); err != nil {
-			t.Fatal(err)
-		}
+	if err := b.CreateTables(ctx); err != nil {
+		t.Fatal(err)
 	}
 	for _, view := range queries.Views() {
 		text, err := queries.Text(view, dataset)

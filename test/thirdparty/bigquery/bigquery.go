@@ -4,7 +4,7 @@
 //
 //	b, err := bigquery.Start(ctx, bigquery.Config{Dir: t.TempDir(), Project: "p", Dataset: "clickstream"})
 //	defer b.Close()
-//	err = b.CreateTable(ctx, schema.FactEvents(), "event_timestamp")
+//	err = b.CreateTables(ctx)
 //	rows, err := b.Query(ctx, "SELECT COUNT(*) FROM clickstream.fact_events")
 //	// appends: BIGQUERY_STORAGE_EMULATOR_HOST = b.Addr()
 //
@@ -39,6 +39,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"sluice/functions/warehouse/schema"
+	"sluice/test/embedded/warehouse"
 	"sluice/test/thirdparty/process"
 )
 
@@ -138,9 +139,17 @@ func (e *Emulator) REST() string { return e.rest }
 // Client is a client of the REST interface.
 func (e *Emulator) Client() *bigquery.Client { return e.client }
 
-// CreateTable creates a table from the project's schema file of its name, as
-// Terraform does.
-func (e *Emulator) CreateTable(ctx context.Context, t *schema.Table, partition string) error {
+// CreateTables creates the project's tables from their schema files, as Terraform does.
+func (e *Emulator) CreateTables(ctx context.Context) error {
+	for _, t := range []*schema.Table{schema.FactEvents(), schema.EventsDLQ()} {
+		if err := e.createTable(ctx, t, warehouse.DefaultPartitions()[t.Name].Column); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Emulator) createTable(ctx context.Context, t *schema.Table, partition string) error {
 	columns, err := bigquery.SchemaFromJSON(schema.File(t.Name))
 	if err != nil {
 		return fmt.Errorf("bigquery emulator: table %s: %w", t.Name, err)

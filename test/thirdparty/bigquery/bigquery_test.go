@@ -52,10 +52,8 @@ func start(t *testing.T) (context.Context, engines) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.local.Close() })
-	for _, table := range tables {
-		if err := e.emulator.CreateTable(ctx, table, warehouse.DefaultPartitions()[table.Name].Column); err != nil {
-			t.Fatal(err)
-		}
+	if err := e.emulator.CreateTables(ctx); err != nil {
+		t.Fatal(err)
 	}
 	for _, view := range queries.Views() {
 		text, err := queries.Text(view, dataset)
