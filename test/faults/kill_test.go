@@ -3,10 +3,10 @@ package faults
 import (
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -195,20 +195,97 @@ func TestBridgeKilledInMidRebalance(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	survivor := w.bridgeProcess(binary)
 	w.flow(500)
+	state := func() string { return w.Kafka.Cluster().GroupInfo("clickstream-to-bigquery").State }
+	hit := 0
 	for i := range 5 {
+		w.until("the group is at rest", func() bool { return state() == "Stable" })
 		// The second one joins: a rebalance begins. One of the two dies in it.
 		joined := w.bridgeProcess(binary)
-		time.Sleep(time.Duration(50+r.IntN(600)) * time.Millisecond)
+		w.until("a rebalance begins", func() bool { return state() != "Stable" })
+		time.Sleep(time.Duration(r.IntN(300)) * time.Millisecond)
 		victim := joined
 		if i%2 == 0 {
 			victim, survivor = survivor, joined
 		}
+		if state() != "Stable" {
+			hit++
+		}
 		victim.kill()
 		w.produce(200)
+	}
+	if hit == 0 {
+		t.Error("no bridge was killed while the group was rebalancing")
 	}
 	ended := time.Now()
 	w.produce(500)
 	w.endLoad()
-	t.Logf("%v; kfake forgot %d dead members", w.settle(ended), w.evicted.Load())
-	runtime.KeepAlive(survivor)
+	t.Logf("%v; %d of 5 killed while partitions moved; kfake forgot %d dead members", w.settle(ended), hit, w.evicted.Load())
+}
+
+// functionsProcess starts the functions that are deployed, as a process of its own,
+// and points Pub/Sub at it.
+func (w *world) functionsProcess(binary, address string, env ...string) *process {
+	w.t.Helper()
+	_, port, err := net.SplitHostPort(address)
+	w.must(err)
+	f := &process{cmd: exec.Command(binary), done: make(chan struct{})}
+	f.cmd.Env = append(os.Environ(), "PORT="+port, "GOOGLE_CLOUD_PROJECT="+stack.Project, "LOG_LEVEL=ERROR",
+		"BIGQUERY_STORAGE_EMULATOR_HOST="+w.Warehouse.Addr(), "PUBSUB_EMULATOR_HOST="+w.PubSub.Addr())
+	f.cmd.Env = append(f.cmd.Env, env...)
+	f.cmd.Stderr = &f.log
+	w.must(f.cmd.Start())
+	go func() {
+		_ = f.cmd.Wait()
+		close(f.done)
+	}()
+	w.t.Cleanup(f.kill)
+	w.until("the functions listen", func() bool { return answers(address) })
+	for subscription, target := range map[string]string{stack.Ingest: "/Ingest", stack.DeadLetter: "/DeadLetter"} {
+		w.must(w.PubSub.SetEndpoint(w.t.Context(), subscription, "http://"+address+target))
+	}
+	return f
+}
+
+// answers reports whether somebody listens at the address.
+func answers(address string) bool {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return false
+	}
+	return c.Close() == nil
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// What the functions had not answered when their process ended must be delivered
+// again, whatever they had done with it.
+func TestFunctionsKilledTenTimes(t *testing.T) {
+	t.Parallel()
+	binary := build(t, "sluice/functions/cmd/functions")
+	w := start(t, stack.Config{Push: stack.PushConfig{BackoffScale: 0.005}, TuneBridge: smallBatches})
+	w.must(w.StopFunctions(t.Context()))
+	address := freeAddress(t)
+	w.load(52, 1000)
+	for range 10 {
+		p := w.functionsProcess(binary, address)
+		w.flow(200)
+		// There is always something to be served when it ends.
+		before := w.failures()
+		w.until("the functions serve", func() bool { return w.PubSub.Stats(stack.Ingest).Outstanding > 0 })
+		p.kill()
+		w.until("pushes fail", func() bool { return w.failures() > before })
+	}
+	ended := time.Now()
+	w.functionsProcess(binary, address)
+	w.produce(500)
+	w.endLoad()
+	t.Log(w.settle(ended))
 }

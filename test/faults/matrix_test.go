@@ -55,6 +55,9 @@ func TestMatrix(t *testing.T) {
 			w.endLoad()
 			figures := w.settle(ended)
 			t.Log(figures)
+			if w.bad != nil && w.expected["row_rejected"] < 10 {
+				t.Errorf("the fault has met %d rows only", w.expected["row_rejected"])
+			}
 			if figures.lost != 0 {
 				t.Errorf("%d records are lost", figures.lost)
 			}

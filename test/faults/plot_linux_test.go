@@ -13,16 +13,17 @@ type curve struct {
 	panel, name string
 	colour      string
 	of          func(sample) float64
-	slack       float64 // growth that is none, besides a fifth
+	slack       float64 // growth that is none, besides a tenth
 	free        bool    // not judged
 }
 
 var curves = []curve{
 	{"memory, MiB", "bridge memory", "#1f77b4", func(s sample) float64 { return s.bridge.memory }, 16, false},
 	{"memory, MiB", "functions memory", "#d62728", func(s sample) float64 { return s.functions.memory }, 16, false},
-	{"goroutines and threads", "bridge goroutines", "#1f77b4", func(s sample) float64 { return s.goroutines }, 16, false},
+	{"goroutines and threads", "bridge goroutines", "#1f77b4", func(s sample) float64 { return s.bridge.goroutines }, 16, false},
 	{"goroutines and threads", "bridge threads", "#7fb3d9", func(s sample) float64 { return s.bridge.threads }, 8, false},
-	{"goroutines and threads", "functions threads", "#d62728", func(s sample) float64 { return s.functions.threads }, 8, false},
+	{"goroutines and threads", "functions goroutines", "#d62728", func(s sample) float64 { return s.functions.goroutines }, 30, false},
+	{"goroutines and threads", "functions threads", "#f0a0a0", func(s sample) float64 { return s.functions.threads }, 8, false},
 	{"open connections", "bridge connections", "#1f77b4", func(s sample) float64 { return s.bridge.connections }, 8, false},
 	{"open connections", "functions connections", "#d62728", func(s sample) float64 { return s.functions.connections }, 30, false},
 	{"records a second, thousands", "records", "#2ca02c", nil, 0, true},
@@ -60,18 +61,27 @@ func (s series) svg() []byte {
 				highest = max(highest, v)
 			}
 		}
-		step := math.Pow(10, math.Floor(math.Log10(highest)))
-		highest = math.Ceil(highest/step*2) / 2 * step
-		fmt.Fprintf(&b, `<text x="%d" y="%d">%s</text><rect x="%d" y="%d" width="%d" height="%d" fill="none" stroke="#999"/>`+"\n", left, y0-6, panel, left, y0, width, height)
-		fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%g</text><text x="%d" y="%d" text-anchor="end">0</text>`+"\n", left-6, y0+10, highest, left-6, y0+height)
-		legend := left + 200
+		// The top is a round number whose quarters are, too.
+		step := math.Pow(10, math.Floor(math.Log10(highest*1.02)))
+		for _, round := range []float64{1, 2, 4, 6, 8, 10} {
+			if round*step >= highest*1.02 {
+				highest = round * step
+				break
+			}
+		}
+		fmt.Fprintf(&b, `<text x="%d" y="%d" font-weight="bold">%s</text><rect x="%d" y="%d" width="%d" height="%d" fill="none" stroke="#999"/>`+"\n", left, y0-6, panel, left, y0, width, height)
+		for tick := range 5 {
+			y := y0 + height*tick/4
+			fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%g</text><path d="M%d %dh%d" stroke="#ddd"/>`+"\n", left-6, y+4, highest*float64(4-tick)/4, left, y, width)
+		}
+		legend := left + 230
 		for _, c := range curves {
 			values, ok := lines[c.name]
 			if !ok || c.panel != panel {
 				continue
 			}
 			fmt.Fprintf(&b, `<text x="%d" y="%d" fill="%s">%s</text><polyline fill="none" stroke="%s" stroke-width="1.5" points="`, legend, y0-6, c.colour, c.name, c.colour)
-			legend += 160
+			legend += 150
 			for j, v := range values {
 				fmt.Fprintf(&b, "%.1f,%.1f ", float64(left)+s[j].at.Seconds()/end*width, float64(y0+height)-v/highest*height)
 			}

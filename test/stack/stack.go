@@ -83,6 +83,7 @@ type PushConfig struct {
 	MinBackoff, MaxBackoff time.Duration // default 10 s and 600 s
 	BackoffScale           float64       // of the two; default 0.01
 	MaxDeliveryAttempts    int           // default 100
+	MaxOutstanding         int           // pushes of one subscription at a time; default 100
 }
 
 // Stack is a running pipeline.
@@ -145,7 +146,7 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.PubSub, err = pubsub.Start(pubsub.Config{Project: Project, BackoffScale: c.Push.BackoffScale, Now: c.PubSubNow, Log: c.Log})
+	s.PubSub, err = pubsub.Start(pubsub.Config{Project: Project, BackoffScale: c.Push.BackoffScale, MaxOutstanding: c.Push.MaxOutstanding, Now: c.PubSubNow, Log: c.Log})
 	if err != nil {
 		return nil, err
 	}
