@@ -25,8 +25,8 @@ type Part struct {
 	Numbers []Number `json:"numbers"`
 }
 
-// Number is a number on a part. The page formats it by its unit: "/s", "ms", "B",
-// "" for a count.
+// Number is a number on a part. The page formats it by its unit: "/s", "ms"
+// (negative: unknown), "" for a count.
 type Number struct {
 	Label string  `json:"label"`
 	Value float64 `json:"value"`

@@ -27,6 +27,8 @@ type Tick struct {
 	Produced    int64      `json:"produced"` // records in Kafka
 	Rows        int64      `json:"rows"`     // appended since the start
 	DeadLetters int64      `json:"dead_letters"`
+	Bridged     float64    `json:"bridged"` // records a second into Pub/Sub
+	Pushed      float64    `json:"pushed"`  // messages a second to Ingest, whatever it answers
 	Parts       []Part     `json:"parts"`
 	Switches    []Switch   `json:"switches"`
 	Events      []Event    `json:"events"` // the latest, newest first
@@ -51,8 +53,9 @@ type Point struct {
 type counts struct {
 	at                   time.Time
 	produced, rows, dead int64
-	ingested             int64 // messages that Ingest has acknowledged
-	dlTaken              int64
+	bridged              int64 // records that the bridges have sent
+	pushed               int64 // messages pushed to Ingest, again and again
+	dlPushed             int64 // and to DeadLetter
 	usage                usage
 }
 
@@ -186,7 +189,7 @@ func (s *sampler) sample(ctx context.Context) Tick {
 		return true
 	})
 
-	c := counts{at: now, rows: total.Rows, dead: total.DeadLetters, ingested: ingest.Acked, dlTaken: dead.Acked}
+	c := counts{at: now, rows: total.Rows, dead: total.DeadLetters, bridged: sum.RecordsOut, pushed: ingest.Acked + ingest.Failed, dlPushed: dead.Acked + dead.Failed}
 	for _, end := range p.stack.Ends() {
 		c.produced += end
 	}
@@ -201,13 +204,16 @@ func (s *sampler) sample(ctx context.Context) Tick {
 	point, rates := s.point(c, y.lag, ingest.Backlog+dead.Backlog)
 	y.arriving = point.In
 
-	t := Tick{Point: point, Produced: c.produced, Rows: c.rows, DeadLetters: c.dead, Switches: p.switches.list()}
+	t := Tick{Point: point, Produced: c.produced, Rows: c.rows, DeadLetters: c.dead, Bridged: rates.bridged, Pushed: rates.pushed, Switches: p.switches.list()}
 	part := func(id string, state State, says string, numbers ...Number) {
 		t.Parts = append(t.Parts, Part{id, state, says, numbers})
 	}
 	count := func(label string, n int64) Number { return Number{label, float64(n), ""} }
 	rate := func(label string, n float64) Number { return Number{label, n, "/s"} }
 	milliseconds := func(label string, r *recent) Number {
+		if len(r.appends) == 0 {
+			return Number{label, -1, "ms"} // unknown
+		}
 		return Number{label, float64(r.typicalAppend().Microseconds()) / 1000, "ms"}
 	}
 	state, says := y.kafka()
@@ -217,13 +223,13 @@ func (s *sampler) sample(ctx context.Context) Tick {
 	state, says = y.pubsub()
 	part("pubsub", state, says, count("backlog", int64(ingest.Backlog)), count("pushing", int64(ingest.Outstanding)), count("delivered again", ingest.Failed))
 	state, says = function(y.functionsUp, &y.ingest)
-	part("ingest", state, says, rate("requests", rates.ingested), count("acknowledged", ingest.Acked), count("answered 503", ingest.Failed))
+	part("ingest", state, says, rate("requests", rates.pushed), count("acknowledged", ingest.Acked), count("answered 503", ingest.Failed))
 	state, says = table(y.warehouseUp, y.functionsUp, &y.ingest)
 	part("warehouse", state, says, rate("landing", point.Landed), count("rows", c.rows), milliseconds("append", &y.ingest))
 	state, says = y.deadLetterTopic()
 	part("dead-letter-topic", state, says, count("backlog", int64(dead.Backlog)), count("messages", dead.Published))
 	state, says = function(y.functionsUp, &y.dead)
-	part("dead-letter", state, says, rate("requests", rates.dlTaken), count("acknowledged", dead.Acked))
+	part("dead-letter", state, says, rate("requests", rates.dlPushed), count("acknowledged", dead.Acked))
 	state, says = table(y.warehouseUp, y.functionsUp, &y.dead)
 	part("dead-letters", state, says, rate("landing", point.Dead), count("rows", c.dead))
 
@@ -236,7 +242,7 @@ func (s *sampler) sample(ctx context.Context) Tick {
 	return t
 }
 
-type rates struct{ ingested, dlTaken float64 }
+type rates struct{ bridged, pushed, dlPushed float64 }
 
 // point makes the rates of c against the sample before it, and takes c into the window.
 func (s *sampler) point(c counts, lag int64, backlog int) (Point, rates) {
@@ -276,7 +282,7 @@ func (s *sampler) point(c counts, lag int64, backlog int) (Point, rates) {
 	if len(s.points) > history {
 		s.points = s.points[1:]
 	}
-	s.rates = rates{per(c.ingested, last.ingested), per(c.dlTaken, last.dlTaken)}
+	s.rates = rates{per(c.bridged, last.bridged), per(c.pushed, last.pushed), per(c.dlPushed, last.dlPushed)}
 	return point, s.rates
 }
 

@@ -26,7 +26,7 @@ form.addEventListener('submit', async e => {
   try {
     const a = await request('POST', 'api/sql', statement.value);
     answer.replaceChildren(make('table', {},
-      make('thead', {}, make('tr', {}, ...a.columns.map(c => make('th', { scope: 'col' }, c)))),
+      make('thead', {}, make('tr', {}, ...a.columns.map((c, i) => make('th', { scope: 'col', class: a.rows.some(r => typeof r[i] === 'number') ? 'num' : null }, c)))),
       make('tbody', {}, ...a.rows.map(r => make('tr', {}, ...r.map(cell))))));
     answer.hidden = false;
     says.textContent = `${a.rows.length}${a.more ? '+' : ''} ${a.rows.length === 1 ? 'row' : 'rows'} in ${milliseconds(a.took_ms)}`;

@@ -31,7 +31,7 @@ export function build() {
     const axis = { stroke: colour('--soft'), grid: { stroke: colour('--grid'), width: 1 }, ticks: { show: false }, font: '11px system-ui, sans-serif' };
     c.plot = new uPlot({
       width: Math.max(element.clientWidth, 50), height: element.clientHeight,
-      legend: { show: false }, cursor: { show: false }, padding: [8, 8, 0, 0],
+      legend: { show: false }, cursor: { show: false }, padding: [8, 24, 0, 0],
       scales: {
         x: { time: true, range: span },
         // Quality lives just below 100 %: its scale begins where its values do.

@@ -3,9 +3,9 @@ import { byId, make, quantity, setText } from './format.js';
 
 // pipes run from part to part; their water runs at the rate of the number named.
 const pipes = [
-  { from: 'kafka', to: 'bridge', rate: t => t.landed + t.dead, stops: ['kafka', 'bridge'] },
-  { from: 'bridge', to: 'pubsub', rate: t => t.landed + t.dead, stops: ['bridge', 'pubsub'] },
-  { from: 'pubsub', to: 'ingest', rate: t => t.landed + t.dead, stops: ['ingest'] },
+  { from: 'kafka', to: 'bridge', rate: t => t.bridged, stops: ['kafka', 'bridge'] },
+  { from: 'bridge', to: 'pubsub', rate: t => t.bridged, stops: ['bridge', 'pubsub'] },
+  { from: 'pubsub', to: 'ingest', rate: t => t.pushed && Math.max(1, t.landed + t.dead), stops: ['ingest'] },
   { from: 'ingest', to: 'warehouse', rate: t => t.landed, stops: ['warehouse'] },
   { from: 'ingest', to: 'dead-letter-topic', rate: t => t.dead, dead: true, stops: [] },
   { from: 'dead-letter-topic', to: 'dead-letter', rate: t => t.dead, dead: true, stops: ['dead-letter'] },
@@ -23,7 +23,8 @@ for (const p of pipes) {
   p.group = draw('g', { class: p.dead ? 'dead' : 'main' });
   p.bed = draw('path', { class: 'bed' });
   p.water = draw('path', { class: 'water' });
-  p.group.append(p.bed, p.water);
+  p.head = draw('path', { class: 'head', d: 'M-9 -6 L0 0 L-9 6 Z' });
+  p.group.append(p.bed, p.water, p.head);
   svg.append(p.group);
 }
 
@@ -32,11 +33,12 @@ function lay() {
   const origin = flow.getBoundingClientRect();
   for (const p of pipes) {
     const a = byId('part-' + p.from).getBoundingClientRect(), b = byId('part-' + p.to).getBoundingClientRect();
-    let x1, y1, x2, y2, path;
+    let x1, y1, x2, y2, path, turn = 90; // degrees: where the head points to
     if (b.left > a.right || b.right < a.left) {
       const right = b.left > a.right;
       if (Math.abs(b.top - a.top) < a.height) { // beside each other
         [x1, x2] = right ? [a.right, b.left] : [a.left, b.right];
+        turn = right ? 0 : 180;
         y1 = y2 = Math.max(a.top, b.top) + Math.min(a.height, b.height) / 2;
         path = `M${x1 - origin.left} ${y1 - origin.top} L${x2 - origin.left} ${y2 - origin.top}`;
       } else { // down and across
@@ -46,10 +48,12 @@ function lay() {
       }
     } else { // below each other
       const x = (Math.max(a.left, b.left) + Math.min(a.right, b.right)) / 2 - origin.left;
+      [x2, y2] = [x + origin.left, b.top];
       path = `M${x} ${a.bottom - origin.top} L${x} ${b.top - origin.top}`;
     }
     p.bed.setAttribute('d', path);
     p.water.setAttribute('d', path);
+    p.head.setAttribute('transform', `translate(${x2 - origin.left} ${y2 - origin.top}) rotate(${turn})`);
   }
 }
 
@@ -81,6 +85,7 @@ export function show(tick) {
   for (const p of pipes) {
     const blocked = p.stops.some(id => states[id] === 'bad'), rate = p.rate(tick);
     p.group.classList.toggle('blocked', blocked);
+    p.group.classList.toggle('idle', !(rate > 0));
     p.water.classList.toggle('runs', !blocked && rate > 0);
     // Few steps of speed: another duration begins the animation anew.
     const duration = rate > 3000 ? '.25s' : rate > 300 ? '.5s' : '1.2s';

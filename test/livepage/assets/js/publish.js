@@ -22,15 +22,24 @@ function take() {
   expect.textContent = e.code ? `must be rejected: ${e.code}` : 'must land';
 }
 
-// pretty indents what is JSON and leaves everything else, byte for byte. What
-// JSON.parse would change, such as a name twice, is left as well.
+// pretty indents what is JSON and changes nothing else of it: numbers, escapes and a
+// name that comes twice stay as they are. What is no JSON stays, byte for byte.
 function pretty(s) {
   try {
-    const v = JSON.parse(s), same = JSON.stringify(v);
-    return same === s ? JSON.stringify(v, null, 2) : s;
+    JSON.parse(s);
   } catch {
     return s;
   }
+  let depth = 0;
+  const line = () => '\n' + '  '.repeat(depth);
+  // Strings, empty brackets, and what structures the rest.
+  return s.replace(/"(?:[^"\\]|\\.)*"|\[\s*\]|\{\s*\}|[[{]|[\]}]|[,:]|\s+/g, t => {
+    if (t.trim() === '') return '';
+    if (t === '{' || t === '[') { depth++; return t + line(); }
+    if (t === '}' || t === ']') { depth--; return line() + t; }
+    if (t === ',') return t + line();
+    return t === ':' ? ': ' : t;
+  });
 }
 
 const pause = ms => new Promise(done => setTimeout(done, ms));
