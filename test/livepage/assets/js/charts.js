@@ -21,6 +21,13 @@ function span() {
   return [Math.min(end - 60, Math.max(begin, end - minutes * 60)), end];
 }
 
+// time labels a moment: to the second while little is shown, later the full minutes.
+function time(seconds) {
+  const [begin, end] = span(), at = new Date(seconds * 1000);
+  if (end - begin < 150) return at.toLocaleTimeString([], { hour12: false });
+  return seconds % 60 ? '' : at.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hour12: false });
+}
+
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 // build makes the plots, anew when the theme has changed.
@@ -38,7 +45,7 @@ export function build() {
         y: { range: (_, low, high) => c.percent ? [Math.max(0, Math.floor((low ?? 99) - 0.5)), 100] : [0, Math.max((high ?? 0) * 1.15, c.least)] },
       },
       axes: [
-        { ...axis, size: 26, space: 70, values: (_, ticks) => ticks.map(t => new Date(t * 1000).toLocaleTimeString([], span()[1] - span()[0] < 150 ? { hour12: false } : { hour: '2-digit', minute: '2-digit', hour12: false })), incrs: [15, 30, 60, 120, 300] },
+        { ...axis, size: 26, space: 70, values: (_, ticks) => ticks.map(time), incrs: [15, 30, 60, 120, 300] },
         { ...axis, size: 54, space: 34, values: (_, ticks) => ticks.map(c.axis) },
       ],
       series: [{}, ...c.series.map(([, , name], i) => ({
