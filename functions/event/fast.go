@@ -3,7 +3,6 @@ package event
 import (
 	"encoding/binary"
 	"math"
-	"math/bits"
 	"strconv"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -125,30 +124,21 @@ func (d *fastDecoder) appendRow(row, b []byte, m *Meta) ([]byte, *Rejection) {
 				run = quote
 			}
 			if p < len(b) && b[p] == '"' {
-				p++
-				for p+8 <= len(b) {
-					if special := specials(binary.LittleEndian.Uint64(b[p : p+8])); special != 0 {
-						p += bits.TrailingZeros64(special) >> 3
-						break
+				if p = scanPlain(b, p+1); p >= len(b) || b[p] != '"' {
+					if p, _ = scanSpecial(b, p); p < 0 {
+						return nil, rejectSyntax(b, start)
 					}
-					p += 8
 				}
-				if p < len(b) && b[p] == '"' {
-					p++
-				} else if p, _ = scanSpecial(b, p); p < 0 {
-					return nil, rejectSyntax(b, start)
-				} else {
-					p++
-				}
+				p++
+				continue
+			}
+			if p < len(b) && b[p] == '{' {
+				p = d.object(b, p+1, id, gap, 2)
 			} else {
-				if p < len(b) && b[p] == '{' {
-					p = d.object(b, p+1, id, gap, 2)
-				} else {
-					p = d.value(b, p, id, gap, 1)
-				}
-				if p < 0 {
-					return nil, d.rejection
-				}
+				p = d.value(b, p, id, gap, 1)
+			}
+			if p < 0 {
+				return nil, d.rejection
 			}
 			continue
 		}
@@ -168,16 +158,8 @@ func (d *fastDecoder) appendRow(row, b []byte, m *Meta) ([]byte, *Rejection) {
 			}
 			continue
 		}
-		p++
-		for p+8 <= len(b) {
-			if special := specials(binary.LittleEndian.Uint64(b[p : p+8])); special != 0 {
-				p += bits.TrailingZeros64(special) >> 3
-				break
-			}
-			p += 8
-		}
 		escaped := false
-		if p >= len(b) || b[p] != '"' {
+		if p = scanPlain(b, p+1); p >= len(b) || b[p] != '"' {
 			if p, escaped = scanSpecial(b, p); p < 0 {
 				return nil, rejectSyntax(b, start)
 			}
@@ -443,15 +425,7 @@ func (d *fastDecoder) object(b []byte, p int, object, gap int32, depth int) int 
 			continue
 		}
 		start := p
-		p++
-		for p+8 <= len(b) {
-			if special := specials(binary.LittleEndian.Uint64(b[p : p+8])); special != 0 {
-				p += bits.TrailingZeros64(special) >> 3
-				break
-			}
-			p += 8
-		}
-		if p >= len(b) || b[p] != '"' {
+		if p = scanPlain(b, p+1); p >= len(b) || b[p] != '"' {
 			if p, _ = scanSpecial(b, p); p < 0 {
 				d.rejection = rejectSyntax(b, start)
 				return -1

@@ -24,19 +24,24 @@ func specials(w uint64) uint64 {
 	return (((w ^ 0x02*lows) - 0x21*lows) | ((w ^ '\\'*lows) - lows)) & highs
 }
 
+// scanPlain returns the position of the first character from p on that is special, or
+// one near the end of b before which none is. It is short enough to be inlined.
+func scanPlain(b []byte, p int) int {
+	for p+8 <= len(b) {
+		if special := specials(binary.LittleEndian.Uint64(b[p : p+8])); special != 0 {
+			return p + bits.TrailingZeros64(special)>>3
+		}
+		p += 8
+	}
+	return p
+}
+
 // scanString returns the position of the quote that ends the string whose text
 // begins at p, and whether it has escapes; -1 if there is none before a syntax
 // error. Escapes, UTF-8 and control characters are checked.
 func scanString(b []byte, p int) (end int, escaped bool) {
-	for p+8 <= len(b) {
-		if special := specials(binary.LittleEndian.Uint64(b[p : p+8])); special != 0 {
-			p += bits.TrailingZeros64(special) >> 3
-			if b[p] == '"' {
-				return p, false
-			}
-			break
-		}
-		p += 8
+	if p = scanPlain(b, p); p < len(b) && b[p] == '"' {
+		return p, false
 	}
 	return scanSpecial(b, p)
 }
@@ -58,14 +63,7 @@ func scanSpecial(b []byte, p int) (end int, escaped bool) {
 		case c < ' ':
 			return -1, escaped
 		case c < utf8.RuneSelf:
-			p++
-			for p+8 <= len(b) {
-				if special := specials(binary.LittleEndian.Uint64(b[p : p+8])); special != 0 {
-					p += bits.TrailingZeros64(special) >> 3
-					break
-				}
-				p += 8
-			}
+			p = scanPlain(b, p+1)
 		default:
 			r, n := utf8.DecodeRune(b[p:])
 			if r == utf8.RuneError && n == 1 {
