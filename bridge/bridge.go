@@ -270,7 +270,10 @@ func (b *Bridge) take(i int, now time.Time) {
 		return
 	}
 	r := &b.record
-	b.fetcher.Record(i, r)
+	if code := b.fetcher.Record(i, r); code != 0 {
+		b.counters.kafkaErrors.Add(1)
+		b.log.Warn("a record's headers cannot be read: it goes on without them", "topic", p.key.topic, "partition", p.key.id, "offset", r.Offset, "code", code.String())
+	}
 	b.add(p, r, now)
 }
 

@@ -84,6 +84,20 @@ func TestBatchesStayWithinTheLimitOfHeaders(t *testing.T) {
 	s.CheckAll(records) // decodes with the functions' limits
 }
 
+// librdkafka reads at most 100,000 headers of a record. One with more goes on without
+// them, and that is told and counted.
+func TestHeadersThatCannotBeRead(t *testing.T) {
+	s := servers.New(t, 1)
+	s.Produce(&kafka.Message{Value: []byte("v"), Headers: make([]kafka.Header, 100_001)}, &kafka.Message{Value: []byte("after")})
+	b := s.Start(nil)
+	servers.Wait(t, "both records", func() bool { return b.Stats().RecordsIn == 2 })
+	b.Shutdown()
+	if n := b.Stats().KafkaErrors; n != 1 {
+		t.Errorf("%d errors are counted, want 1", n)
+	}
+	s.CheckAll(2)
+}
+
 // When all that may be in flight is unfinished batches, they leave: no further record
 // would come to fill them. Otherwise each linger would move only that much.
 func TestALongLingerDoesNotHoldUpAFullBridge(t *testing.T) {

@@ -58,7 +58,7 @@ typedef struct {
 	rd_kafka_topic_t *topic;
 	rd_kafka_headers_t *headers;
 	int32_t partition;
-	int32_t err;
+	int32_t err, headers_err;
 } record_t;
 
 typedef struct {
@@ -66,6 +66,9 @@ typedef struct {
 	const void *value;
 	size_t size;
 } header_t;
+
+// RD_KAFKA_RESP_ERR__NOENT: the record has no headers.
+static const int no_headers = -156;
 
 // Waits up to timeout_ms for the first record, then takes what is there without
 // waiting: librdkafka's own batch call would wait for a full batch.
@@ -91,12 +94,16 @@ static int fetch(rd_kafka_queue_t *q, int timeout_ms, rd_kafka_message_t **m, re
 		r[i].partition = m[i]->partition;
 		r[i].err = m[i]->err;
 		r[i].headers = NULL;
+		r[i].headers_err = 0;
 		r[i].timestamp = 0;
 		if (m[i]->err == 0) {
 			int64_t ts = rd_kafka_message_timestamp(m[i], NULL);
 			r[i].timestamp = ts > 0 ? ts : 0;
-			if (rd_kafka_message_headers(m[i], &r[i].headers) != 0)
+			r[i].headers_err = rd_kafka_message_headers(m[i], &r[i].headers);
+			if (r[i].headers_err != 0)
 				r[i].headers = NULL;
+			if (r[i].headers_err == no_headers)
+				r[i].headers_err = 0;
 		}
 	}
 	return (int)n;
@@ -223,8 +230,9 @@ func (f *Fetcher) TopicName(i int) string {
 func (f *Fetcher) Err(i int) kafka.ErrorCode { return kafka.ErrorCode(f.records[i].err) }
 
 // Record fills in record i. Its bytes stay librdkafka's: they are valid until
-// Release. r.Headers is reused.
-func (f *Fetcher) Record(i int, r *batch.Record) {
+// Release. r.Headers is reused; it is empty if librdkafka cannot read the record's
+// headers, of which there are more than 100,000 then: that is the error, otherwise 0.
+func (f *Fetcher) Record(i int, r *batch.Record) kafka.ErrorCode {
 	c := &f.records[i]
 	r.Offset = int64(c.offset)
 	r.Timestamp = int64(c.timestamp)
@@ -232,7 +240,7 @@ func (f *Fetcher) Record(i int, r *batch.Record) {
 	r.Value = view(c.value, c.value_len)
 	r.Headers = r.Headers[:0]
 	if c.headers == nil {
-		return
+		return kafka.ErrorCode(c.headers_err)
 	}
 	n := int(C.rd_kafka_header_cnt(c.headers))
 	if n > len(f.headers) {
@@ -246,6 +254,7 @@ func (f *Fetcher) Record(i int, r *batch.Record) {
 			Value: view(h.value, h.size),
 		})
 	}
+	return 0
 }
 
 // view is C memory as a slice: nil where Kafka says null, and empty where it
