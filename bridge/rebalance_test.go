@@ -88,6 +88,33 @@ func TestMembersJoinAndLeave(t *testing.T) {
 	}
 }
 
+// A partition is let go when what is in flight of it is acknowledged and committed, so
+// that its next owner does not publish it again.
+func TestRevokeWaitsForBatchesInFlight(t *testing.T) {
+	const partitions, n = 2, 200
+	var fault servers.PublishFault
+	answer := make(chan struct{})
+	fault.Set(func(string, *batch.Batch) error { <-answer; return nil })
+	s := servers.New(t, partitions, fault.Option())
+	s.Produce(s.Numbered(0, n)...)
+	patient := func(c *bridge.Config) { quick(c); c.RevokeTimeout = time.Minute }
+	a := s.Start(patient)
+	servers.Wait(t, "batches in flight", func() bool { return a.Stats().RecordsIn == n && a.Stats().InflightBatches >= partitions })
+	b := s.Start(patient)
+	// The second member gets nothing at first, and the first one is told what to let go.
+	servers.Wait(t, "the first round of the rebalance", func() bool { return b.Stats().Joined })
+	time.Sleep(300 * time.Millisecond) // in which nothing must happen
+	if assigned := b.Stats().Assigned; assigned != 0 {
+		t.Errorf("%d partitions were let go with batches in flight", assigned)
+	}
+	close(answer)
+	servers.Wait(t, "the second round", func() bool { return a.Stats().Assigned == 1 && b.Stats().Assigned == 1 })
+	servers.Wait(t, "all commits", func() bool { return s.Committed(0) == n/2 && s.Committed(1) == n/2 })
+	if d := s.CheckAll(n); d != 0 {
+		t.Errorf("%d duplicates, although all was acknowledged before the partition was let go", d)
+	}
+}
+
 // A partition is let go after a bounded wait even if its batches are stuck. They
 // are not committed, so that the next owner publishes them; what the old owner
 // learns of them later changes nothing.
