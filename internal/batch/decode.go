@@ -203,7 +203,8 @@ func (f *fields) next() bool {
 	// Field numbers below 16 have a tag of one byte, short lengths one of one or two.
 	n := 1
 	if f.number, f.typ = protowire.Number(b[0]>>3), protowire.Type(b[0]&7); b[0] >= 0x80 || f.number == 0 {
-		if f.number, f.typ, n = protowire.ConsumeTag(b); n < 0 {
+		// protowire lets larger numbers pass than there are, for a format of old.
+		if f.number, f.typ, n = protowire.ConsumeTag(b); n < 0 || f.number > protowire.MaxValidNumber {
 			return f.malformed()
 		}
 	}
