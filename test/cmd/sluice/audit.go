@@ -87,6 +87,10 @@ columns of both tables, a few dozen bytes a row. By hand, for the dataset clicks
 	if err != nil {
 		return err
 	}
+	if report.Totals.Missing > 0 && tables.local() {
+		report.Notes = append(report.Notes, "A run that was killed leaves in the embedded Pub/Sub's memory what had not arrived: the next ./scripts/run --data "+
+			tables.data+" reads it from Kafka again.")
+	}
 	if *asJSON {
 		err = json.NewEncoder(os.Stdout).Encode(report)
 	} else {

@@ -266,7 +266,7 @@ func TestAuditAndReplay(t *testing.T) {
 		t.Errorf("after the replay %+v, before %+v", c, s)
 	}
 	program(t, nil, "query", "--data", data, "DELETE FROM fact_events WHERE kafka_partition = 1 AND kafka_offset BETWEEN 10 AND 12")
-	if out, _, status = program(t, nil, "audit", "--data", data); status != 1 || !strings.Contains(out, "records are missing.") || !strings.Contains(out, "Gap: clickstream/1 offsets 1") {
+	if out, _, status = program(t, nil, "audit", "--data", data); status != 1 || !strings.Contains(out, "records are missing.") || !strings.Contains(out, "the next ./scripts/run --data "+data) || !strings.Contains(out, "Gap: clickstream/1 offsets 1") {
 		t.Errorf("audit of a table with holes: status %d\n%s", status, out)
 	}
 }
