@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"sluice/functions/service"
 	"sluice/internal/telemetry"
 	"sluice/internal/telemetry/export"
 	"sluice/test/generate"
@@ -169,6 +170,10 @@ func run(ctx context.Context, args []string) error {
 		}
 	}()
 	config.Tracer = exporter.Tracer("sluice")
+	// Of metrics only the functions' are exported: a bridge's reader is one bridge's.
+	if meter := exporter.Meter("sluice/functions"); meter != nil {
+		config.TuneFunctions = func(c *service.Config) { c.Meter = meter }
+	}
 	view, err := openView(f, &config)
 	if err != nil {
 		return err
