@@ -111,6 +111,7 @@ func TestDeployChecksFirst(t *testing.T) {
 		{"unknown setting", `{"kafak": {}}`, "", nil, `"kafak" is not a setting; known are kafka,`},
 		{"no brokers", `{"kafka": {"topics": "clicks"}}`, "", nil, "kafka.brokers is empty"},
 		{"broker without port", `{"kafka": {"brokers": "k1", "topics": "clicks"}}`, "", nil, "a server is not host:port"},
+		{"a password in the settings", `{"kafka": {"brokers": "k1:9093", "topics": "clicks", "properties": {"sasl.password": "hunter2"}}}`, "", nil, "kafka.properties holds sasl.password: put the value into Secret Manager"},
 		{"no topics", `{"kafka": {"brokers": "k1:9093"}}`, "", nil, "kafka.topics is empty"},
 		{"no JSON", `{`, "", nil, "is not a JSON object"},
 		{"only a check", kafka, "", []string{"--check"}, "Everything that is needed is there"},

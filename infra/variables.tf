@@ -76,8 +76,8 @@ variable "kafka" {
     error_message = "kafka.brokers is empty and managed_kafka is not set: give the brokers as host:port, comma-separated."
   }
   validation {
-    condition     = alltrue([for name in keys(try(var.kafka.properties, {})) : !can(regex("password|secret", name))])
-    error_message = "kafka.properties holds a password or secret: put the value into Secret Manager and its id into kafka.secrets."
+    condition     = alltrue([for name in keys(try(var.kafka.properties, {})) : !can(regex("password|secret|key\\.pem", name))])
+    error_message = "kafka.properties holds a password, secret or private key: put the value into Secret Manager and its id into kafka.secrets."
   }
 }
 

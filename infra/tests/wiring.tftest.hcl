@@ -200,6 +200,16 @@ run "secrets_are_not_properties" {
   expect_failures = [var.kafka]
 }
 
+run "private_keys_are_not_properties" {
+  command = plan
+
+  variables {
+    kafka = { brokers = "kafka:9093", topics = "clicks", properties = { "ssl.key.pem" = "-----BEGIN PRIVATE KEY-----" } }
+  }
+
+  expect_failures = [var.kafka]
+}
+
 run "brokers_are_needed" {
   command = plan
 
