@@ -59,16 +59,14 @@ type Exporter struct {
 }
 
 // Start makes the exporters that the environment asks for; nil if it asks for none.
-// Their receivers need not be there: failures to export are logged.
+// Their receivers need not be there: failures to export are logged, once a minute.
 func Start(ctx context.Context, service, version string, log *slog.Logger) (*Exporter, error) {
 	wantTraces, wantMetrics := wanted("TRACES"), wanted("METRICS")
 	if !wantTraces && !wantMetrics {
 		return nil, nil
 	}
 	// OpenTelemetry has one handler for a process; its own writes lines that are no JSON.
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		log.Warn("telemetry was not exported", "error", err.Error())
-	}))
+	otel.SetErrorHandler(&complaints{log: log})
 	e := &Exporter{}
 	var err error
 	e.resource, err = resource.New(ctx,
@@ -95,6 +93,27 @@ func Start(ctx context.Context, service, version string, log *slog.Logger) (*Exp
 		e.readers = []sdkmetric.Reader{reader}
 	}
 	return e, nil
+}
+
+// complaints logs what goes wrong with exporting, once a minute: a receiver that is
+// gone fails every export.
+type complaints struct {
+	log *slog.Logger
+
+	mu       sync.Mutex
+	logged   time.Time
+	unlogged int // since then
+}
+
+func (c *complaints) Handle(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.logged) < time.Minute {
+		c.unlogged++
+		return
+	}
+	c.log.Warn("telemetry was not exported", "error", err.Error(), "failures_before", c.unlogged)
+	c.logged, c.unlogged = time.Now(), 0
 }
 
 // wanted reports whether the environment asks for a signal, TRACES or METRICS. An

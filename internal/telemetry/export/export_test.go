@@ -2,6 +2,7 @@ package export
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -141,4 +142,21 @@ func TestFlushIsBounded(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
 	_ = e.Close(ctx) // ends as well; what could not be sent is lost, which is the bargain
+}
+
+// A receiver that is gone does not fill the log, and is told of.
+func TestFailuresAreLoggedOnce(t *testing.T) {
+	var out strings.Builder
+	c := &complaints{log: slog.New(slog.NewTextHandler(&out, nil))}
+	for range 100 {
+		c.Handle(errors.New("connection refused"))
+	}
+	if n := strings.Count(out.String(), "connection refused"); n != 1 {
+		t.Errorf("%d lines of 100 failures, want 1", n)
+	}
+	c.logged = c.logged.Add(-time.Hour)
+	c.Handle(errors.New("connection refused"))
+	if !strings.Contains(out.String(), "failures_before=99") {
+		t.Errorf("the next line does not count what was not logged: %s", &out)
+	}
 }

@@ -166,7 +166,7 @@ func run(ctx context.Context, args []string) error {
 		sending, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		if err := exporter.Close(sending); err != nil {
-			config.Log.Warn("traces were left unsent", "error", err.Error())
+			config.Log.Warn("telemetry was left unsent", "error", err.Error())
 		}
 	}()
 	config.Tracer = exporter.Tracer("sluice")
