@@ -202,6 +202,19 @@ func (a *Appender) open(ctx context.Context) (*stream, error) {
 	return s, nil
 }
 
+// retire lets the next request begin a new stream.
+func (a *Appender) retire() {
+	select {
+	case a.lock <- struct{}{}:
+		defer func() { <-a.lock }()
+	default: // somebody may be opening one just now; otherwise the next refusal comes here
+		return
+	}
+	if a.stream != nil {
+		a.stream.retire()
+	}
+}
+
 // Close waits for the answers to what has been sent, at most until ctx ends, and
 // closes the stream. Every later Append fails. What has no answer by then has failed.
 func (a *Appender) Close(ctx context.Context) error {

@@ -314,7 +314,7 @@ func (s *stream) receive() {
 		if err == nil {
 			s.proven.Store(true)
 		}
-		if refusal, ok := errors.AsType[*RequestError](err); ok && (refusal.fault != rows || !s.proven.Load()) {
+		if refusal, ok := errors.AsType[*RequestError](err); ok && refusal.fault != rows {
 			// BigQuery reads the schema of a stream's first request only, and may have
 			// compared it with the table as it was: what follows begins anew.
 			s.retire()

@@ -26,12 +26,10 @@ func (a *Appender) Write(ctx context.Context, rows [][]byte) (rejected []RowErro
 		// of them, or for 32 rounds of named ones.
 		budget: 32 * (1 + bits.Len(uint(len(rows)))),
 	}
-	for request := range w.requests() {
-		if err := w.settle(ctx, request); err != nil {
-			return nil, err
+	if err := w.all(ctx); err != nil {
+		if len(w.rejected) > 0 && !w.proven { // perhaps for the schema that the stream began with
+			a.retire()
 		}
-	}
-	if err := w.plausible(); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(w.rejected, func(x, y RowError) int { return cmp.Compare(x.Index, y.Index) })
@@ -46,6 +44,16 @@ type write struct {
 	budget   int           // requests that may still be sent
 	unnamed  *RequestError // the refusal of a row alone, if there was one
 	proven   bool          // BigQuery takes rows of this schema
+}
+
+// all makes all rows durable or rejected.
+func (w *write) all(ctx context.Context) error {
+	for request := range w.requests() {
+		if err := w.settle(ctx, request); err != nil {
+			return err
+		}
+	}
+	return w.plausible()
 }
 
 // requests splits the rows' indices so that each part fits into a request.
