@@ -34,6 +34,11 @@ func impatient(c *stack.Config) {
 	}
 }
 
+// patient functions outlast a BigQuery that is only slow, also where the machine is.
+func patient(c *stack.Config) {
+	c.TuneFunctions = func(s *service.Config) { s.AppendTimeout = 45 * time.Second }
+}
+
 // must fails the test on an error.
 func (w *world) must(err error) {
 	w.t.Helper()
@@ -106,7 +111,7 @@ var matrix = []fault{
 		strike: warehouseFails(warehouse.Fault{Code: codes.Unavailable}),
 	},
 	{
-		name: "BigQuery is slow: 300 ms more a request", duplicates: none, delay: "300 ms",
+		name: "BigQuery is slow: 300 ms more a request", duplicates: none, delay: "300 ms", stack: patient,
 		strike: warehouseFails(warehouse.Fault{Wait: 300 * time.Millisecond}),
 	},
 	{
