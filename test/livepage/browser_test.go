@@ -24,11 +24,12 @@ var screenshots = flag.String("screenshots", "", "write screenshots of the live 
 // pipeline is the page of a stack with steady traffic, 1 % of it bad.
 func pipeline(t *testing.T) (url string) {
 	t.Helper()
-	_, url = withStack(t)
+	_, url = withStack(t, "127.0.0.1:0")
 	return url
 }
 
-func withStack(t *testing.T) (_ *stack.Stack, url string) {
+// withStack is the page, at that address, and its stack.
+func withStack(t *testing.T, addr string) (_ *stack.Stack, url string) {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	observer := NewObserver(log.Handler())
@@ -44,7 +45,7 @@ func withStack(t *testing.T) (_ *stack.Stack, url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := Listen("127.0.0.1:0", true)
+	listener, err := Listen(addr, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,6 +278,19 @@ func TestEveryControlHasAName(t *testing.T) {
 	until(t, ctx, "a refusing Pub/Sub", `document.querySelector('#part-pubsub').dataset.state == 'bad'`)
 	do(t, ctx, chromedp.Focus(chromedp.CSS("#switch-publish-refused")), chromedp.KeyEvent("\r"))
 	until(t, ctx, "recovery", `document.querySelectorAll('.part[data-state=good]').length == 8`)
+}
+
+// On an address that others can reach the page shows everything, says why it changes
+// nothing, and offers no control that would be refused.
+func TestReadOnlyPage(t *testing.T) {
+	_, url := withStack(t, "0.0.0.0:0")
+	ctx := browser(t)
+	do(t, ctx, chromedp.Navigate(strings.Replace(url, "[::]", "127.0.0.1", 1)))
+	until(t, ctx, "all parts well", `document.querySelectorAll('.part[data-state=good]').length == 8`)
+	until(t, ctx, "the reason", `/Others can reach this page/.test(document.querySelector('#read-only').innerText)`)
+	until(t, ctx, "locked controls", `document.querySelectorAll('[role=switch]').length > 5 && document.querySelectorAll('[role=switch]:not(:disabled), #publish button:not(:disabled), #replay [type=submit]:not(:disabled)').length == 0`)
+	do(t, ctx, chromedp.Click(chromedp.CSS("#audit")))
+	until(t, ctx, "the audit", `/^Nothing is missing/.test(document.querySelector('#verdict').textContent) && !document.querySelector('#audit').disabled`)
 }
 
 // capture writes a screenshot of the whole page, if -screenshots asks for it.

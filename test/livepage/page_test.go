@@ -196,7 +196,7 @@ func TestSwitchesMend(t *testing.T) {
 // is committed once it is dead, and still nothing is missing after its successor has
 // taken over.
 func TestKilledBridgeCommitsNothing(t *testing.T) {
-	s, url := withStack(t)
+	s, url := withStack(t, "127.0.0.1:0")
 	committed := func() []int64 { return s.Kafka.Committed("clickstream-to-bigquery", stack.Topic) }
 	until := func(what string, done func() bool) {
 		t.Helper()
