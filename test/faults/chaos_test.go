@@ -3,7 +3,9 @@ package faults
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -35,7 +37,7 @@ func TestChaos(t *testing.T) {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("./scripts/test --chaos %g --seed %d", chaosTime.Minutes(), seed)
-	c := &chaos{r: rand.New(rand.NewPCG(seed, 5)), bridge: build(t, "sluice/bridge/cmd/bridge")}
+	c := &chaos{r: rand.New(rand.NewPCG(seed, 5)), bridge: build(t, "sluice/bridge/cmd/bridge"), struck: map[string]int{}}
 	config := stack.Config{Brokers: 3, Partitions: 6, Bridges: 2, Push: stack.PushConfig{BackoffScale: 0.005}, TuneBridge: smallBatches}
 	impatient(&config)
 	c.world = start(t, config)
@@ -50,7 +52,10 @@ func TestChaos(t *testing.T) {
 		ended := time.Now()
 		c.produce(200)
 		c.endLoad()
-		t.Logf("round %d: %d faults; %v", n, c.struck, c.settle(ended))
+		t.Logf("round %d: %v", n, c.settle(ended))
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.struck)) {
+		t.Logf("%d × %s", c.struck[name], name)
 	}
 	if t.Failed() {
 		t.Logf("again: ./scripts/test --chaos %g --seed %d", chaosTime.Minutes(), seed)
@@ -61,8 +66,8 @@ func TestChaos(t *testing.T) {
 type chaos struct {
 	*world
 	r      *rand.Rand
-	bridge string // the program
-	struck int
+	bridge string         // the program
+	struck map[string]int // how often what has gone wrong
 
 	functions sync.Mutex // held while they are down
 }
@@ -78,7 +83,7 @@ func (c *chaos) strike(d time.Duration) {
 		kind := kinds[c.r.IntN(len(kinds))]
 		lasts := time.Duration(100+c.r.IntN(2500)) * time.Millisecond
 		undo := kind.begin()
-		c.struck++
+		c.struck[kind.name]++
 		if testing.Verbose() {
 			c.t.Logf("%s for %v", kind.name, lasts)
 		}
