@@ -4,17 +4,16 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/peterbourgon/ff/v3"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"sluice/internal/batch"
+	"sluice/internal/settings"
 )
 
 // Config is everything that can be set about a bridge. DefaultConfig has the
@@ -126,67 +125,10 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 // fs.Output(), and the error is flag.ErrHelp.
 func ParseConfig(fs *flag.FlagSet, args []string) (Config, error) {
 	c := DefaultConfig()
-	errs := []error{c.Properties.FromEnvironment(os.Environ(), os.ReadFile)}
+	properties := c.Properties.FromEnvironment(os.Environ(), os.ReadFile)
 	c.Flags(fs)
-	out := fs.Output()
-	fs.SetOutput(io.Discard)
-	fs.Usage = func() {}
-	fs.VisitAll(func(f *flag.Flag) { f.Value = &guarded{f.Value, f, &errs} })
-	err := ff.Parse(fs, args, ff.WithEnvVars())
-	fs.VisitAll(func(f *flag.Flag) { f.Value = f.Value.(*guarded).Value })
-	fs.SetOutput(out)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintf(out, help, fs.Name())
-		fs.PrintDefaults()
-		return c, flag.ErrHelp
-	case err != nil:
-		return c, fmt.Errorf("%w; -h lists the flags", err)
-	case fs.NArg() > 0:
-		return c, fmt.Errorf("%d words are left over after the flags: everything is set with flags or environment variables, see -h", fs.NArg())
-	}
-	return c, errors.Join(append(errs, c.Validate())...)
-}
-
-// help is what -h prints before the flags.
-const help = `%s moves records from Kafka to Pub/Sub.
-
-Each flag can be set by an environment variable too, which has its name in capitals:
--kafka-brokers is KAFKA_BROKERS. Flags win over variables, those over defaults.
-
-`
-
-// guarded is a flag whose value, if it cannot be parsed, is told in our words: those
-// of package flag show the value, which may be a secret, and name no remedy.
-type guarded struct {
-	flag.Value
-	flag *flag.Flag
-	errs *[]error
-}
-
-// Set never fails: it keeps the mistake, and the default.
-func (g *guarded) Set(s string) error {
-	err := g.Value.Set(s)
-	if err == nil {
-		return nil
-	}
-	what := err.Error()
-	if v, ok := g.Value.(flag.Getter); ok {
-		switch v.Get().(type) {
-		case time.Duration:
-			what = "is no duration: write it as 200ms, 2s or 1m30s"
-		case int, int64:
-			what = "is no whole number: write it in digits, such as 1000"
-		}
-	}
-	*g.errs = append(*g.errs, mistake(g.flag.Name, what))
-	_ = g.Value.Set(g.flag.DefValue) // a number is zero now
-	return nil
-}
-
-// mistake is an error about one setting.
-func mistake(flag, what string) error {
-	return fmt.Errorf("--%s (%s): %s", flag, strings.ToUpper(strings.ReplaceAll(flag, "-", "_")), what)
+	err := settings.Parse(fs, args, "moves records from Kafka to Pub/Sub", func() error { return errors.Join(properties, c.Validate()) })
+	return c, err
 }
 
 // framing is what a Batch message and zstd may add to the bytes of one record.
@@ -216,7 +158,7 @@ func list(s string) []string {
 func (c *Config) Validate() error {
 	var errs []error
 	bad := func(flag, format string, args ...any) {
-		errs = append(errs, mistake(flag, fmt.Sprintf(format, args...)))
+		errs = append(errs, settings.Mistake(flag, fmt.Sprintf(format, args...)))
 	}
 	if brokers := list(c.Brokers); len(brokers) == 0 {
 		bad("kafka-brokers", "is empty: name at least one bootstrap server as host:port")

@@ -16,6 +16,7 @@ import (
 	"sluice/functions/event"
 	"sluice/functions/push"
 	"sluice/functions/warehouse"
+	"sluice/internal/settings"
 )
 
 // The functions.
@@ -80,7 +81,7 @@ func DefaultConfig() Config {
 }
 
 // Flags declares the fields on fs; their present values are the defaults. Each flag
-// is an environment variable too: -handler-timeout is HANDLER_TIMEOUT.
+// is an environment variable too: --handler-timeout is HANDLER_TIMEOUT.
 func (c *Config) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.Port, "port", c.Port, "port to listen on")
 	fs.StringVar(&c.Target, "function-target", c.Target, "function to serve at /: Ingest or DeadLetter; empty: both, at /Ingest and /DeadLetter")
@@ -122,8 +123,7 @@ var (
 func (c *Config) Validate() error {
 	var errs []error
 	wrong := func(flag string, value any, remedy string) {
-		name := strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-		errs = append(errs, fmt.Errorf("-%s (or %s) is %q: %s", flag, name, fmt.Sprint(value), remedy))
+		errs = append(errs, settings.Mistake(flag, fmt.Sprintf("is %q: %s", fmt.Sprint(value), remedy)))
 	}
 	if port, err := strconv.Atoi(c.Port); err != nil || port < 0 || port > 65535 {
 		wrong("port", c.Port, "want a number from 0 to 65535")

@@ -21,9 +21,9 @@ import (
 	"time"
 
 	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
-	"github.com/peterbourgon/ff/v3"
 
 	"sluice/functions/service"
+	"sluice/internal/settings"
 	"sluice/internal/telemetry"
 	"sluice/internal/telemetry/export"
 )
@@ -110,23 +110,14 @@ func drain(s *service.Service, exporter *export.Exporter, log *slog.Logger) {
 	log.Info("bye")
 }
 
-// configure parses flags and environment.
+// configure reads flags and environment.
 func configure(args []string, stderr io.Writer) (service.Config, error) {
 	c := service.DefaultConfig()
 	fs := flag.NewFlagSet("functions", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	fs.Usage = func() {
-		fmt.Fprint(stderr, "Serves the functions that Pub/Sub pushes to. Each flag is an environment variable too:\n-handler-timeout is HANDLER_TIMEOUT.\n\n")
-		fs.PrintDefaults()
-	}
 	c.Flags(fs)
-	if err := ff.Parse(fs, args, ff.WithEnvVars()); err != nil {
-		return c, err
-	}
-	if fs.NArg() > 0 {
-		return c, fmt.Errorf("unexpected argument %q: there are only flags, -h lists them", fs.Arg(0))
-	}
-	return c, c.Validate()
+	err := settings.Parse(fs, args, "serves the functions that Pub/Sub pushes to", c.Validate)
+	return c, err
 }
 
 // register gives the functions to the framework, which serves at / what

@@ -33,14 +33,14 @@ func TestConfiguration(t *testing.T) {
 		status int
 		says   []string
 	}{
-		{"help", []string{"-h"}, nil, 0, []string{"-google-cloud-project", "-handler-timeout", "HANDLER_TIMEOUT"}},
+		{"help", []string{"-h"}, nil, 0, []string{"-google-cloud-project", "-handler-timeout", "LOG_LEVEL"}},
 		{"no project", nil, nil, 2, []string{"GOOGLE_CLOUD_PROJECT"}},
 		{"all at once", nil, map[string]string{"PORT": "http", "FUNCTION_TARGET": "Ingress", "EVENT_TYPES": " , "}, 2,
-			[]string{"-port (or PORT)", "-function-target (or FUNCTION_TARGET)", "want Ingest, DeadLetter", "EVENT_TYPES"}},
-		{"no duration", nil, map[string]string{"HANDLER_TIMEOUT": "50"}, 2, []string{"handler-timeout"}},
+			[]string{"--port (PORT)", "--function-target (FUNCTION_TARGET)", "want Ingest, DeadLetter", "EVENT_TYPES"}},
+		{"no duration", nil, map[string]string{"HANDLER_TIMEOUT": "50"}, 2, []string{"--handler-timeout (HANDLER_TIMEOUT)", "no duration"}},
 		{"append timeout above the handler's", []string{"-google-cloud-project=p1", "-append-timeout=60s"}, nil, 2, []string{"append-timeout"}},
 		{"a flag that does not exist", []string{"-prot=1"}, nil, 2, []string{"prot"}},
-		{"an argument", []string{"-google-cloud-project=p1", "serve"}, nil, 2, []string{`"serve"`}},
+		{"an argument", []string{"-google-cloud-project=p1", "serve"}, nil, 2, []string{"left over", "-h"}},
 		{"half a token check", []string{"-google-cloud-project=p1", "-push-audience=a"}, nil, 2, []string{"push-service-account"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -1,0 +1,107 @@
+// Package settings is how both programs take their configuration: one declaration of
+// flags, each of which is an environment variable too; flags win over variables, those
+// over defaults.
+//
+//	c := DefaultConfig()
+//	c.Flags(fs)                                            // declares them; the fields are the defaults
+//	err := settings.Parse(fs, args, "what it does", c.Validate)
+//	if errors.Is(err, flag.ErrHelp) { … }                  // -h was answered
+//	fmt.Fprintln(os.Stderr, err)                           // every mistake, a line each
+//
+// A mistake names the setting and what to do, and never shows the value, which may be
+// a secret in the wrong place.
+package settings
+
+import (
+	"encoding"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/peterbourgon/ff/v3"
+)
+
+// Parse reads args and the environment into the flags of fs. The error joins every
+// value that cannot be read with what validate finds in the others, which is called
+// for nothing worse. For -h, what the program does and all flags are printed to
+// fs.Output(), and the error is flag.ErrHelp.
+func Parse(fs *flag.FlagSet, args []string, does string, validate func() error) error {
+	var mistakes []error
+	out := fs.Output()
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	fs.VisitAll(func(f *flag.Flag) { f.Value = &guarded{f.Value, f, &mistakes} })
+	err := ff.Parse(fs, args, ff.WithEnvVars())
+	fs.VisitAll(func(f *flag.Flag) { f.Value = f.Value.(*guarded).Value })
+	fs.SetOutput(out)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintf(out, "%s %s.\n\n", fs.Name(), does)
+		fmt.Fprint(out, "Each flag can be set by an environment variable too, which has its name in capitals:\n"+
+			"--log-level is LOG_LEVEL. Flags win over variables, those over defaults.\n\n")
+		fs.PrintDefaults()
+		return flag.ErrHelp
+	case err != nil:
+		return fmt.Errorf("%w; -h lists the flags", err)
+	case fs.NArg() > 0:
+		return fmt.Errorf("%d words are left over after the flags: everything is set with flags or environment variables, see -h", fs.NArg())
+	}
+	return errors.Join(append(mistakes, validate())...)
+}
+
+// Mistake is an error about the setting of a flag: what is wrong, a colon, what would
+// be right.
+func Mistake(flag, what string) error {
+	return fmt.Errorf("--%s (%s): %s", flag, strings.ToUpper(strings.ReplaceAll(flag, "-", "_")), what)
+}
+
+// guarded is a flag whose value, if it cannot be parsed, is told in our words: those
+// of package flag show the value and name no remedy.
+type guarded struct {
+	flag.Value
+	flag     *flag.Flag
+	mistakes *[]error
+}
+
+// Set never fails: it keeps the mistake, and the default.
+func (g *guarded) Set(s string) error {
+	err := g.Value.Set(s)
+	if err == nil {
+		return nil
+	}
+	what := err.Error()
+	if v, ok := g.Value.(flag.Getter); ok {
+		what = kind(v.Get(), what)
+	}
+	*g.mistakes = append(*g.mistakes, Mistake(g.flag.Name, what))
+	_ = g.Value.Set(g.flag.DefValue) // a number is zero now
+	return nil
+}
+
+// IsBoolFlag lets a switch go without a value.
+func (g *guarded) IsBoolFlag() bool {
+	b, ok := g.Value.(interface{ IsBoolFlag() bool })
+	return ok && b.IsBoolFlag()
+}
+
+// kind is what is wrong with a text that is no value of v's type; other is the answer
+// for types of the program's own.
+func kind(v any, other string) string {
+	switch v.(type) {
+	case time.Duration:
+		return "is no duration: write it as 200ms, 2s or 1m30s"
+	case int, int64:
+		return "is no whole number: write it in digits, such as 1000"
+	case bool:
+		return "is neither yes nor no: use true or false"
+	case *slog.Level, *slog.LevelVar:
+		return "is no level: use debug, info, warn or error"
+	case encoding.TextUnmarshaler:
+		return "cannot be read"
+	}
+	return other
+}

@@ -1,0 +1,84 @@
+package settings_test
+
+import (
+	"errors"
+	"flag"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/internal/settings"
+)
+
+type config struct {
+	Wait  time.Duration
+	Count int
+	Loud  bool
+	Level slog.Level
+	Name  string
+}
+
+func parse(t *testing.T, args ...string) (config, string, error) {
+	t.Helper()
+	c := config{Wait: time.Second, Count: 3, Name: "a"}
+	var out strings.Builder
+	fs := flag.NewFlagSet("program", flag.ContinueOnError)
+	fs.SetOutput(&out)
+	fs.DurationVar(&c.Wait, "wait-time", c.Wait, "how long")
+	fs.IntVar(&c.Count, "count", c.Count, "how many")
+	fs.BoolVar(&c.Loud, "loud", c.Loud, "whether")
+	fs.TextVar(&c.Level, "level", c.Level, "least level")
+	fs.StringVar(&c.Name, "name", c.Name, "who")
+	err := settings.Parse(fs, args, "does nothing", func() error {
+		if c.Name == "" {
+			return settings.Mistake("name", "is empty: name somebody")
+		}
+		return nil
+	})
+	return c, out.String(), err
+}
+
+// Protects the order of precedence, and switches without a value.
+func TestPrecedence(t *testing.T) {
+	t.Setenv("WAIT_TIME", "2s")
+	t.Setenv("COUNT", "5")
+	c, out, err := parse(t, "--count", "7", "--loud", "--level=warn")
+	if want := (config{2 * time.Second, 7, true, slog.LevelWarn, "a"}); err != nil || c != want || out != "" {
+		t.Errorf("got %+v, %q, %v, want %+v", c, out, err, want)
+	}
+}
+
+// Protects operators from mistakes told one at a time, without a remedy or twice, and
+// secrets that were set in the wrong place from being shown.
+func TestMistakes(t *testing.T) {
+	t.Setenv("WAIT_TIME", "hunter2")
+	_, out, err := parse(t, "--count", "hunter2", "--loud=hunter2", "--level", "hunter2", "--name", "")
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{
+		"--wait-time (WAIT_TIME): is no duration", "--count (COUNT): is no whole number", "--loud (LOUD): is neither", "--level (LEVEL): is no level", "--name (NAME): is empty",
+	} {
+		if strings.Count(err.Error(), want) != 1 {
+			t.Errorf("does not say %q once:\n%v", want, err)
+		}
+	}
+	if strings.Contains(err.Error()+out, "hunter2") {
+		t.Errorf("shows a value:\n%v%s", err, out)
+	}
+	for _, args := range [][]string{{"--nmae", "x"}, {"hunter2"}} {
+		if _, out, err := parse(t, args...); err == nil || !strings.Contains(err.Error(), "-h") || strings.Contains(err.Error()+out, "hunter2") {
+			t.Errorf("%q: %v, %q", args, err, out)
+		}
+	}
+}
+
+// Protects -h: it is no mistake, whatever else is.
+func TestHelp(t *testing.T) {
+	t.Setenv("COUNT", "many")
+	_, out, err := parse(t, "-h")
+	if !errors.Is(err, flag.ErrHelp) || !strings.Contains(out, "program does nothing.") || !strings.Contains(out, "-wait-time") || !strings.Contains(out, "LOG_LEVEL") {
+		t.Errorf("got %v and\n%s", err, out)
+	}
+}
