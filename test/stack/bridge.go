@@ -54,6 +54,7 @@ func (s *Stack) StartBridge(ctx context.Context) (*Bridge, error) {
 	go func() {
 		defer close(b.ended)
 		b.err = running.Run(ctx)
+		_ = client.Close() // closed already if the bridge was killed
 		if b.err != nil {
 			s.log.Error("a bridge failed", "error", b.err.Error())
 		}
