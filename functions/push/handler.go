@@ -164,9 +164,6 @@ func (h *handler) admit(w http.ResponseWriter, r *http.Request) (answer, bool) {
 		w.Header().Set("Allow", http.MethodPost)
 		return malformed(http.StatusMethodNotAllowed, "Pub/Sub pushes with POST")
 	}
-	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
-		return malformed(http.StatusUnsupportedMediaType, "Pub/Sub pushes without Content-Encoding")
-	}
 	if r.ContentLength > h.MaxBody {
 		return malformed(http.StatusRequestEntityTooLarge, "the body is larger than a push's can be")
 	}
