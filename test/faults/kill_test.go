@@ -65,7 +65,7 @@ func TestMain(m *testing.M) {
 type process struct {
 	cmd   *exec.Cmd
 	done  chan struct{}
-	name  string       // its member ids begin with it
+	name  string       // its member ids begin with it, and no others: see bury
 	ended atomic.Int64 // nanoseconds since the Unix epoch; 0: it runs
 	log   tail
 }
@@ -96,7 +96,7 @@ func (l *tail) String() string {
 func (w *world) bridgeProcess(binary string, env ...string) *process {
 	w.t.Helper()
 	w.mu.Lock()
-	p := &process{cmd: exec.Command(binary), done: make(chan struct{}), name: fmt.Sprintf("bridge-%d", len(w.processes))}
+	p := &process{cmd: exec.Command(binary), done: make(chan struct{}), name: fmt.Sprintf("process-%d", len(w.processes))}
 	w.processes = append(w.processes, p)
 	first := len(w.processes) == 1
 	w.mu.Unlock()
