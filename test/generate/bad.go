@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Fault is one way for an event to break the contract.
@@ -51,7 +52,14 @@ var faults = []Fault{
 	{"a clock far ahead", "timestamp_out_of_range", func(g *Generator) {
 		g.replace("event_timestamp", fmt.Sprintf("%q", g.config.Now().AddDate(30, 0, 0).UTC().Format(time.RFC3339)))
 	}},
-	{"cut off", "invalid_json", func(g *Generator) { g.whole(); g.value = g.value[:len(g.value)*2/3] }},
+	{"cut off", "invalid_json", func(g *Generator) {
+		g.whole()
+		end := len(g.value) * 2 / 3
+		for !utf8.RuneStart(g.value[end]) { // half a character would be invalid_utf8
+			end--
+		}
+		g.value = g.value[:end]
+	}},
 	{"two events in one record", "invalid_json", func(g *Generator) { g.whole(); g.value = append(g.value, g.value...) }},
 	{"not an object", "invalid_json", func(g *Generator) { g.value = append(g.value[:0], `["page_view"]`...) }},
 	{"not JSON at all", "invalid_json", func(g *Generator) { g.value = append(g.value[:0], "user=4711&type=page_view"...) }},

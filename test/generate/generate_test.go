@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 func fixedNow() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) }
@@ -97,5 +98,16 @@ func BenchmarkNext(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		b.SetBytes(int64(len(g.Next().Value)))
+	}
+}
+
+// Protects verdicts that tests count on: only what is to be rejected for its encoding
+// is not UTF-8, wherever an event was cut off.
+func TestOnlyEncodingFaultsBreakUTF8(t *testing.T) {
+	g := New(Config{Seed: 1, Bad: 100, Now: fixedNow})
+	for range 50_000 {
+		if e := g.Next(); utf8.Valid(e.Value) == (e.Code == "invalid_utf8") {
+			t.Fatalf("an event that is to be rejected with %s: valid UTF-8 is %v", e.Code, utf8.Valid(e.Value))
+		}
 	}
 }
