@@ -103,7 +103,8 @@ func (w *world) bridgeProcess(binary string, env ...string) *process {
 	p.cmd.Env = append(os.Environ(),
 		"KAFKA_BROKERS="+w.Kafka.Brokers(), "PUBSUB_EMULATOR_HOST="+w.PubSub.Addr(), "GOOGLE_CLOUD_PROJECT="+stack.Project,
 		"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=info", "BATCH_RECORDS=50", "LINGER=50ms", "CONSUMER_NAME="+p.name,
-		fmt.Sprintf("KAFKA_CONFIG_SESSION_TIMEOUT_MS=%d", sessionTimeout.Milliseconds()), "KAFKA_CONFIG_HEARTBEAT_INTERVAL_MS=500")
+		fmt.Sprintf("KAFKA_CONFIG_SESSION_TIMEOUT_MS=%d", sessionTimeout.Milliseconds()), "KAFKA_CONFIG_HEARTBEAT_INTERVAL_MS=500",
+		fmt.Sprintf("KAFKA_CONFIG_MAX_POLL_INTERVAL_MS=%d", pollInterval.Milliseconds()))
 	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stderr = &p.log
 	w.must(p.cmd.Start())
@@ -121,6 +122,10 @@ func (w *world) bridgeProcess(binary string, env ...string) *process {
 
 // sessionTimeout is how soon a dead bridge process is missed.
 const sessionTimeout = 2 * time.Second
+
+// pollInterval is their max.poll.interval.ms: a rebalance that a dead one holds up
+// takes no longer.
+const pollInterval = 20 * time.Second
 
 // bury makes the group miss the dead processes, some time after their sessions should
 // have timed out: most do, but kfake keeps some for ever, see Evict.
