@@ -135,6 +135,11 @@ func (w *world) bury() {
 		w.mu.Lock()
 		processes := slices.Clone(w.processes)
 		w.mu.Unlock()
+		// Not while members wait in a sync: to remove one then makes kfake count wrongly
+		// who has joined, and answer no join any more.
+		if info := w.Kafka.Cluster().GroupInfo(group); info == nil || info.State == "CompletingRebalance" {
+			continue
+		}
 		members := w.Kafka.Members(group)
 		for _, p := range processes {
 			ended := p.ended.Load()
