@@ -135,11 +135,6 @@ func (w *world) bury() {
 		w.mu.Lock()
 		processes := slices.Clone(w.processes)
 		w.mu.Unlock()
-		// Not while members wait in a sync: to remove one then makes kfake count wrongly
-		// who has joined, and answer no join any more.
-		if info := w.Kafka.Cluster().GroupInfo(group); info == nil || info.State == "CompletingRebalance" {
-			continue
-		}
 		members := w.Kafka.Members(group)
 		for _, p := range processes {
 			ended := p.ended.Load()
@@ -150,7 +145,7 @@ func (w *world) bury() {
 				if !strings.HasPrefix(member, p.name+"-") {
 					continue
 				}
-				// It is tried again if Kafka is away.
+				// It is tried again if Kafka is away, or cannot now.
 				if err := w.Kafka.Evict(ctx, group, member); err == nil {
 					w.evicted.Add(1)
 				}

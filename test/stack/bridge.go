@@ -109,7 +109,7 @@ func (s *Stack) KillBridge(b *Bridge) {
 				return
 			}
 			for _, member := range dead {
-				_ = s.Kafka.Evict(s.life, s.group(), member) // with Kafka down it is tried again
+				_ = s.Kafka.Evict(s.life, s.group(), member) // with Kafka down, or in a sync, it is tried again
 			}
 		}
 	})

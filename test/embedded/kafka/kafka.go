@@ -180,7 +180,14 @@ func (k *Cluster) Members(group string) []string {
 // Evict removes a member from a group, as brokers do when its session has timed
 // out. kfake never does if the member's connection broke while it waited for the
 // answer to a join or a sync: such a member keeps its partitions for ever.
+//
+// While the group waits in a sync Evict refuses, and is to be tried again: kfake
+// counts those who have joined wrongly when a member goes that waits for the answer
+// to a sync, and then answers nobody before the longest max.poll.interval.ms is over.
 func (k *Cluster) Evict(ctx context.Context, group, member string) error {
+	if info := k.fake.GroupInfo(group); info != nil && info.State == "CompletingRebalance" {
+		return fmt.Errorf("kafka: evict %s: the group waits in a sync", member)
+	}
 	client, err := kgo.NewClient(kgo.SeedBrokers(k.fake.ListenAddrs()...))
 	if err != nil {
 		return fmt.Errorf("kafka: evict: %w", err)
