@@ -203,8 +203,8 @@ func TestSettingsAreVariables(t *testing.T) {
 	}
 }
 
-// Protects newer commits from older ones: a build waits for those that were started
-// before it.
+// Protects plans from becoming stale: a build waits for those that were started before
+// it.
 func TestTurn(t *testing.T) {
 	env, calls := stubs(t, "PROJECT=acme-clickstream", "REGION=europe-west1", "BUILD_ID=8c6d", "POLL_SECONDS=0", "EARLIER=2")
 	out, err := command(t, env, "build/turn")
@@ -273,6 +273,62 @@ func TestPlanAndApply(t *testing.T) {
 	os.Remove(filepath.Join(dir, "infra/sluice.tfplan"))
 	if out, err := command(t, env, filepath.Join(dir, "infra/build/apply")); err == nil || !strings.Contains(out, "there is no plan") {
 		t.Errorf("without a plan: %v\n%s", err, out)
+	}
+}
+
+// Protects newer commits from older ones that are approved after them, also when the
+// newer one is deployed between the plan and the apply, which makes the plan stale.
+func TestOlderBuildsDoNotUndoNewerOnes(t *testing.T) {
+	dir := t.TempDir()
+	check(t, os.CopyFS(filepath.Join(dir, "infra", "build"), os.DirFS("build")))
+	check(t, os.CopyFS(filepath.Join(dir, "infra", "env"), os.DirFS("env")))
+	const (
+		image  = "DEPLOYED=europe-west1-docker.pkg.dev/acme-clickstream/sluice/functions:"
+		before = "11111111-aaaa-4bbb-8ccc-000000000001"
+		mine   = "22222222-aaaa-4bbb-8ccc-000000000002"
+		after  = "33333333-aaaa-4bbb-8ccc-000000000003"
+		last   = "44444444-aaaa-4bbb-8ccc-000000000004"
+	)
+	for _, c := range []struct {
+		name  string
+		tag   string
+		env   []string
+		fails string
+	}{
+		{"nothing is deployed", "0123abc-" + mine, []string{"LATER=" + after}, ""},
+		{"an older build is deployed, newer ones wait", "0123abc-" + mine, []string{image + "4567def-" + before, "LATER=" + last + "\n" + after}, ""},
+		{"a newer build is deployed", "0123abc-" + mine, []string{image + "4567def-changed-" + after, "LATER=" + last + "\n" + after}, "by a build that was started after this one"},
+		{"this build is deployed in part", "0123abc-" + mine, []string{image + "0123abc-" + mine, "LATER=" + after}, ""},
+		{"an image of no build is deployed", "0123abc-" + mine, []string{image + "by-hand", "LATER=" + after}, ""},
+		{"a person plans", "by-hand", []string{image + "4567def-" + after, "LATER=" + after}, ""},
+		{"what is deployed cannot be read", "0123abc-" + mine, []string{"REFUSED=run services list"}, "HTTPError 403"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			plan := filepath.Join(dir, "infra/sluice.tfplan")
+			check(t, os.WriteFile(plan, nil, 0o600)) // as Terraform does
+			env, calls := stubs(t, append([]string{"PROJECT=acme-clickstream", "REGION=europe-west1", "ENVIRONMENT=test", "STATE_BUCKET=acme-state", "KEPT={}", "TAG=" + c.tag}, c.env...)...)
+			out, err := command(t, env, filepath.Join(dir, "infra/build/plan"))
+			if (err == nil) != (c.fails == "") || !strings.Contains(out, c.fails) {
+				t.Errorf("%v: want %q in\n%s", err, c.fails, out)
+			}
+			if _, err := os.Stat(plan); strings.Contains(c.fails, "build") && err == nil {
+				t.Error("the refused plan can still be applied")
+			}
+			made := calls()
+			planned := slices.IndexFunc(made, func(call string) bool { return strings.Contains(call, " plan ") })
+			asked := slices.IndexFunc(made, func(call string) bool { return strings.Contains(call, "run services list") })
+			if planned < 0 || asked < planned {
+				t.Errorf("it asks what is deployed in call %d and plans in %d: a deployment in between would go unseen", asked, planned)
+			}
+		})
+	}
+
+	check(t, os.WriteFile(filepath.Join(dir, "infra/sluice.tfplan"), nil, 0o600))
+	env, calls := stubs(t, "PROJECT=acme-clickstream", "REGION=europe-west1", "ENVIRONMENT=test", "STATE_BUCKET=acme-state", "KEPT={}", "RETRY_SECONDS=0",
+		"TAG=0123abc-"+mine, image+"4567def-"+before, "LATER="+after, "APPLY_FAILS=1", "NEXT="+after)
+	out, err := command(t, env, filepath.Join(dir, "infra/build/apply"))
+	if err == nil || !strings.Contains(out, "by a build that was started after this one") || strings.Count(strings.Join(calls(), "\n"), " apply ") != 1 {
+		t.Errorf("a newer build was deployed after the plan: %v\n%s\n%s", err, out, calls())
 	}
 }
 

@@ -36,3 +36,14 @@ have() {
 image() {
   echo "$REGION-docker.pkg.dev/$PROJECT/sluice/$1:$TAG"
 }
+
+# build_of TAG is the build that made an image, with whose ID its tag ends; nothing for
+# other tags.
+build_of() {
+  grep -oE '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' <<<"$1" || true
+}
+
+# started BUILD is when a build was started, by a person or a push; not when it was approved.
+started() {
+  gcloud builds describe "$1" --project="$PROJECT" --region="$REGION" --format='value(createTime)'
+}
