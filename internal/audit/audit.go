@@ -26,6 +26,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -43,6 +44,13 @@ type Config struct {
 	// (inclusive) to Until (exclusive); zero: no bound. Per partition they become a
 	// range of offsets, from the first such record to the last.
 	Since, Until time.Time
+
+	// EventsSince bounds what is read: only rows of events that happened, and dead
+	// letters that failed, from then on; zero: all. It is for BigQuery, where a query
+	// is paid by what it reads, and the tables are partitioned by these times. A record
+	// of an older event counts as missing, or, where nothing else tells of it, not at
+	// all: choose a time before Since by as much as events come late.
+	EventsSince time.Time
 
 	// MaxGaps bounds the gaps that are listed, and looked up in Kafka; default 1,000.
 	MaxGaps int
@@ -66,6 +74,7 @@ type Report struct {
 	ConsumedFrom string      `json:"consumed_from"`
 	Since        *time.Time  `json:"since,omitempty"`
 	Until        *time.Time  `json:"until,omitempty"`
+	EventsSince  *time.Time  `json:"events_since,omitempty"`
 	Partitions   []Partition `json:"partitions"`
 	Topics       []Topic     `json:"topics"`
 	Totals       Counts      `json:"totals"`
@@ -136,6 +145,9 @@ func Run(ctx context.Context, engine query.Engine, k *Kafka, c Config) (*Report,
 	if !c.Until.IsZero() {
 		r.Until = &c.Until
 	}
+	if !c.EventsSince.IsZero() {
+		r.EventsSince = &c.EventsSince
+	}
 	spans, err := r.arrived(ctx, engine, c)
 	if err != nil {
 		return nil, err
@@ -149,7 +161,7 @@ func Run(ctx context.Context, engine query.Engine, k *Kafka, c Config) (*Report,
 		spans = merge(spans, marks)
 	}
 	spans = filled(spans)
-	if r.Partitions, err = partitions(ctx, engine, c.Dataset, spans); err != nil {
+	if r.Partitions, err = c.partitions(ctx, engine, spans); err != nil {
 		return nil, err
 	}
 	if err := r.duplicates(ctx, engine, c, spans); err != nil {
@@ -177,7 +189,8 @@ func Run(ctx context.Context, engine query.Engine, k *Kafka, c Config) (*Report,
 
 // Count counts the records of the spans, and looks for nothing else.
 func Count(ctx context.Context, engine query.Engine, dataset string, spans []Span) (Counts, error) {
-	all, err := partitions(ctx, engine, dataset, filled(spans))
+	c := Config{Dataset: dataset}
+	all, err := c.partitions(ctx, engine, filled(spans))
 	if err != nil {
 		return Counts{}, err
 	}
@@ -234,7 +247,7 @@ func merge(arrived []Span, marks map[place]consumed) []Span {
 
 // arrived asks which offsets have arrived in the window.
 func (r *Report) arrived(ctx context.Context, engine query.Engine, c Config) ([]Span, error) {
-	text, err := queries.Text("audit_arrived", c.Dataset)
+	text, err := c.text("audit_arrived")
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +256,7 @@ func (r *Report) arrived(ctx context.Context, engine query.Engine, c Config) ([]
 		at   time.Time
 	}{{"TIMESTAMP '0001-01-01 00:00:00'", c.Since}, {"TIMESTAMP '9999-12-31 00:00:00'", c.Until}} {
 		if !bound.at.IsZero() {
-			text = strings.Replace(text, bound.text, bound.at.UTC().Format("TIMESTAMP '2006-01-02 15:04:05.000000'"), 1)
+			text = strings.Replace(text, bound.text, timestamp(bound.at), 1)
 		}
 	}
 	var spans []Span
@@ -264,9 +277,27 @@ func (r *Report) arrived(ctx context.Context, engine query.Engine, c Config) ([]
 	return spans, nil
 }
 
+// eventsSince is what the audit's queries have in a comment: a condition on a table's
+// partitioning column.
+var eventsSince = regexp.MustCompile(`-- (AND (?:event_timestamp|failed_at) >= )TIMESTAMP '.*'`)
+
+// text is an audit query's.
+func (c *Config) text(name string) (string, error) {
+	text, err := queries.Text(name, c.Dataset)
+	if err == nil && !c.EventsSince.IsZero() {
+		text = eventsSince.ReplaceAllString(text, "${1}"+timestamp(c.EventsSince))
+	}
+	return text, err
+}
+
+// timestamp is a time in SQL.
+func timestamp(t time.Time) string {
+	return t.UTC().Format("TIMESTAMP '2006-01-02 15:04:05.000000'")
+}
+
 // over is the text of an audit query about spans.
-func over(name, dataset string, spans []Span) (string, error) {
-	text, err := queries.Text(name, dataset)
+func (c *Config) over(name string, spans []Span) (string, error) {
+	text, err := c.text(name)
 	if err != nil {
 		return "", err
 	}
@@ -287,12 +318,12 @@ func over(name, dataset string, spans []Span) (string, error) {
 }
 
 // partitions counts the records of each span.
-func partitions(ctx context.Context, engine query.Engine, dataset string, spans []Span) ([]Partition, error) {
+func (c *Config) partitions(ctx context.Context, engine query.Engine, spans []Span) ([]Partition, error) {
 	all := []Partition{}
 	if len(spans) == 0 {
 		return all, nil
 	}
-	text, err := over("audit_partitions", dataset, spans)
+	text, err := c.over("audit_partitions", spans)
 	if err != nil {
 		return nil, err
 	}
@@ -318,7 +349,7 @@ func (r *Report) duplicates(ctx context.Context, engine query.Engine, c Config, 
 			r.Topics = append(r.Topics, Topic{Topic: p.Topic})
 		}
 	}
-	text, err := over("audit_duplicates", c.Dataset, spans)
+	text, err := c.over("audit_duplicates", spans)
 	if err != nil {
 		return err
 	}
@@ -344,7 +375,7 @@ func (r *Report) missing() (n int64) {
 
 // findGaps lists the gaps in spans.
 func (r *Report) findGaps(ctx context.Context, engine query.Engine, c Config, spans []Span) error {
-	text, err := over("audit_gaps", c.Dataset, spans)
+	text, err := c.over("audit_gaps", spans)
 	if err != nil {
 		return err
 	}
@@ -440,6 +471,9 @@ func (r *Report) finish(kafka bool) {
 	}
 	if t.Missing > 0 && !kafka {
 		r.Notes = append(r.Notes, "Without Kafka, offsets that hold no record (transaction markers, compacted records) and records on their way count as missing, and records before the first or after the last that arrived are not looked for: name the brokers to tell them apart.")
+	}
+	if t.Missing > 0 && r.EventsSince != nil {
+		r.Notes = append(r.Notes, fmt.Sprintf("Rows of events before %s were not read, and their records count as missing: audit without that bound to know.", r.EventsSince.UTC().Format(time.RFC3339)))
 	}
 	if expired {
 		r.Notes = append(r.Notes, "Kafka does not keep some of the missing offsets any more: whether they held records cannot be known.")

@@ -158,6 +158,30 @@ func testFromWhatHasLanded(t *testing.T, w query.Engine) {
 	if c, err := audit.Count(t.Context(), w, "clickstream", []audit.Span{{"a", 0, 0, 25}, {"a", 1, 5, 5}}); err != nil || c.Landed != 12 || c.Missing != 13 {
 		t.Errorf("counted %+v, %v", c, err)
 	}
+	testEventsSince(t, w)
+}
+
+// Protects the audit that reads less: what it does not read it calls missing, and
+// says so, in every figure.
+func testEventsSince(t *testing.T, w query.Engine) {
+	land(t, w, "c", 0, to(0, 9, 5, 6), nil)
+	insert(t, w, "fact_events", "event_id, event_timestamp, event_type, user_id, ingested_at, kafka_topic, kafka_partition, kafka_offset, kafka_timestamp",
+		"('late', "+stamp(-86400)+", 'search', 'u', "+stamp(0)+", 'c', 0, 5, "+stamp(5)+")",
+		"('late', "+stamp(-86400)+", 'search', 'u', "+stamp(0)+", 'c', 0, 10, "+stamp(10)+")")
+	insert(t, w, "events_dlq", "error_code, error, failed_at, kafka_topic, kafka_partition, kafka_offset, kafka_timestamp",
+		"('missing_field', 'user_id is missing', "+stamp(-86400)+", 'c', 0, 6, "+stamp(6)+")")
+	c := audit.Config{Topics: []string{"c"}}
+	if r := run(t, w, nil, c); r.Totals.Missing != 0 || r.Totals.Consumed != 11 || r.Topics[0].ProducerDuplicates != 1 || len(r.Notes) != 0 {
+		t.Errorf("all that has happened: %+v, topics %+v, notes %q", r.Totals, r.Topics, r.Notes)
+	}
+	c.EventsSince = at.Add(-time.Hour)
+	r := run(t, w, nil, c)
+	if got, want := gaps(r), "c/0 5-6 missing 2"; got != want || r.Totals.Landed != 8 || r.Totals.DeadLettered != 0 || r.Topics[0].ProducerDuplicates != 0 {
+		t.Errorf("what has happened since: gaps %s, want %s; %+v, topics %+v", got, want, r.Totals, r.Topics)
+	}
+	if !strings.Contains(strings.Join(r.Notes, " "), "were not read") {
+		t.Errorf("notes are %q", r.Notes)
+	}
 }
 
 // Protects the audit of a warehouse that holds nothing yet.

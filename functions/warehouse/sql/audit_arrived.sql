@@ -2,13 +2,18 @@
 -- and the last record. Rows without a topic are events that did not come through
 -- Kafka, or whose coordinates nobody could read. For a window of time, replace the
 -- two times: a record counts by Kafka's timestamp, or, where it has none, by the
--- time of its row.
+-- time of its row. The commented conditions are those of
+-- audit_partitions.sql.
 WITH arrived AS (
   SELECT kafka_topic, kafka_partition, kafka_offset, COALESCE(kafka_timestamp, ingested_at) AS stamped, 1 AS fact
   FROM ${dataset}.fact_events
+  WHERE TRUE
+    -- AND event_timestamp >= TIMESTAMP '2026-11-01 00:00:00'
   UNION ALL
   SELECT kafka_topic, kafka_partition, kafka_offset, COALESCE(kafka_timestamp, failed_at), 0
   FROM ${dataset}.events_dlq
+  WHERE TRUE
+    -- AND failed_at >= TIMESTAMP '2026-11-01 00:00:00'
 )
 SELECT
   kafka_topic,

@@ -1,14 +1,16 @@
 -- The ranges of offsets that have no row in fact_events nor in events_dlq, between
 -- the first and the last record that has arrived. What audit_partitions.sql says
--- of ranges and of what counts as missing holds here too.
+-- of ranges, of what counts as missing and of reading less holds here too.
 WITH arrived AS (
   SELECT kafka_topic, kafka_partition, kafka_offset
   FROM ${dataset}.fact_events
   WHERE kafka_offset IS NOT NULL
+    -- AND event_timestamp >= TIMESTAMP '2026-11-01 00:00:00'
   UNION ALL
   SELECT kafka_topic, kafka_partition, kafka_offset
   FROM ${dataset}.events_dlq
   WHERE kafka_offset IS NOT NULL
+    -- AND failed_at >= TIMESTAMP '2026-11-01 00:00:00'
 ),
 spans AS (
   SELECT kafka_topic, kafka_partition, MIN(kafka_offset) AS first_offset, MAX(kafka_offset) AS last_offset

@@ -8,14 +8,20 @@
 -- audit other offsets, change the CTE spans. Records that are on their way count as
 -- missing if later ones have arrived; so do offsets that hold no record in Kafka
 -- (transaction markers, compacted records): ./scripts/audit --kafka tells them apart.
+--
+-- BigQuery reads the Kafka columns of all rows. With the commented conditions on the
+-- tables' partitioning columns it reads only what happened, or failed, since then;
+-- records of older events then count as missing.
 WITH arrived AS (
   SELECT kafka_topic, kafka_partition, kafka_offset, 1 AS fact, 0 AS dlq
   FROM ${dataset}.fact_events
   WHERE kafka_offset IS NOT NULL
+    -- AND event_timestamp >= TIMESTAMP '2026-11-01 00:00:00'
   UNION ALL
   SELECT kafka_topic, kafka_partition, kafka_offset, 0, 1
   FROM ${dataset}.events_dlq
   WHERE kafka_offset IS NOT NULL
+    -- AND failed_at >= TIMESTAMP '2026-11-01 00:00:00'
 ),
 spans AS (
   SELECT kafka_topic, kafka_partition, MIN(kafka_offset) AS first_offset, MAX(kafka_offset) AS last_offset
