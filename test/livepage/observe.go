@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -28,32 +29,25 @@ const remembered = 8192
 
 // Delivery is one push request and what became of it.
 type Delivery struct {
-	Function    string    `json:"function"`
-	MessageID   string    `json:"message_id"`
-	Published   time.Time `json:"published,omitzero"` // by Pub/Sub's clock, to the millisecond; zero: not told
-	Received    time.Time `json:"received"`
-	Answered    time.Time `json:"answered"`
-	Outcome     string    `json:"outcome"`
-	Status      int64     `json:"status"`
-	Error       string    `json:"error,omitempty"`
-	Attempt     int64     `json:"attempt,omitempty"` // 0: not told
-	Bytes       int64     `json:"bytes"`
-	Topic       string    `json:"-"`
-	Partition   int64     `json:"-"`
-	First       int64     `json:"first_offset"`
-	Last        int64     `json:"last_offset"`
-	Records     int64     `json:"records"`
-	Landed      int64     `json:"landed"`
-	Refused     int64     `json:"-"` // rows that BigQuery refused
-	DecodeMS    float64   `json:"decode_ms"`
-	AppendMS    float64   `json:"append_ms"`
-	PublishMS   float64   `json:"publish_ms"`
-	Traceparent string    `json:"traceparent,omitempty"`
-}
-
-// carries reports whether the message had the record.
-func (d *Delivery) carries(topic string, partition, offset int64) bool {
-	return d.Topic == topic && d.Partition == partition && d.First <= offset && offset <= d.Last
+	Function  string
+	MessageID string
+	Published time.Time // by Pub/Sub's clock, to the millisecond; zero: not told
+	Received  time.Time
+	Answered  time.Time
+	Outcome   string
+	Status    int64
+	Error     string
+	Bytes     int64
+	Topic     string
+	Partition int64
+	First     int64 // offset of the first record
+	Last      int64 // and of the last
+	Records   int64
+	Landed    int64
+	Refused   int64 // rows that BigQuery refused
+	DecodeMS  float64
+	AppendMS  float64
+	PublishMS float64
 }
 
 // NewObserver returns an Observer that passes log records on to next.
@@ -131,18 +125,16 @@ func (o *Observer) since() time.Time {
 	return o.ring[o.at].Answered
 }
 
-// of returns the deliveries of a record, the earliest first.
-func (o *Observer) of(topic string, partition, offset int64) []Delivery {
+// find returns the deliveries that f chooses, in the order of their answers.
+func (o *Observer) find(f func(d *Delivery) bool) []Delivery {
 	var found []Delivery
 	o.each(func(d *Delivery) bool {
-		if d.carries(topic, partition, offset) {
+		if f(d) {
 			found = append(found, *d)
 		}
 		return true
 	})
-	for i, j := 0, len(found)-1; i < j; i, j = i+1, j-1 {
-		found[i], found[j] = found[j], found[i]
-	}
+	slices.Reverse(found)
 	return found
 }
 
@@ -182,8 +174,6 @@ func (d *Delivery) take(a slog.Attr) bool {
 		d.Status = a.Value.Int64()
 	case "error":
 		d.Error = a.Value.String()
-	case "delivery_attempt":
-		d.Attempt = a.Value.Int64()
 	case "body_bytes":
 		d.Bytes = a.Value.Int64()
 	case "topic":
@@ -204,8 +194,6 @@ func (d *Delivery) take(a slog.Attr) bool {
 		d.AppendMS = a.Value.Float64()
 	case "publish_ms":
 		d.PublishMS = a.Value.Float64()
-	case "traceparent":
-		d.Traceparent = a.Value.String()
 	case "rejected":
 		for _, code := range a.Value.Group() {
 			if code.Key == "row_rejected" {

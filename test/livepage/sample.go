@@ -181,7 +181,7 @@ func (s *sampler) sample(ctx context.Context) Tick {
 		if d.Answered.Before(horizon) {
 			return false
 		}
-		if d.Function == "DeadLetter" {
+		if d.Function == deadLetter {
 			y.dead.add(d)
 		} else {
 			y.ingest.add(d)

@@ -29,10 +29,20 @@ type Story struct {
 	Fields  []Field  `json:"fields,omitempty"` // of the earliest row in fact_events
 	Letter  []Field  `json:"letter,omitempty"` // of the latest row in events_dlq
 	Notes   []string `json:"notes,omitempty"`
-	Sent    bool     `json:"sent"` // from this page
+	Sent    bool     `json:"sent"`             // from this page
+	Replay  string   `json:"replay,omitempty"` // that brought the row in fact_events
 
-	landedAt int64 // microseconds, ingested_at; 0: not landed
-	failedAt int64 // microseconds, failed_at; 0: not rejected
+	landed []mark // of each row in fact_events, the earliest first
+	failed []mark // of each row in events_dlq, the earliest first
+}
+
+// mark is what a row tells of how it came to be.
+type mark struct {
+	at        int64  // Unix microseconds: ingested_at or failed_at
+	replay    string // the replay that brought the record; empty: none
+	message   string // of events_dlq: the Pub/Sub message that the record failed in
+	code, why string // of events_dlq
+	told      bool   // a push request's steps tell of it
 }
 
 // Step is a moment in a record's life.
@@ -49,6 +59,9 @@ type Field struct {
 	Name  string `json:"name"`
 	Value any    `json:"value"`
 }
+
+// deadLetter is the function that keeps the rejected.
+const deadLetter = "DeadLetter"
 
 // sent remembers when the page published its records.
 type sent struct {
@@ -114,22 +127,11 @@ func (p *Page) story(ctx context.Context, c Coordinates) (*Story, error) {
 	if kafkaAt > 0 {
 		s.step(kafkaAt, "The record's timestamp", "set by the producer, to the millisecond", "kafka_timestamp", "")
 	}
-	deliveries := p.observer.of(stack.Topic, c.Partition, c.Offset)
+	deliveries := s.own(p.observer.find(s.mayBring))
 	for i := range deliveries {
-		s.delivery(&deliveries[i], s.landedAt)
+		s.delivery(&deliveries[i])
 	}
-	if rested := cmp.Or(s.landedAt, s.failedAt); len(deliveries) == 0 && rested > 0 {
-		kind := ""
-		if rested < p.observer.since().UnixMicro() {
-			s.Notes = append(s.Notes, fmt.Sprintf("This page remembers the latest %d push requests; the record's came before them, so only its row speaks.", remembered))
-			kind = "end"
-		} // else its request is still being answered
-		if s.landedAt > 0 {
-			s.step(s.landedAt, "Ingest made the row", "", "ingested_at", kind)
-		} else {
-			s.step(s.failedAt, "Rejected: "+s.Code, s.Error, "failed_at", kind)
-		}
-	}
+	s.rest(p.observer.since().UnixMicro())
 	if s.Outcome == "waiting" && len(deliveries) == 0 {
 		s.Notes = append(s.Notes, "No function has seen it yet: it waits in Kafka, in the bridge or in Pub/Sub.")
 	}
@@ -141,44 +143,172 @@ func (s *Story) step(at int64, what, more, by, kind string) {
 	s.Steps = append(s.Steps, Step{At: at, What: what, More: more, By: by, Kind: kind})
 }
 
+// complete reports whether the message had every record from its first to its last, as
+// a bridge's has. A replayed message and one of the dead-letter topic have some, in any
+// order, and its log line does not tell which.
+func (d *Delivery) complete() bool { return d.Records == d.Last-d.First+1 }
+
+// during reports whether the moment lies in the request.
+func (d *Delivery) during(at int64) bool {
+	return d.Received.UnixMicro() <= at && at <= d.Answered.UnixMicro()
+}
+
+// mayBring reports whether the push request may have brought the record.
+func (s *Story) mayBring(d *Delivery) bool {
+	switch {
+	case d.Topic != s.Topic || d.Partition != s.Partition:
+		return false
+	case d.Function == deadLetter && d.Records <= 2:
+		return d.First == s.Offset || d.Last == s.Offset
+	case d.Function == deadLetter || !d.complete():
+		return true
+	}
+	return d.First <= s.Offset && s.Offset <= d.Last
+}
+
+// own returns those of the push requests that brought the record.
+func (s *Story) own(all []Delivery) []Delivery {
+	letters := map[string]bool{} // messages of the dead-letter topic
+	for _, m := range s.failed {
+		letters[letterOf(all, &m)] = true
+	}
+	var own []Delivery
+	for i := range all {
+		d := &all[i]
+		switch {
+		case d.Function == deadLetter:
+			continue
+		case !d.complete() && s.rowIn(d) == nil && s.failureIn(d) == nil:
+			continue
+		}
+		own = append(own, *d)
+		// Done and without a row: it was rejected, and its dead letter is on its way.
+		if s.Outcome == "waiting" && d.Outcome == "ack" {
+			letters[letterOf(all, &mark{at: d.Received.UnixMicro()})] = true
+		}
+	}
+	for i := range all {
+		if d := &all[i]; d.Function == deadLetter && d.MessageID != "" && letters[d.MessageID] {
+			own = append(own, *d)
+		}
+	}
+	slices.SortStableFunc(own, func(a, b Delivery) int { return a.Received.Compare(b.Received) })
+	return own
+}
+
+// letterOf returns the message that brought the failure to DeadLetter: the failed
+// message itself, or the first that was published and kept after the failure.
+func letterOf(all []Delivery, m *mark) string {
+	for i := range all {
+		if d := &all[i]; d.Function == deadLetter && d.MessageID == m.message {
+			return d.MessageID
+		}
+	}
+	for i := range all {
+		d := &all[i]
+		if d.Function != deadLetter || d.Received.UnixMicro() < m.at || m.code != "" && d.Outcome != "ack" {
+			continue
+		}
+		// Pub/Sub tells the time to the millisecond, of an unwrapped push only.
+		if d.Published.IsZero() || d.Published.UnixMilli() >= m.at/1000 {
+			return d.MessageID
+		}
+	}
+	return ""
+}
+
+// rowIn returns the record's row that Ingest made in the request.
+func (s *Story) rowIn(d *Delivery) *mark {
+	for i := range s.landed {
+		m := &s.landed[i]
+		if d.during(m.at) && (m.replay != "" || d.First <= s.Offset && s.Offset <= d.Last) {
+			return m
+		}
+	}
+	return nil
+}
+
+// failureIn returns the record's dead letter that came of the request.
+func (s *Story) failureIn(d *Delivery) *mark {
+	for i := range s.failed {
+		if m := &s.failed[i]; d.during(m.at) && m.message == d.MessageID {
+			return m
+		}
+	}
+	return nil
+}
+
 // delivery adds the steps of a push request.
-func (s *Story) delivery(d *Delivery, landedAt int64) {
+func (s *Story) delivery(d *Delivery) {
 	source := "the log line of " + d.Function
 	message := fmt.Sprintf("message %s: %s of partition %d, %d bytes", d.MessageID, plural(d.Records, "record"), d.Partition, d.Bytes)
-	dead := d.Function == "DeadLetter"
+	dead := d.Function == deadLetter
+	row, failure := s.rowIn(d), s.failureIn(d)
 	again := slices.ContainsFunc(s.Steps, func(o Step) bool { return o.By == "the push request's headers" && o.More == message })
 	if !d.Published.IsZero() && !again {
 		what := "The bridge published its batch to Pub/Sub"
-		if dead {
+		switch {
+		case dead && slices.ContainsFunc(s.failed, func(m mark) bool { return m.message == d.MessageID }):
+			what = "It was published to the dead-letter topic" // by the bridge, or by Pub/Sub, which gave it up
+		case dead:
 			what = "Ingest published it to the dead-letter topic"
+		case row != nil && row.replay != "":
+			what = "Replay " + row.replay + " published it to Pub/Sub"
+		case failure != nil && failure.replay != "":
+			what = "Replay " + failure.replay + " published it to Pub/Sub"
 		}
 		s.step(d.Published.UnixMicro(), what, message, "the push request's headers", "")
 	}
-	received := d.Received.UnixMicro()
+	received, answered := d.Received.UnixMicro(), d.Answered.UnixMicro()
 	s.step(received, "Pub/Sub pushed the message to "+d.Function, "", "the time of the request", "")
 	after := func(ms float64) int64 { return received + int64(ms*1000) }
 	switch {
 	case d.Outcome != "ack":
-		s.step(d.Answered.UnixMicro(), fmt.Sprintf("%s answered %d: deliver it again", d.Function, d.Status), d.Error, source, "bad")
+		s.step(answered, fmt.Sprintf("%s answered %d: deliver it again", d.Function, d.Status), d.Error, source, "bad")
 	case dead:
 		s.step(after(d.DecodeMS+d.AppendMS), "BigQuery acknowledged the row in events_dlq", fmt.Sprintf("append took %.1f ms", d.AppendMS), source, "end")
-	case s.Code != "" && s.Outcome == "rejected":
-		at, by := after(d.DecodeMS), source
-		what := "Ingest rejected the event: " + s.Code
-		if s.Code == "row_rejected" {
+	case failure != nil:
+		failure.told = true
+		at, what := after(d.DecodeMS), "Ingest rejected the event: "+failure.code
+		if failure.code == "row_rejected" {
 			at, what = after(d.DecodeMS+d.AppendMS), "BigQuery refused the row"
 		}
-		s.step(at, what, s.Error, by, "bad")
+		s.step(at, what, failure.why, source, "bad")
 		s.step(after(d.DecodeMS+d.AppendMS+d.PublishMS), "The dead-letter topic acknowledged it", fmt.Sprintf("with the other rejects of its batch, in %.1f ms", d.PublishMS), source, "")
-	default:
-		made := received
-		if landedAt > received && landedAt < d.Answered.UnixMicro() {
-			made = landedAt
-			s.step(made, "Ingest began to make the row", fmt.Sprintf("decoding the batch took %.1f ms", d.DecodeMS), "ingested_at", "")
-		}
-		at := made + int64((d.DecodeMS+d.AppendMS)*1000)
+	case row != nil:
+		row.told = true
+		s.step(row.at, "Ingest began to make the row", fmt.Sprintf("decoding the batch took %.1f ms", d.DecodeMS), "ingested_at", "")
+		at := row.at + int64((d.DecodeMS+d.AppendMS)*1000)
 		s.step(at, "BigQuery acknowledged the row", fmt.Sprintf("append took %.1f ms for %s", d.AppendMS, plural(d.Landed, "row")), source, "end")
-		s.step(max(d.Answered.UnixMicro(), at), "Ingest answered 204: the message is done", "", "the time of the answer", "")
+		s.step(max(answered, at), "Ingest answered 204: the message is done", "", "the time of the answer", "")
+	default: // its row or its dead letter is not to be seen yet
+		s.step(answered, "Ingest answered 204: the message is done", "", "the time of the answer", "")
+	}
+}
+
+// rest adds the rows of which no push request tells: of a request that is still being
+// answered, or of one before since, from when on requests are remembered.
+func (s *Story) rest(since int64) {
+	forgotten := false
+	add := func(at int64, what, more, by string) {
+		kind := ""
+		if at < since {
+			forgotten, kind = true, "end"
+		}
+		s.step(at, what, more, by, kind)
+	}
+	for _, m := range s.landed {
+		if !m.told {
+			add(m.at, "Ingest made the row", "", "ingested_at")
+		}
+	}
+	for _, m := range s.failed {
+		if !m.told {
+			add(m.at, "Rejected: "+m.code, m.why, "failed_at")
+		}
+	}
+	if forgotten {
+		s.Notes = append(s.Notes, fmt.Sprintf("This page remembers the latest %d push requests: of an earlier one only the row speaks.", remembered))
 	}
 }
 
@@ -197,61 +327,77 @@ func (p *Page) rows(ctx context.Context, s *Story) (kafkaAt int64, err error) {
 		return 0, err
 	}
 	defer conn.Close()
-	of := func(table, order string) ([]string, [][]any, error) {
+	// of returns the columns that have a value of each row, and the row's mark.
+	of := func(table, moment string) (rows [][]Field, marks []mark, err error) {
 		// The numbers are numbers: nothing of the request's text is in the statement.
-		return warehouse.Answer(ctx, conn, fmt.Sprintf(
-			"SELECT *, epoch_us(kafka_timestamp) AS kafka_us, %s AS order_us FROM %s WHERE kafka_topic = '%s' AND kafka_partition = %d AND kafka_offset = %d ORDER BY order_us",
-			order, table, s.Topic, s.Partition, s.Offset))
-	}
-	fields := func(names []string, row []any) []Field {
-		var list []Field
-		for i, name := range names[:len(names)-2] {
-			if row[i] != nil {
-				list = append(list, Field{name, row[i]})
-			}
+		names, answer, err := warehouse.Answer(ctx, conn, fmt.Sprintf(
+			"SELECT *, epoch_us(kafka_timestamp) AS kafka_us, epoch_us(%s) AS moment_us FROM %s WHERE kafka_topic = '%s' AND kafka_partition = %d AND kafka_offset = %d ORDER BY moment_us",
+			moment, table, s.Topic, s.Partition, s.Offset))
+		if err != nil {
+			return nil, nil, err
 		}
-		return list
+		for _, values := range answer {
+			var fields []Field
+			var m mark
+			for i, name := range names {
+				text, _ := values[i].(string)
+				number, _ := values[i].(int64)
+				switch name {
+				case "kafka_us":
+					kafkaAt = cmp.Or(number, kafkaAt)
+					continue
+				case "moment_us":
+					m.at = number
+					continue
+				case "replay_id":
+					m.replay = text
+				case "pubsub_message_id":
+					m.message = text
+				case "error_code":
+					m.code = text
+				case "error":
+					m.why = text
+				}
+				if values[i] != nil {
+					fields = append(fields, Field{name, values[i]})
+				}
+			}
+			rows, marks = append(rows, fields), append(marks, m)
+		}
+		return rows, marks, nil
 	}
-	micros := func(v any) int64 { n, _ := v.(int64); return n }
-
-	names, events, err := of("fact_events", "epoch_us(ingested_at)")
+	events, landed, err := of("fact_events", "ingested_at")
 	if err != nil {
 		return 0, err
 	}
-	letterNames, letters, err := of("events_dlq", "epoch_us(failed_at)")
+	letters, failed, err := of("events_dlq", "failed_at")
 	if err != nil {
 		return 0, err
 	}
+	s.landed, s.failed = landed, failed
 	s.Outcome = "waiting"
+	took := func(at int64) {
+		if kafkaAt > 0 {
+			s.TookMS = float64(at-kafkaAt) / 1000
+		}
+	}
 	if n := len(letters); n > 0 {
-		row := letters[n-1]
 		s.Outcome = "rejected"
-		s.Letter = fields(letterNames, row)
-		kafkaAt = micros(row[len(row)-2])
+		s.Letter = letters[n-1]
 		for _, f := range s.Letter {
-			switch f.Name {
-			case "error_code":
-				s.Code, _ = f.Value.(string)
-			case "error_field":
+			if f.Name == "error_field" {
 				s.Field, _ = f.Value.(string)
-			case "error":
-				s.Error, _ = f.Value.(string)
 			}
 		}
-		s.failedAt = micros(row[len(row)-1])
-		if kafkaAt > 0 {
-			s.TookMS = float64(s.failedAt-kafkaAt) / 1000
-		}
+		s.Code, s.Error = failed[n-1].code, failed[n-1].why
+		took(failed[n-1].at)
 	}
 	if len(events) > 0 {
-		row := events[0]
 		s.Outcome = map[bool]string{false: "landed", true: "both"}[len(letters) > 0]
 		s.Copies = len(events)
-		s.Fields = fields(names, row)
-		s.landedAt = micros(row[len(row)-1])
-		if kafkaAt = micros(row[len(row)-2]); kafkaAt > 0 {
-			s.TookMS = float64(s.landedAt-kafkaAt) / 1000
-		}
+		s.Fields = events[0]
+		took(landed[0].at)
+		s.Replay = landed[0].replay
 	}
 	return kafkaAt, nil
 }

@@ -8,10 +8,11 @@ export const get = r => request('GET', `api/record?partition=${r.partition}&offs
 // verdict is the outcome in a sentence.
 function verdict(s) {
   switch (s.outcome) {
-    case 'landed': return `Landed in fact_events ${s.took_ms >= 0 ? milliseconds(s.took_ms) + ' after Kafka’s timestamp' : ''}` +
-      (s.copies > 1 ? `, ${s.copies} copies: it was delivered again, and the view events shows it once` : '');
+    case 'landed': return 'Landed in fact_events' + (s.took_ms >= 0 ? ` ${milliseconds(s.took_ms)} after Kafka’s timestamp` : '') +
+      (s.copies > 1 ? `, ${s.copies} copies: it was delivered again, and the view events shows it once.` : '.');
     case 'rejected': return `Rejected: ${s.code}${s.field ? ' at ' + s.field : ''}. ${s.error}`;
-    case 'both': return `Landed, and in events_dlq as well (${s.code}): a redelivery was judged differently.`;
+    case 'both': return s.replay ? `Rejected (${s.code}), and landed by the replay ${s.replay}.`
+      : `Landed, and in events_dlq as well (${s.code}): a redelivery was judged differently.`;
     default: return 'On its way.';
   }
 }
