@@ -54,8 +54,12 @@ func driveAttached(ctx context.Context, a *attach.Attached, f runFlags, in sourc
 		return fmt.Sprintf("in %d, %.0f events/s", producer.Delivered(), float64(producer.Delivered())/time.Since(begin).Seconds())
 	})
 	defer stopProgress()
-	if err := produce(ctx, producer, in, f.rate); err != nil && !errors.Is(err, context.Canceled) {
-		return summary, err
+	failed := produce(ctx, producer, in, f.rate)
+	if !f.once && failed == nil {
+		<-ctx.Done()
+	}
+	if ctx.Err() != nil {
+		failed = nil
 	}
 	flushing, cancel := context.WithTimeout(context.Background(), max(f.patience, time.Minute))
 	defer cancel()
@@ -67,8 +71,7 @@ func driveAttached(ctx context.Context, a *attach.Attached, f runFlags, in sourc
 		return summary, err
 	}
 	waiting := ctx
-	if !f.once {
-		<-ctx.Done()
+	if !f.once && ctx.Err() != nil {
 		bounded, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		waiting = bounded
@@ -86,6 +89,6 @@ func driveAttached(ctx context.Context, a *attach.Attached, f runFlags, in sourc
 		Produced: producer.Delivered(), Landed: account.Landed, DeadLettered: account.DeadLettered,
 		DuplicateRows: account.DuplicateRows, Missing: account.Missing,
 		Seconds: seconds, EventsPerSecond: float64(producer.Delivered()) / seconds, Latency: latency,
-		interrupted: ctx.Err() != nil,
+		interrupted: ctx.Err() != nil, failed: failed,
 	}, nil
 }

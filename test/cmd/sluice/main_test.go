@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -116,6 +118,80 @@ func TestInputLandsAndIsQueried(t *testing.T) {
 	out, _, _ = program(t, nil, "query", "SELECT original_event, error_code FROM events_dlq", "--data", data)
 	if !strings.Contains(out, "no event        invalid_json") || !strings.Contains(out, "(4 rows)") {
 		t.Errorf("the table is\n%s", out)
+	}
+}
+
+// Input that breaks off is an error that says where; what stood before it lands, and half
+// an event is none.
+func TestInputThatBreaksOff(t *testing.T) {
+	var whole bytes.Buffer
+	g := gzip.NewWriter(&whole)
+	for i := range 20_000 {
+		fmt.Fprintf(g, `{"event_id":"in-%d","event_timestamp":%q,"event_type":"search","user_id":"u"}`+"\n", i, time.Now().UTC().Format(time.RFC3339))
+	}
+	g.Close()
+	file := filepath.Join(t.TempDir(), "cut.ndjson.gz")
+	if err := os.WriteFile(file, whole.Bytes()[:whole.Len()*2/3], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, status := program(t, nil, "run", "--json", "--input", file, "--listen", "off")
+	var s Summary
+	if err := json.Unmarshal([]byte(out), &s); err != nil {
+		t.Fatalf("%v in %q\n%s", err, out, errs)
+	}
+	if s.Produced < 1000 || s.Landed != s.Produced || s.DeadLettered != 0 || s.Missing != 0 {
+		t.Errorf("%+v", s)
+	}
+	if want := fmt.Sprintf("%s, line %d: unexpected EOF", file, s.Produced+1); status != 1 || !strings.Contains(errs, want) {
+		t.Errorf("status %d, want 1 and %s:\n%s", status, want, errs)
+	}
+}
+
+// Ctrl-C ends a run whose input waits, as a terminal's or a FIFO's does; what came before
+// has landed.
+func TestInterruptedWhileInputWaits(t *testing.T) {
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := openLines(ended, fifo, -1); err == nil || !strings.Contains(err.Error(), "interrupted before somebody wrote to it") {
+		t.Errorf("a FIFO that nobody has written to: %v", err)
+	}
+
+	run := exec.CommandContext(t.Context(), executable, "run", "--json", "--input", fifo, "--listen", "off")
+	run.Env = append(os.Environ(), "SLUICE_BE_THE_PROGRAM=1")
+	var out strings.Builder
+	run.Stdout = &out
+	progress, err := run.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w, err := os.OpenFile(fifo, os.O_WRONLY, 0) // waits for the run to open it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	fmt.Fprintf(w, `{"event_id":"1","event_timestamp":%q,"event_type":"search","user_id":"u"}`+"\n", time.Now().UTC().Format(time.RFC3339))
+	lines := bufio.NewScanner(progress)
+	for lines.Scan() && !strings.Contains(lines.Text(), "rows 1 ") {
+	}
+	if err := run.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	for lines.Scan() {
+	}
+	_ = run.Wait()
+	if status := run.ProcessState.ExitCode(); status != 0 || !strings.Contains(out.String(), `"produced":1,"landed":1,`) {
+		t.Errorf("status %d, %s", status, &out)
 	}
 }
 
@@ -335,6 +411,8 @@ func TestUsageErrors(t *testing.T) {
 		{"run --evnets 5", "not defined: -evnets", 2},
 		{"run --rate fast", `"fast"`, 2},
 		{"run --once --input does-not-exist.ndjson", "does-not-exist.ndjson", 1},
+		{"run --once --input .", ". is a folder", 1},
+		{"run --input does-not-exist.gz", "does-not-exist.gz", 1},
 		{"query", "give one SQL statement", 2},
 		{"query --data does-not-exist SELECT", "holds no warehouse", 1},
 		{"audit what", `unexpected argument "what"`, 2},
@@ -343,6 +421,7 @@ func TestUsageErrors(t *testing.T) {
 		{"audit --nosuchflag", "-nosuchflag", 2},
 		{"replay what", `unexpected argument "what"`, 2},
 		{"replay --via carrier", "use pubsub or kafka", 2},
+		{"replay --list --execute", "do not go together", 2},
 		{"replay --offsets 9-3", "write 100-200", 2},
 		{"replay --partition one", "-partition", 2},
 		{"replay --project p --via kafka --execute", "--kafka HOST:PORT", 2},

@@ -62,7 +62,8 @@ func (p *progress) start(line func() string) (stop func()) {
 				text := line()
 				p.mu.Lock()
 				if p.terminal {
-					fmt.Fprintf(p.out, "\r\x1b[K%s", text)
+					// Cut off at the edge: a line that wraps could not be written over.
+					fmt.Fprintf(p.out, "\r\x1b[K\x1b[?7l%s\x1b[?7h", text)
 					p.shown = true
 				} else {
 					fmt.Fprintln(p.out, text)

@@ -114,6 +114,8 @@ Without --execute it only says what it would send.
 	switch {
 	case f.via != replay.ViaPubSub && f.via != replay.ViaKafka:
 		return f, usageError("--via is %q: use pubsub or kafka", f.via)
+	case f.list && f.execute:
+		return f, usageError("--list and --execute do not go together")
 	case f.limit < 0 || f.rate < 0:
 		return f, usageError("--limit and --rate are numbers from 0 on")
 	}

@@ -127,7 +127,8 @@ type Summary struct {
 	EventsPerSecond float64           `json:"events_per_second"`
 	Latency         stack.Percentiles `json:"latency_ms"`
 
-	interrupted bool // before the end that --once waits for
+	interrupted bool  // before the end that --once waits for
+	failed      error // why not all of the input was sent
 }
 
 func run(ctx context.Context, args []string) error {
@@ -140,7 +141,7 @@ func run(ctx context.Context, args []string) error {
 		left:      f.events,
 	}
 	if f.input != "" {
-		if in, err = openLines(f.input, f.events); err != nil {
+		if in, err = openLines(ctx, f.input, f.events); err != nil {
 			return err
 		}
 	}
@@ -204,9 +205,13 @@ func (s Summary) report(f runFlags) error {
 		s.print(os.Stdout)
 	}
 	switch {
+	case s.failed != nil:
+		return fmt.Errorf("the input was sent up to here only: %w", s.failed)
 	case f.once && s.interrupted:
 		return errors.New("interrupted: not all of the input has been sent, or has arrived")
-	case f.once && s.Missing > 0:
+	case s.Missing > 0 && f.data != "" && !f.attached():
+		return fmt.Errorf("%d records had not arrived: the next ./scripts/run --data %s goes on with them", s.Missing, f.data)
+	case s.Missing > 0:
 		return errFailed
 	}
 	return nil
@@ -224,32 +229,33 @@ func drive(ctx context.Context, s *stack.Stack, f runFlags, in source, progress 
 	if err := view.show(s, producer, progress); err != nil {
 		return summary, err
 	}
-	// What the page's switches broke is mended before anything is waited for.
 	defer func() { err = errors.Join(err, view.close()) }()
 
 	begin := time.Now()
 	stopProgress := progress.start(func() string { return progressLine(s, producer, begin) })
 	defer stopProgress()
 
-	if err := produce(ctx, producer, in, f.rate); err != nil && !errors.Is(err, context.Canceled) {
-		return summary, err
+	failed := produce(ctx, producer, in, f.rate)
+	if !f.once && failed == nil {
+		<-ctx.Done() // the input may have ended before
+	}
+	if ctx.Err() != nil {
+		failed = nil // nobody wanted the rest
+		// What the page's switches broke is mended before anything is waited for.
+		if err := view.close(); err != nil {
+			return summary, err
+		}
 	}
 	flushing, cancel := context.WithTimeout(context.Background(), max(f.patience, time.Minute))
 	defer cancel()
 	if err := producer.Flush(flushing); err != nil {
 		return summary, fmt.Errorf("producing to Kafka: %w", err)
 	}
-	to := s.Ends()
+	produced, to := producer.Delivered(), s.Ends()
 
-	if !f.once {
-		<-ctx.Done() // the input may have ended before
-		if err := view.close(); err != nil {
-			return summary, err
-		}
-	}
 	// After an interrupt the rest gets a while to land: a graceful end leaves nothing in flight.
 	waiting := ctx
-	if !f.once {
+	if !f.once && ctx.Err() != nil {
 		bounded, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		waiting = bounded
@@ -265,10 +271,10 @@ func drive(ctx context.Context, s *stack.Stack, f runFlags, in source, progress 
 	}
 	seconds := time.Since(begin).Seconds()
 	summary = Summary{
-		Produced: producer.Delivered(), Landed: account.Landed, DeadLettered: account.DeadLettered,
+		Produced: produced, Landed: account.Landed, DeadLettered: account.DeadLettered,
 		DuplicateRows: account.DuplicateRows, Missing: all.Missing,
-		Seconds: seconds, EventsPerSecond: float64(producer.Delivered()) / seconds, Latency: s.Latency.Percentiles(),
-		interrupted: ctx.Err() != nil,
+		Seconds: seconds, EventsPerSecond: float64(produced) / seconds, Latency: s.Latency.Percentiles(),
+		interrupted: ctx.Err() != nil, failed: failed,
 	}
 	return summary, nil
 }
