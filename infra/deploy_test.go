@@ -1,6 +1,7 @@
 package infra_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -62,7 +63,7 @@ func settings(t *testing.T, json string) string {
 
 // Protects the one command: what must be there is made before what needs it.
 func TestDeployMakesWhatIsMissing(t *testing.T) {
-	env, calls := stubs(t)
+	env, calls := stubs(t, "REFUSED=iam service-accounts describe", "SETTLE_SECONDS=0")
 	out, err := command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes", "--repository=acme/sluice",
 		settings(t, `{"kafka": {"brokers": "k1:9093,k2:9093", "topics": "clicks", "secrets": {"sasl.password": "kafka-password"}}, "otlp": {"endpoint": "https://otlp.example.com", "headers": "otlp-headers"}}`))
 	if err != nil {
@@ -91,6 +92,9 @@ func TestDeployMakesWhatIsMissing(t *testing.T) {
 	if m := regexp.MustCompile(`APIs that are not enabled yet: (.*)`).FindStringSubmatch(out); m == nil || !strings.Contains(m[1], "bigquerystorage") || strings.Contains(m[1], "pubsub") {
 		t.Errorf("it does not say which APIs are missing:\n%s", out)
 	}
+	if !strings.Contains(out, "until Google knows the new account's rights") {
+		t.Errorf("it builds at once as an account that was made a moment ago:\n%s", out)
+	}
 	if !strings.Contains(out, "gcloud pubsub topics publish clickstream") {
 		t.Errorf("it does not end with where things are:\n%s", out)
 	}
@@ -108,7 +112,9 @@ func TestDeployChecksFirst(t *testing.T) {
 		{"no billing", `{}`, "BILLING=False", nil, "has no billing account: gcloud billing projects link"},
 		{"secret without a version", kafka, "SECRET=DISABLED", nil, "secret kafka-password has no enabled version"},
 		{"old Terraform", kafka, "TERRAFORM=1.8.5", nil, "Terraform 1.8.5 is too old"},
-		{"unknown setting", `{"kafak": {}}`, "", nil, `"kafak" is not a setting; known are kafka,`},
+		{"unknown setting", `{"kafak": {}}`, "", nil, `"kafak" is not a setting; infra/variables.tf has`},
+		{"unknown field of a setting", `{"kafka": {"brokers": "k1:9093", "topics": "clicks", "subnet": "default"}}`, "", nil, `"kafka.subnet" is not a setting`},
+		{"no such subnetwork", `{"kafka": {"topics": "clicks"}, "managed_kafka": {"subnetwork": "projects/p/regions/r/subnetworks/nowhere"}}`, "REFUSED=compute networks subnets", nil, "the subnetwork projects/p/regions/r/subnetworks/nowhere does not exist"},
 		{"no brokers", `{"kafka": {"topics": "clicks"}}`, "", nil, "kafka.brokers is empty"},
 		{"broker without port", `{"kafka": {"brokers": "k1", "topics": "clicks"}}`, "", nil, "a server is not host:port"},
 		{"a password in the settings", `{"kafka": {"brokers": "k1:9093", "topics": "clicks", "properties": {"sasl.password": "hunter2"}}}`, "", nil, "kafka.properties holds sasl.password: put the value into Secret Manager"},
@@ -164,6 +170,9 @@ func TestDeployKeepsWhatIsThere(t *testing.T) {
 			if (err == nil) != (c.fails == "") || !strings.Contains(out, c.fails) {
 				t.Errorf("%v: want %q in\n%s", err, c.fails, out)
 			}
+			if strings.Contains(out, "new account's rights") {
+				t.Errorf("it waits for an account that is known:\n%s", out)
+			}
 			called := strings.Join(calls(), "\n")
 			for _, want := range c.calls {
 				if !regexp.MustCompile(want).MatchString(called) {
@@ -190,16 +199,36 @@ func TestPlanNeedsTheSettings(t *testing.T) {
 	}
 }
 
-// Protects the settings that a check accepts: each is a variable of infra/.
+// Protects the settings that a check accepts: they are the variables of infra/ and these
+// variables' fields, all of them.
 func TestSettingsAreVariables(t *testing.T) {
-	m := regexp.MustCompile(`known='\[(.*)\]'`).FindStringSubmatch(read(t, "../scripts/deploy"))
+	m := regexp.MustCompile(`(?s)known='(\{.*?\})'`).FindStringSubmatch(read(t, "../scripts/deploy"))
 	if m == nil {
 		t.Fatal("scripts/deploy has no list of known settings")
 	}
-	for _, name := range strings.Split(m[1], ",") {
-		if !strings.Contains(read(t, "variables.tf"), "variable "+name+" {") {
-			t.Errorf("infra/variables.tf has no variable %s", name)
+	var known map[string][]string
+	check(t, json.Unmarshal([]byte(m[1]), &known))
+	blocks := regexp.MustCompile(`(?ms)^variable "(\w+)" \{\n(.*?)^\}`).FindAllStringSubmatch(read(t, "variables.tf"), -1)
+	for _, b := range blocks {
+		name, text := b[1], b[2]
+		if slices.Contains([]string{"project", "region", "environment", "functions_image", "bridge_image"}, name) {
+			continue // the build's, not the project's
 		}
+		want := []string{}
+		if object := regexp.MustCompile(`(?s)type = object\(\{(.*?)\n  \}\)`).FindStringSubmatch(text); object != nil {
+			for _, field := range regexp.MustCompile(`(?m)^    (\w+)\s+=`).FindAllStringSubmatch(object[1], -1) {
+				want = append(want, field[1])
+			}
+		}
+		fields, ok := known[name]
+		slices.Sort(fields)
+		if slices.Sort(want); !ok || !slices.Equal(fields, want) {
+			t.Errorf("scripts/deploy knows the fields %v of %s, infra/variables.tf has %v", fields, name, want)
+		}
+		delete(known, name)
+	}
+	if len(blocks) < 10 || len(known) > 0 {
+		t.Errorf("infra/variables.tf has %d variables, and not %v", len(blocks), known)
 	}
 }
 
@@ -238,7 +267,7 @@ func TestPlanAndApply(t *testing.T) {
 	}{
 		{"at once", "0", 1, true},
 		{"at the third try", "2", 3, true},
-		{"never", "9", 4, false},
+		{"never", "9", 6, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			env, calls := stubs(t, "PROJECT=acme-clickstream", "REGION=europe-west1", "ENVIRONMENT=test", "STATE_BUCKET=acme-state", "TAG=0123abc-8c6d", "RETRY_SECONDS=0", "KEPT={}", "APPLY_FAILS="+c.fails)
