@@ -30,6 +30,8 @@ resource "google_project_iam_custom_role" "appender" {
     "bigquery.tables.get",
     "bigquery.tables.updateData",
   ]
+
+  depends_on = [google_project_service.required]
 }
 
 # Pub/Sub signs the push requests' tokens as the push account. New projects give
