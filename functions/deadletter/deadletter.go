@@ -69,6 +69,9 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) error {
 		}
 		b = undecodable(m, damage)
 	}
+	if err := m.Reserve(int64(len(b.Records)) * batch.RecordOverhead); err != nil {
+		return err
+	}
 	letters := newLetters(b, m, start)
 	decode := time.Since(start)
 

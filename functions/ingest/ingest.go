@@ -76,7 +76,7 @@ func New(c Config, table *warehouse.Appender, deadLetters *pubsub.Publisher) (*F
 // Handle is a push.Func.
 func (f *Function) Handle(ctx context.Context, m *push.Message) (err error) {
 	begin := time.Now()
-	// The decoded batch, its rows, and the request that carries them.
+	// The records, their rows, and the request that carries them.
 	if err := m.Reserve(3 * int64(batch.DeclaredSize(m.Data, f.config.Limits))); err != nil {
 		return err
 	}
@@ -94,6 +94,10 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) (err error) {
 		return f.undecodable(ctx, m, err, &l)
 	}
 	l.batch(b)
+	if err := m.Reserve(int64(len(b.Records)) * batch.RecordOverhead); err != nil {
+		f.workers.Put(w)
+		return err
+	}
 	if f.config.Tracer != nil {
 		l.belong(b)
 	}

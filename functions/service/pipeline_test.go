@@ -290,36 +290,45 @@ func TestLogLine(t *testing.T) {
 }
 
 // Protects memory: what does not fit beside what is in flight is answered 429, and
-// done when there is room again.
+// done when there is room again. Each message alone is more than the budget, whatever
+// it is made of.
 func TestBusy(t *testing.T) {
 	t.Parallel()
-	w := start(t, options{attempts: 100, config: func(c *service.Config) { c.MaxInFlight = 20_000 }})
-	hang := w.warehouse.Fail(warehouse.Fault{Table: "fact_events", Hang: true})
-	var values []string
+	var many []string
 	for i := range 100 {
-		values = append(values, good(fmt.Sprint(i)))
+		many = append(many, good(fmt.Sprint(i)))
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	for range 2 {
-		_, err := w.topic.Publish(ctx, &client.Message{Data: pack(t, values...)}).Get(ctx)
-		check(t, err)
-	}
-	for {
-		busy := false
-		for _, line := range w.log.pushes(t) {
-			busy = busy || line["outcome"] == "busy" && line["status"] == 429.0
-		}
-		if busy {
-			break
-		}
-		check(t, ctx.Err())
-		time.Sleep(time.Millisecond)
-	}
-	hang.Remove()
-	check(t, w.pubsub.WaitIdle(ctx))
-	if n := w.count("SELECT COUNT(*) FROM fact_events"); n != 200 {
-		t.Errorf("%d rows, want 200", n)
+	for name, payload := range map[string][]byte{
+		"many records":  pack(t, many...),
+		"a bare event":  []byte(good(strings.Repeat("long", 1500))),
+		"empty records": pack(t, append([]string{good("a")}, slices.Repeat([]string{tombstone}, 50)...)...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := start(t, options{attempts: 100, config: func(c *service.Config) { c.MaxInFlight = 20_000 }})
+			hang := w.warehouse.Fail(warehouse.Fault{Table: "fact_events", Hang: true})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			for range 2 {
+				_, err := w.topic.Publish(ctx, &client.Message{Data: payload}).Get(ctx)
+				check(t, err)
+			}
+			for {
+				busy := false
+				for _, line := range w.log.pushes(t) {
+					busy = busy || line["function"] == "Ingest" && line["outcome"] == "busy" && line["status"] == 429.0
+				}
+				if busy {
+					break
+				}
+				check(t, ctx.Err())
+				time.Sleep(time.Millisecond)
+			}
+			hang.Remove()
+			check(t, w.pubsub.WaitIdle(ctx))
+			if n := w.count("SELECT COUNT(*) / COUNT(DISTINCT event_id) FROM fact_events"); n != 2 {
+				t.Errorf("%d copies of each event, want one of each message", n)
+			}
+		})
 	}
 }
 

@@ -6,17 +6,21 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// DeclaredSize is how many bytes the batch in payload has before compression, as
-// the payload itself declares: what Decode is going to allocate, for those who
-// account for memory before they spend it. It is 0 for a bare event, which is not
-// copied, and for a payload that Decode will refuse.
+// DeclaredSize is how many bytes the records in payload have, for those who account
+// for memory before they spend it: what a packed batch declares, which is what Decode
+// is going to allocate, and otherwise the payload's own length, of a bare event or of
+// one that Decode will refuse.
 func DeclaredSize(payload []byte, l Limits) int {
 	if !strings.HasPrefix(string(payload[:min(len(payload), len(Magic))]), Magic) {
-		return 0
+		return len(payload)
 	}
 	var h zstd.Header
 	if err := h.Decode(payload[len(Magic):]); err != nil || !h.HasFCS || h.FrameContentSize > uint64(l.orDefault().Bytes) {
-		return 0
+		return len(payload)
 	}
 	return int(h.FrameContentSize)
 }
+
+// RecordOverhead is about how many bytes a record costs beside its own, with what is
+// made of it, a row or a dead letter: a batch of empty records is none of no memory.
+const RecordOverhead = 512
