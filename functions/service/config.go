@@ -119,62 +119,63 @@ var (
 	topicName   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$`)
 )
 
-// Validate returns every mistake in c, each by the name of its flag.
+// Validate returns every mistake in c, each by the name of its flag: what kind of value
+// is wrong, and what would be right.
 func (c *Config) Validate() error {
 	var errs []error
-	wrong := func(flag string, value any, remedy string) {
-		errs = append(errs, settings.Mistake(flag, fmt.Sprintf("is %q: %s", fmt.Sprint(value), remedy)))
+	wrong := func(flag, format string, args ...any) {
+		errs = append(errs, settings.Mistake(flag, fmt.Sprintf(format, args...)))
 	}
 	if port, err := strconv.Atoi(c.Port); err != nil || port < 0 || port > 65535 {
-		wrong("port", c.Port, "want a number from 0 to 65535")
+		wrong("port", "is no port: use a number from 0 to 65535")
 	}
 	if c.Target != "" && c.Target != Ingest && c.Target != DeadLetter {
-		wrong("function-target", c.Target, "want Ingest, DeadLetter, or nothing for both")
+		wrong("function-target", "is no function: use Ingest, DeadLetter, or nothing for both")
 	}
 	if !projectName.MatchString(c.Project) {
-		wrong("google-cloud-project", c.Project, "want the id of the project, such as clickstream-prod")
+		wrong("google-cloud-project", "is no project: use its id, such as clickstream-prod")
 	}
 	if !datasetName.MatchString(c.Dataset) {
-		wrong("bigquery-dataset", c.Dataset, "want letters, digits and underscores, without the project")
+		wrong("bigquery-dataset", "is no dataset: use letters, digits and underscores, without the project")
 	}
 	if !tableName.MatchString(c.FactEventsTable) {
-		wrong("fact-events-table", c.FactEventsTable, "want a table's name, without the dataset")
+		wrong("fact-events-table", "is no table: use its name, without the dataset")
 	}
 	if !tableName.MatchString(c.EventsDLQTable) {
-		wrong("events-dlq-table", c.EventsDLQTable, "want a table's name, without the dataset")
+		wrong("events-dlq-table", "is no table: use its name, without the dataset")
 	}
 	if !topicName.MatchString(c.DeadLetterTopic) {
-		wrong("pubsub-dead-letter-topic", c.DeadLetterTopic, "want a topic's id, without the project")
+		wrong("pubsub-dead-letter-topic", "is no topic: use its id, without the project")
 	}
 	if len(c.EventTypes) == 0 {
-		wrong("event-types", c.EventTypes.String(), "want at least one")
+		wrong("event-types", "is empty: name at least one")
 	}
 	if c.EventMaxAge <= 0 {
-		wrong("event-max-age", c.EventMaxAge, "want a positive duration, such as 43800h")
+		wrong("event-max-age", "is %s: use a positive duration, such as 43800h", c.EventMaxAge)
 	}
 	if c.EventMaxAhead <= 0 {
-		wrong("event-max-ahead", c.EventMaxAhead, "want a positive duration, such as 8760h")
+		wrong("event-max-ahead", "is %s: use a positive duration, such as 8760h", c.EventMaxAhead)
 	}
 	if c.EventDecoder != event.Fast && c.EventDecoder != event.Strict {
-		wrong("event-decoder", c.EventDecoder, "want fast or strict")
+		wrong("event-decoder", "is no decoder: use fast or strict")
 	}
 	if c.HandlerTimeout <= 0 || c.HandlerTimeout > 10*time.Minute {
-		wrong("handler-timeout", c.HandlerTimeout, "want a positive duration below the ack deadline, which is 10m at most")
+		wrong("handler-timeout", "is %s: use a positive duration below the ack deadline, which is 10m at most", c.HandlerTimeout)
 	}
 	if c.AppendTimeout <= 0 || c.AppendTimeout >= c.HandlerTimeout {
-		wrong("append-timeout", c.AppendTimeout, "want a positive duration below handler-timeout")
+		wrong("append-timeout", "is %s: use a positive duration below --handler-timeout, %s", c.AppendTimeout, c.HandlerTimeout)
 	}
 	if c.BreakerOpen <= 0 {
-		wrong("breaker-open", c.BreakerOpen, "want a positive duration, such as 5s")
+		wrong("breaker-open", "is %s: use a positive duration, such as 5s", c.BreakerOpen)
 	}
 	if c.MaxInFlight <= 0 {
-		wrong("max-in-flight-bytes", c.MaxInFlight, "want a positive number")
+		wrong("max-in-flight-bytes", "is %d: use a positive number", c.MaxInFlight)
 	}
 	if (c.PushAudience == "") != (c.PushServiceAccount == "") {
-		wrong("push-audience", c.PushAudience, "want it and push-service-account both, or neither")
+		wrong("push-audience", "does not go alone: set it and --push-service-account both, or neither")
 	}
 	if c.PushTrustCloudRun && c.PushAudience == "" {
-		wrong("push-trust-cloud-run", c.PushTrustCloudRun, "want push-audience and push-service-account with it")
+		wrong("push-trust-cloud-run", "does not go alone: set --push-audience and --push-service-account with it")
 	}
 	return errors.Join(errs...)
 }

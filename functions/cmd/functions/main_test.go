@@ -36,7 +36,10 @@ func TestConfiguration(t *testing.T) {
 		{"help", []string{"-h"}, nil, 0, []string{"-google-cloud-project", "-handler-timeout", "LOG_LEVEL"}},
 		{"no project", nil, nil, 2, []string{"GOOGLE_CLOUD_PROJECT"}},
 		{"all at once", nil, map[string]string{"PORT": "http", "FUNCTION_TARGET": "Ingress", "EVENT_TYPES": " , "}, 2,
-			[]string{"--port (PORT)", "--function-target (FUNCTION_TARGET)", "want Ingest, DeadLetter", "EVENT_TYPES"}},
+			[]string{"--port (PORT)", "--function-target (FUNCTION_TARGET)", "use Ingest, DeadLetter", "EVENT_TYPES"}},
+		{"secrets in the wrong place", []string{"-google-cloud-project=hunter2!", "-bigquery-dataset=hunter2!", "-fact-events-table=hunter2!", "-events-dlq-table=hunter2!",
+			"-pubsub-dead-letter-topic=hunter2!", "-event-decoder=hunter2", "-push-service-account=hunter2", "-port=hunter2", "-function-target=hunter2"}, nil, 2,
+			[]string{"--google-cloud-project", "--bigquery-dataset", "--event-decoder", "--push-audience", "--port"}},
 		{"no duration", nil, map[string]string{"HANDLER_TIMEOUT": "50"}, 2, []string{"--handler-timeout (HANDLER_TIMEOUT)", "no duration"}},
 		{"append timeout above the handler's", []string{"-google-cloud-project=p1", "-append-timeout=60s"}, nil, 2, []string{"append-timeout"}},
 		{"a flag that does not exist", []string{"-prot=1"}, nil, 2, []string{"prot"}},
@@ -55,6 +58,9 @@ func TestConfiguration(t *testing.T) {
 				if !strings.Contains(stderr.String(), words) {
 					t.Errorf("does not say %q:\n%s", words, stderr.String())
 				}
+			}
+			if strings.Contains(stderr.String(), "hunter2") {
+				t.Errorf("shows a value:\n%s", stderr.String())
 			}
 		})
 	}
