@@ -183,11 +183,10 @@ func (l *letter) time() int64 {
 
 // traceID is the trace id in a W3C traceparent, or "".
 func traceID(traceparent string) string {
-	parts := strings.Split(traceparent, "-")
-	if len(parts) < 4 || len(parts[1]) != 32 || strings.Trim(parts[1], "0123456789abcdef") != "" {
-		return ""
+	if c := telemetry.ParseTraceparent(traceparent); c.IsValid() {
+		return c.TraceID().String()
 	}
-	return parts[1]
+	return ""
 }
 
 // text is s as a STRING column takes it.

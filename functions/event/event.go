@@ -39,6 +39,7 @@
 package event
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -124,28 +125,18 @@ func NewDecoder(t *schema.Table, c Config) (*Decoder, error) {
 }
 
 func (c Config) withDefaults() (Config, error) {
-	defaults := DefaultConfig()
+	d := DefaultConfig()
 	if c.Types == nil {
-		c.Types = defaults.Types
-	}
-	if c.MaxAge == 0 {
-		c.MaxAge = defaults.MaxAge
-	}
-	if c.MaxAhead == 0 {
-		c.MaxAhead = defaults.MaxAhead
-	}
-	if c.MaxDepth == 0 {
-		c.MaxDepth = defaults.MaxDepth
-	}
-	if c.MaxBytes == 0 {
-		c.MaxBytes = defaults.MaxBytes
+		c.Types = d.Types
 	}
 	if c.Now == nil {
-		c.Now = defaults.Now
+		c.Now = d.Now
 	}
-	if c.Decoder == "" {
-		c.Decoder = defaults.Decoder
-	}
+	c.MaxAge = cmp.Or(c.MaxAge, d.MaxAge)
+	c.MaxAhead = cmp.Or(c.MaxAhead, d.MaxAhead)
+	c.MaxDepth = cmp.Or(c.MaxDepth, d.MaxDepth)
+	c.MaxBytes = cmp.Or(c.MaxBytes, d.MaxBytes)
+	c.Decoder = cmp.Or(c.Decoder, d.Decoder)
 	switch {
 	case len(c.Types) == 0:
 		return c, errors.New("event: no event types: want at least one")

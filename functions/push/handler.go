@@ -1,6 +1,7 @@
 package push
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,18 +58,10 @@ func DefaultConfig() Config {
 // Handler returns the HTTP handler that serves f behind the gate.
 func (g *Gate) Handler(c Config, f Func) http.Handler {
 	d := DefaultConfig()
-	if c.Timeout == 0 {
-		c.Timeout = d.Timeout
-	}
-	if c.ReadTimeout == 0 {
-		c.ReadTimeout = d.ReadTimeout
-	}
-	if c.MaxBody == 0 {
-		c.MaxBody = d.MaxBody
-	}
-	if c.MaxHeader == 0 {
-		c.MaxHeader = d.MaxHeader
-	}
+	c.Timeout = cmp.Or(c.Timeout, d.Timeout)
+	c.ReadTimeout = cmp.Or(c.ReadTimeout, d.ReadTimeout)
+	c.MaxBody = cmp.Or(c.MaxBody, d.MaxBody)
+	c.MaxHeader = cmp.Or(c.MaxHeader, d.MaxHeader)
 	return &handler{Config: c, gate: g, f: f, log: g.log}
 }
 

@@ -23,6 +23,7 @@
 package warehouse
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,22 +79,14 @@ func DefaultAppenderConfig() AppenderConfig {
 
 func (c AppenderConfig) orDefault() AppenderConfig {
 	d := DefaultAppenderConfig()
-	set(&c.TraceID, d.TraceID)
-	set(&c.Timeout, d.Timeout)
-	set(&c.MaxRequest, d.MaxRequest)
-	set(&c.MaxInFlight, d.MaxInFlight)
-	set(&c.Idle, d.Idle)
-	set(&c.BreakerFailures, d.BreakerFailures)
-	set(&c.BreakerOpen, d.BreakerOpen)
+	c.TraceID = cmp.Or(c.TraceID, d.TraceID)
+	c.Timeout = cmp.Or(c.Timeout, d.Timeout)
+	c.MaxRequest = cmp.Or(c.MaxRequest, d.MaxRequest)
+	c.MaxInFlight = cmp.Or(c.MaxInFlight, d.MaxInFlight)
+	c.Idle = cmp.Or(c.Idle, d.Idle)
+	c.BreakerFailures = cmp.Or(c.BreakerFailures, d.BreakerFailures)
+	c.BreakerOpen = cmp.Or(c.BreakerOpen, d.BreakerOpen)
 	return c
-}
-
-// set gives a field that is zero its default.
-func set[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Appender appends to one table over one stream at a time. It is safe for
