@@ -94,6 +94,9 @@ export function show(tick) {
   return changes;
 }
 
+// stale pales the picture while nobody tells how things are.
+export const stale = is => flow.classList.toggle('stale', is);
+
 // overall says the worst of the parts.
 export function overall(parts) {
   const of = state => parts.filter(p => p.state === state);

@@ -14,10 +14,10 @@ hold.addEventListener('click', () => {
 const link = (text, r) => r.offset < 0 ? make('span', {}, text) :
   make('button', { type: 'button', class: 'link', title: `partition ${r.partition}, offset ${r.offset}`, onclick: () => open(r) }, text);
 
-// replace changes rows only if they are others: a focused button must not vanish
-// under who is about to press it.
+// replace changes rows only if they are others, and not under who is about to press
+// one of their buttons, with the mouse or with the keyboard.
 function replace(body, key, rows) {
-  if (held || body.dataset.key === key || body.contains(document.activeElement) || body.matches(':hover')) return;
+  if (held || body.dataset.key === key || body.querySelector(':focus-visible') || body.matches(':hover')) return;
   body.dataset.key = key;
   body.replaceChildren(...rows);
 }

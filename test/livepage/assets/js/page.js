@@ -37,6 +37,7 @@ stream.addEventListener('hello', e => {
 stream.addEventListener('tick', e => {
   const tick = JSON.parse(e.data);
   const changes = flow.show(tick);
+  flow.stale(false);
   if (changes.length) setText(byId('announce'), changes.join('. '));
   state(...flow.overall(tick.parts));
   setText(byId('total-rows'), count(tick.rows));
@@ -47,5 +48,8 @@ stream.addEventListener('tick', e => {
   switches.show(tick.switches);
 });
 
-// The browser connects again by itself.
-stream.addEventListener('error', () => state('off', 'Not connected: has ./scripts/run ended?'));
+// The browser connects again by itself; until then the picture is of the past.
+stream.addEventListener('error', () => {
+  state('off', 'Not connected: has ./scripts/run ended?');
+  flow.stale(true);
+});

@@ -1,5 +1,5 @@
 // The form: publish an event and follow it until it has come to rest.
-import { byId, make, milliseconds, request } from './format.js';
+import { byId, make, milliseconds, request, setText } from './format.js';
 import { get, open } from './story.js';
 
 const form = byId('publish'), select = byId('example'), event = byId('event'), expect = byId('expect'), mine = byId('mine');
@@ -44,10 +44,12 @@ function pretty(s) {
 
 const pause = ms => new Promise(done => setTimeout(done, ms));
 
-// follow asks for the record's story until it has landed or was rejected.
+// follow asks for the record's story until it has landed or was rejected, or until
+// newer events have pushed it off the list.
 async function follow(item, at) {
-  const link = make('button', { type: 'button', class: 'link', onclick: () => open(at) }, 'its story');
-  for (let wait = 60; ; wait = Math.min(wait * 1.3, 1000)) {
+  const verdict = make('b', {}, 'On its way'), says = make('span', {});
+  item.replaceChildren(verdict, says, make('button', { type: 'button', class: 'link', onclick: () => open(at) }, 'its story'));
+  for (let wait = 60; item.isConnected; wait = Math.min(wait * 1.3, 1000)) {
     let s;
     try {
       s = await get(at);
@@ -56,19 +58,19 @@ async function follow(item, at) {
       return;
     }
     item.dataset.outcome = s.outcome;
-    if (s.outcome !== 'waiting') {
-      const first = s.steps[0]?.at, end = s.steps.filter(x => x.kind === 'end').at(-1)?.at;
-      // The row is visible before its acknowledgement has been written down.
-      if (end == null && wait < 1000) { await pause(wait); continue; }
-      const took = end == null ? '' : ` ${milliseconds((end - first) / 1000)} after you pressed Publish.`;
-      item.replaceChildren(make('b', {}, s.outcome === 'landed' ? 'Landed' : 'Rejected'),
-        s.outcome === 'landed' ? took : ` ${s.code}${s.field ? ' at ' + s.field : ''}: ${s.error}. It is in events_dlq${took || '.'}`, link);
-      return;
+    if (s.outcome === 'waiting') {
+      const tries = s.steps.filter(x => x.kind === 'bad').length;
+      setText(says, `: partition ${at.partition}, offset ${at.offset}` + (tries ? `, delivered ${tries === 1 ? 'once' : tries + ' times'} without success` : s.steps.length > 2 ? ', at Ingest' : ''));
+      await pause(wait);
+      continue;
     }
-    const tries = s.steps.filter(x => x.kind === 'bad').length;
-    item.replaceChildren(make('b', {}, 'On its way'),
-      `: partition ${at.partition}, offset ${at.offset}` + (tries ? `, delivered ${tries} times without success` : s.steps.length > 2 ? ', at Ingest' : ''), link);
-    await pause(wait);
+    const first = s.steps[0]?.at, end = s.steps.filter(x => x.kind === 'end').at(-1)?.at;
+    // The row is visible before its acknowledgement has been written down.
+    if (end == null && wait < 1000) { await pause(wait); continue; }
+    const took = end == null ? '' : ` ${milliseconds((end - first) / 1000)} after you pressed Publish`;
+    setText(verdict, s.outcome === 'landed' ? 'Landed' : 'Rejected');
+    setText(says, s.outcome === 'landed' ? `${took}.` : ` ${s.code}${s.field ? ' at ' + s.field : ''}: ${s.error.replace(/\.?$/, '.')} It is in events_dlq${took}.`);
+    return;
   }
 }
 

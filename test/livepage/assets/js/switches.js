@@ -4,17 +4,21 @@ import { byId, make, request } from './format.js';
 const list = byId('switches');
 let locked = false;
 
-async function flip(id, button) {
+// flip asks for the other position. The button stays enabled meanwhile: who uses the
+// keyboard would lose their place.
+async function flip({ id, about }, button) {
+  if (button.hasAttribute('aria-busy')) return;
   button.setAttribute('aria-busy', 'true');
-  button.disabled = true;
+  const says = button.querySelector('.about');
+  let switches;
   try {
-    show(await request('POST', `api/switches/${id}`, JSON.stringify({ on: button.getAttribute('aria-checked') !== 'true' })));
+    switches = await request('POST', `api/switches/${id}`, JSON.stringify({ on: button.getAttribute('aria-checked') !== 'true' }));
+    says.textContent = about;
   } catch (e) {
-    button.querySelector('.about').textContent = e.message;
-  } finally {
-    button.removeAttribute('aria-busy');
-    button.disabled = locked;
+    says.textContent = e.message;
   }
+  button.removeAttribute('aria-busy');
+  if (switches) show(switches);
 }
 
 export function show(switches) {
@@ -22,7 +26,7 @@ export function show(switches) {
     list.append(...switches.map(s => {
       const button = make('button', { type: 'button', role: 'switch', id: 'switch-' + s.id, disabled: locked },
         make('span', { class: 'what' }, s.name), make('span', { class: 'about' }, s.about), make('span', { class: 'knob', 'aria-hidden': 'true' }));
-      button.addEventListener('click', () => flip(s.id, button));
+      button.addEventListener('click', () => flip(s, button));
       return make('li', {}, button);
     }));
   }
