@@ -9,8 +9,9 @@ locals {
 resource "google_managed_kafka_cluster" "clickstream" {
   count = var.managed_kafka == null ? 0 : 1
 
-  cluster_id = "clickstream"
-  location   = var.region
+  cluster_id      = "clickstream"
+  location        = var.region
+  deletion_policy = local.deletion_policy
 
   capacity_config {
     vcpu_count   = var.managed_kafka.vcpus
@@ -38,6 +39,7 @@ resource "google_managed_kafka_topic" "clickstream" {
   topic_id           = var.managed_kafka.topic
   partition_count    = var.managed_kafka.partitions
   replication_factor = 3
+  deletion_policy    = local.deletion_policy
 
   configs = {
     # A week in which anything can be read again.

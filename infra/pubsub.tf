@@ -3,7 +3,7 @@
 
 resource "google_pubsub_topic" "clickstream" {
   name            = "clickstream"
-  deletion_policy = local.push.deletion
+  deletion_policy = local.deletion_policy
 
   # Events are personal data: they are kept where tables and services are, wherever
   # they were published.
@@ -20,7 +20,7 @@ resource "google_pubsub_topic_iam_member" "clickstream_bridge" {
 
 resource "google_pubsub_topic" "dead_letter" {
   name            = "clickstream-dead-letter"
-  deletion_policy = local.push.deletion
+  deletion_policy = local.deletion_policy
 
   message_storage_policy {
     allowed_persistence_regions = [var.region]
@@ -49,14 +49,12 @@ locals {
     maximum_backoff = "600s"
     # The longest that Pub/Sub keeps an unacknowledged message: 31 days.
     retention = "2678400s"
-    # What waits is gone with its subscription: no plan of production deletes one.
-    deletion = local.production ? "PREVENT" : "DELETE"
   }
 }
 
 resource "google_pubsub_subscription" "ingest" {
   name                       = "clickstream-ingest"
-  deletion_policy            = local.push.deletion
+  deletion_policy            = local.deletion_policy
   topic                      = google_pubsub_topic.clickstream.id
   ack_deadline_seconds       = local.ack_deadline_seconds
   message_retention_duration = local.push.retention
@@ -107,7 +105,7 @@ resource "google_pubsub_subscription_iam_member" "ingest_pubsub" {
 
 resource "google_pubsub_subscription" "dead_letter" {
   name                       = "clickstream-dead-letter"
-  deletion_policy            = local.push.deletion
+  deletion_policy            = local.deletion_policy
   topic                      = google_pubsub_topic.dead_letter.id
   ack_deadline_seconds       = local.ack_deadline_seconds
   message_retention_duration = local.push.retention

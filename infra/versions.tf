@@ -38,6 +38,9 @@ data "google_project" "this" {
 locals {
   production = var.environment == "prod"
 
+  # Whatever holds events is gone with them: no plan of production deletes it.
+  deletion_policy = local.production ? "PREVENT" : "DELETE"
+
   labels = {
     app         = "sluice"
     environment = var.environment

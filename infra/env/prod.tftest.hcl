@@ -11,7 +11,8 @@ variables {
   region          = "europe-west1"
   functions_image = "europe-west1-docker.pkg.dev/acme-clickstream/sluice/functions:0123abc"
   bridge_image    = "europe-west1-docker.pkg.dev/acme-clickstream/sluice/bridge:0123abc"
-  kafka           = { brokers = "kafka:9092", topics = "clickstream" }
+  kafka           = { topics = "clickstream" }
+  managed_kafka   = { subnetwork = "projects/acme-clickstream/regions/europe-west1/subnetworks/default" }
 }
 
 run "is_protected_and_warm" {
@@ -24,6 +25,8 @@ run "is_protected_and_warm" {
       google_cloud_run_v2_worker_pool.bridge[0].deletion_protection,
       alltrue([for p in [google_pubsub_topic.clickstream, google_pubsub_topic.dead_letter] : p.deletion_policy == "PREVENT"]),
       alltrue([for s in [google_pubsub_subscription.ingest, google_pubsub_subscription.dead_letter] : s.deletion_policy == "PREVENT"]),
+      google_managed_kafka_cluster.clickstream[0].deletion_policy == "PREVENT",
+      google_managed_kafka_topic.clickstream[0].deletion_policy == "PREVENT",
     ])
     error_message = "Nothing in production is deleted by a plan."
   }

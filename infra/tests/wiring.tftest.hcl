@@ -120,18 +120,6 @@ run "tables_have_the_services_schema" {
   }
 }
 
-run "production_is_protected" {
-  assert {
-    condition = alltrue([
-      google_bigquery_table.fact_events.deletion_protection,
-      google_bigquery_table.events_dlq.deletion_protection,
-      !google_bigquery_dataset.clickstream.delete_contents_on_destroy,
-      alltrue([for s in google_cloud_run_v2_service.function : s.deletion_protection]),
-    ])
-    error_message = "Production is protected from deletion."
-  }
-}
-
 run "the_bridge_gets_its_settings" {
   variables {
     kafka = {
