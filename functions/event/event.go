@@ -24,11 +24,16 @@
 //	FLOAT64    number that is finite in 64 bits
 //	BOOL       true or false
 //	BYTES      string in standard base64 with padding
-//	JSON       any value, kept as it stands
+//	JSON       any value, sent as it stands
 //
-// All other members are kept as they stand, to the byte and in their order, as one
-// JSON object in the column properties, which is null if there are none. The columns
-// ingested_at, kafka_topic, kafka_partition, kafka_offset, kafka_timestamp, replay_id
+// All other members are sent as they stand, to the byte and in their order, as one
+// JSON object in the column properties, which is null if there are none. BigQuery keeps
+// what they mean and not how they were written: white space, the order of members and the
+// form of numbers are lost, and a number that FLOAT64 cannot hold, such as 1e999, costs the
+// event its row (row_rejected). See
+// https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#json_type.
+//
+// The columns ingested_at, kafka_topic, kafka_partition, kafka_offset, kafka_timestamp, replay_id
 // and properties are filled by this package: members of these names are other members.
 //
 // # Which rejection an event gets
