@@ -71,10 +71,4 @@ SELECT p, COUNT(*) FILTER (WHERE o = n) FROM numbered GROUP BY p`, s.config.Topi
 }
 
 // group is the bridges' consumer group.
-func (s *Stack) group() string {
-	c := bridge.DefaultConfig()
-	if s.config.TuneBridge != nil {
-		s.config.TuneBridge(&c)
-	}
-	return c.Group
-}
+func (s *Stack) group() string { return bridge.DefaultConfig().Group }

@@ -63,7 +63,8 @@ type Config struct {
 	// one on a clock that runs fast, so that a run recovers in seconds.
 	Push PushConfig
 
-	// Tune changes the parts' own configuration before they start.
+	// Tune changes the parts' own configuration before they start, a bridge's each
+	// time that one does; the group stays the product's.
 	TuneBridge    func(*bridge.Config)
 	TuneFunctions func(*service.Config)
 	// Tracer is told what the bridges and the functions do; nil: nobody is.

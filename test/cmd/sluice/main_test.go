@@ -12,12 +12,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+
+	"sluice/internal/telemetry/collector"
 )
 
 // TestMain lets the test binary be the program, so that exit statuses and output
@@ -206,6 +209,28 @@ func TestGeneratedLoadIsAccountedFor(t *testing.T) {
 	}
 	if s.EventsPerSecond <= 0 || s.Latency.Max < s.Latency.P50 || s.Latency.P50 <= 0 {
 		t.Errorf("figures make no sense: %+v", s)
+	}
+}
+
+// A run tells a receiver what its bridges and its functions do, every bridge for itself.
+func TestRunExports(t *testing.T) {
+	c := collector.Start()
+	defer c.Close()
+	for _, variable := range c.Environment() {
+		name, value, _ := strings.Cut(variable, "=")
+		t.Setenv(name, value)
+	}
+	summarize(t, nil, "--events", "2000", "--bridges", "2")
+	metrics, spans := c.Metrics(), c.Spans()
+	for _, want := range []string{"sluice.ingest.records", "sluice.bridge.records.out", "sluice.bridge.batch.records"} {
+		if !slices.Contains(metrics, "sluice-local: "+want) {
+			t.Errorf("no metric %s", want)
+		}
+	}
+	for _, want := range []string{"send clickstream", "process Ingest"} {
+		if !slices.Contains(spans, "sluice-local: "+want) {
+			t.Errorf("no span %s", want)
+		}
 	}
 }
 

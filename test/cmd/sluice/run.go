@@ -12,9 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"sluice/functions/service"
 	"sluice/internal/telemetry"
-	"sluice/internal/telemetry/export"
 	"sluice/test/generate"
 	"sluice/test/livepage"
 	"sluice/test/stack"
@@ -158,23 +156,11 @@ func run(ctx context.Context, args []string) error {
 		Wrapped:    f.wrapped,
 		Log:        telemetry.NewLogger(progress, f.logLevel),
 	}
-	exporter, err := export.Start(ctx, "sluice-local", "", config.Log)
+	exports, err := openExports(ctx, &config)
 	if err != nil {
 		return err
 	}
-	// A receiver that is not there is no reason to call the run a failure.
-	defer func() {
-		sending, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		if err := exporter.Close(sending); err != nil {
-			config.Log.Warn("telemetry was left unsent", "error", err.Error())
-		}
-	}()
-	config.Tracer = exporter.Tracer("sluice")
-	// Of metrics only the functions' are exported: a bridge's reader is one bridge's.
-	if meter := exporter.Meter("sluice/functions"); meter != nil {
-		config.TuneFunctions = func(c *service.Config) { c.Meter = meter }
-	}
+	defer exports.close()
 	view, err := openView(f, &config)
 	if err != nil {
 		return err
