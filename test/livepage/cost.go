@@ -1,22 +1,19 @@
 package livepage
 
-import "time"
+import (
+	"time"
 
-// List prices in US dollars, us-central1. The dashboard in infra/monitoring has the
-// same formula over Google's own metrics.
-const (
-	pubsubPerByte   = 40.0 / (1 << 40)     // published, and again delivered: cloud.google.com/pubsub/pricing
-	runPerRequest   = 0.40 / 1_000_000     // cloud.google.com/run/pricing, request-based billing
-	runPerSecond    = 0.000024 + 0.0000025 // one vCPU and one GiB of a running instance
-	bigQueryPerByte = 0.025 / (1 << 30)    // Storage Write API: cloud.google.com/bigquery/pricing
-	pubsubLeast     = 1000                 // bytes billed for a publish or push request, at least
+	"sluice/test/prices"
 )
+
+// pubsubLeast is how many bytes Pub/Sub bills for a publish or push request at least.
+const pubsubLeast = 1000
 
 // usage is what is billed by use, counted from the start.
 type usage struct {
 	events       int64         // that landed or were dead-lettered
 	messages     int64         // published and pushed, of both topics
-	messageBytes int64         // of their payloads
+	messageBytes int64         // of the bridges' payloads; dead letters weigh next to nothing
 	requests     int64         // to the functions
 	busy         time.Duration // of one instance
 	rowBytes     int64         // of rows, about: records before compression
@@ -27,17 +24,18 @@ func (u usage) minus(o usage) usage {
 		u.requests - o.requests, u.busy - o.busy, u.rowBytes - o.rowBytes}
 }
 
-// perMillion is the cost of a million events in dollars, without what costs the
-// same however much flows (the bridge's instance, Kafka), without storage and
-// without free tiers; false if there were no events.
+// perMillion is the cost of a million events in dollars at list price, by the formula
+// of the dashboard in infra/monitoring: without what costs the same however much flows
+// (the bridge's instance, Kafka), without storage and without free tiers; false if
+// there were no events.
 func (u usage) perMillion() (float64, bool) {
 	if u.events <= 0 {
 		return 0, false
 	}
 	billed := max(u.messageBytes, u.messages*pubsubLeast)
-	dollars := 2*float64(billed)*pubsubPerByte +
-		float64(u.requests)*runPerRequest +
-		u.busy.Seconds()*runPerSecond +
-		float64(u.rowBytes)*bigQueryPerByte
+	dollars := 2*float64(billed)/prices.TiB*prices.PubSubThroughput.Dollar + // published, and again delivered
+		float64(u.requests)/1e6*prices.RunRequests.Dollar +
+		u.busy.Seconds()*(prices.RunCPU.Dollar+prices.RunMemory.Dollar) + // of one vCPU and one GiB
+		float64(u.rowBytes)/prices.GiB*prices.BigQueryWrite.Dollar
 	return dollars / float64(u.events) * 1_000_000, true
 }

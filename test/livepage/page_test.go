@@ -179,7 +179,7 @@ func TestSwitchesMend(t *testing.T) {
 			if status := call(t, "POST", url+"/api/events", event, &at); status != http.StatusOK {
 				t.Fatalf("status %d", status)
 			}
-			if story := await(t, url, at); story.Outcome != "landed" && story.Code != "row_rejected" {
+			if story := await(t, url, at); story.Outcome != "landed" {
 				t.Errorf("%s: %s", story.Outcome, story.Error)
 			}
 		})

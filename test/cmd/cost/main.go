@@ -1,7 +1,7 @@
 // Command cost says what the pipeline costs at list price: per month, per million
 // and per billion events, at several rates, beside three other ways to do it. It
-// measures bytes, compression and CPU with the project's own code; prices.go has
-// the prices, model.go the rest.
+// measures bytes, compression and CPU with the project's own code; test/prices
+// has the prices, model.go the rest.
 //
 //	./scripts/cost
 //	./scripts/cost --rate 25000
@@ -13,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -50,7 +51,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	var at []float64
 	for text := range strings.SplitSeq(*rates, ",") {
 		rate, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
-		if err != nil || rate <= 0 {
+		if err != nil || !(rate > 0) || math.IsInf(rate, 1) { // NaN is no number either
 			fmt.Fprintf(stderr, "cost: --rate: %q is no number of events per second: write it as 25000\n", text)
 			return 2
 		}

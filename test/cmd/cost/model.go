@@ -1,6 +1,15 @@
 package main
 
-import "math"
+import (
+	"math"
+
+	"sluice/test/prices"
+)
+
+const (
+	hours  = 730 // of a month
+	second = hours * 3600
+)
 
 // Quantities are what was measured of the events and of the code that carries them.
 type Quantities struct {
@@ -104,32 +113,34 @@ func (q *Quantities) pipeline(way string, a Assumptions, rate, batch float64, in
 	instances := math.Max(1-math.Exp(-at), busy)
 
 	bridges := math.Max(1, math.Ceil(rate*(a.FetchCPU+pack)*a.Overhead/a.Busy))
-	write := Item{"BigQuery, Storage Write API", events * q.RowBytes / gib * BigQueryWrite.Dollar}
+	write := Item{"BigQuery, Storage Write API", events * q.RowBytes / prices.GiB * prices.BigQueryWrite.Dollar}
 	if insertAll {
-		write = Item{"BigQuery, insertAll", events * math.Max(q.RowBytes, a.InsertRow) / (200 * mib) * BigQueryInsert.Dollar}
+		write = Item{"BigQuery, insertAll", events * math.Max(q.RowBytes, a.InsertRow) / (200 * prices.MiB) * prices.BigQueryInsert.Dollar}
 	}
 	return Bill{way, []Item{
 		{"Bridge", bridges * bridgeMonth()},
-		{"Pub/Sub", requests * (payload + math.Max(payload, a.PushMinimum)) / tib * PubSubThroughput.Dollar},
-		{"Cloud Run, requests", requests / 1e6 * RunRequests.Dollar},
-		{"Cloud Run, instances", instances * second * (RunCPU.Dollar + RunMemory.Dollar)},
+		{"Pub/Sub", requests * (payload + math.Max(payload, a.PushMinimum)) / prices.TiB * prices.PubSubThroughput.Dollar},
+		{"Cloud Run, requests", requests / 1e6 * prices.RunRequests.Dollar},
+		{"Cloud Run, instances", instances * second * (prices.RunCPU.Dollar + prices.RunMemory.Dollar)},
 		write,
-		{"Logs", requests * a.KeptLines * (q.LineBytes + a.RunLine) / gib * Logs.Dollar},
+		{"Logs", requests * a.KeptLines * (q.LineBytes + a.RunLine) / prices.GiB * prices.Logs.Dollar},
 	}}
 }
 
 // bridgeMonth is a month of an instance with 1 vCPU and 512 MiB.
-func bridgeMonth() float64 { return second * (WorkerPoolCPU.Dollar + WorkerPoolMem.Dollar/2) }
+func bridgeMonth() float64 {
+	return second * (prices.WorkerPoolCPU.Dollar + prices.WorkerPoolMem.Dollar/2)
+}
 
 // dataflow is the bill of Kafka, Dataflow, BigQuery.
 func (q *Quantities) dataflow(a Assumptions, rate float64) Bill {
-	load := rate * q.EventBytes / gib // GiB/s
+	load := rate * q.EventBytes / prices.GiB // GiB/s
 	workers := math.Max(1, math.Ceil(load*a.DataflowWorkers))
 	units := math.Max(1, load*a.DataflowUnits)
 	return Bill{"Dataflow", []Item{
-		{"Dataflow, workers", workers * hours * (2*DataflowCPU.Dollar + 7.5*DataflowMemory.Dollar + 30*DataflowDisk.Dollar)},
-		{"Dataflow, Streaming Engine", units * hours * DataflowSECU.Dollar},
-		{"BigQuery, Storage Write API", rate * second * q.RowBytes / gib * BigQueryWrite.Dollar},
+		{"Dataflow, workers", workers * hours * (2*prices.DataflowCPU.Dollar + 7.5*prices.DataflowMemory.Dollar + 30*prices.DataflowDisk.Dollar)},
+		{"Dataflow, Streaming Engine", units * hours * prices.DataflowSECU.Dollar},
+		{"BigQuery, Storage Write API", rate * second * q.RowBytes / prices.GiB * prices.BigQueryWrite.Dollar},
 	}}
 }
 

@@ -5,6 +5,8 @@ import (
 	"io"
 	"math"
 	"strings"
+
+	"sluice/test/prices"
 )
 
 // writeMarkdown writes the page infra/COSTS.md.
@@ -85,7 +87,7 @@ func writeMarkdown(w io.Writer, q Quantities, a Assumptions, rates []float64) er
 	p("## Prices\n\n")
 	p("What others noted from the pages named, on the days given. Look one up before a decision\nthat hangs on it.\n\n")
 	p("| price | $ | per | source | noted |\n|---|---:|---|---|---|\n")
-	for _, price := range prices() {
+	for _, price := range prices.All() {
 		p("| %s | %g | %s | %s | %s |\n", price.Name, price.Dollar, price.Per, price.Source, price.Read)
 	}
 	_, err := io.WriteString(w, b.String())

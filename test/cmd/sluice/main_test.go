@@ -430,6 +430,8 @@ func TestUsageErrors(t *testing.T) {
 		{"run --once", "--once needs an end", 2},
 		{"run --rate -1", "--rate is -1", 2},
 		{"run --bad 101", "--bad is 101", 2},
+		{"run --bad NaN", "--bad is NaN", 2},
+		{"run --patience 0s", "--patience is 0s", 2},
 		{"run --input x --bad 1", "not for --input", 2},
 		{"run --partitions 0", "--partitions is 0", 2},
 		{"run what", `unexpected argument "what"`, 2},

@@ -86,16 +86,18 @@ The servers are embedded, the bridge and the functions are the ones that are dep
 	switch {
 	case given["events"] && f.events < 0:
 		return f, usageError("--events is %d, a number of events from 0 on is needed", f.events)
-	case f.rate < 0:
+	case !(f.rate >= 0): // NaN neither
 		return f, usageError("--rate is %g, events per second from 0 on are needed", f.rate)
-	case f.bad < 0 || f.bad > 100:
+	case !(f.bad >= 0 && f.bad <= 100):
 		return f, usageError("--bad is %g, a percentage from 0 to 100 is needed", f.bad)
-	case f.duplicate < 0 || f.duplicate > 100:
+	case !(f.duplicate >= 0 && f.duplicate <= 100):
 		return f, usageError("--duplicate is %g, a percentage from 0 to 100 is needed", f.duplicate)
 	case f.partitions < 1 || f.partitions > 1000:
 		return f, usageError("--partitions is %d, a number from 1 to 1000 is needed", f.partitions)
 	case f.bridges < 1 || f.bridges > 16:
 		return f, usageError("--bridges is %d, a number from 1 to 16 is needed", f.bridges)
+	case f.patience <= 0:
+		return f, usageError("--patience is %s, a time above 0 is needed", f.patience)
 	case f.input != "" && (given["bad"] || given["duplicate"] || given["seed"]):
 		return f, usageError("--bad, --duplicate and --seed are for generated events, not for --input")
 	case f.bigquery != "" && strings.Count(f.bigquery, ",") != 1:

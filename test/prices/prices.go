@@ -1,4 +1,6 @@
-package main
+// Package prices holds Google Cloud's list prices, for ./scripts/cost and for the cost
+// that the live page shows. The dashboard in infra/monitoring repeats some of them.
+package prices
 
 // Price is a list price in US dollars: of Iowa (us-central1) or the same in all
 // tier 1 regions, on demand, without free tiers and discounts.
@@ -29,19 +31,17 @@ var (
 	DataflowDisk   = Price{"Dataflow worker, standard persistent disk", 0.000054, "GiB-hour", "Dataflow pricing", "2026-09-08"}
 )
 
-func prices() []Price {
+// All are the prices in the order of a bill.
+func All() []Price {
 	return []Price{
 		PubSubThroughput, RunRequests, RunCPU, RunMemory, WorkerPoolCPU, WorkerPoolMem,
 		BigQueryWrite, BigQueryInsert, Logs, DataflowCPU, DataflowMemory, DataflowSECU, DataflowDisk,
 	}
 }
 
+// MiB, GiB and TiB are bytes.
 const (
-	kib = 1 << 10
-	mib = 1 << 20
-	gib = 1 << 30
-	tib = 1 << 40
-
-	hours  = 730 // of a month
-	second = hours * 3600
+	MiB = 1 << 20
+	GiB = 1 << 30
+	TiB = 1 << 40
 )
