@@ -425,6 +425,11 @@ func TestSmoke(t *testing.T) {
 		t.Errorf("nothing arrives: %v\n%s", err, out)
 	}
 
+	env, _ = stubs(t, "PROJECT=local", "REGION=europe-west1", "REFUSED=run services describe ingest")
+	if out, err := command(t, env, "build/smoke"); err == nil || !strings.Contains(out, "is it deployed to local, europe-west1?") {
+		t.Errorf("no service: %v\n%s", err, out)
+	}
+
 	env, _ = stubs(t, "PROJECT=local", "REGION=europe-west1", "BQ_FAILS=1", "FIRST_SECONDS=0")
 	if out, err := command(t, env, "build/smoke"); err == nil || !strings.Contains(out, "Access Denied") {
 		t.Errorf("the queries fail: %v\n%s", err, out)
