@@ -41,7 +41,8 @@ need_go() {
 }
 
 need_compiler() {
-  { has "${CC:-gcc}" && has "${CXX:-g++}"; } ||
+  local c=${CC:-gcc} cxx=${CXX:-g++} # with arguments, as "ccache gcc" has
+  { has "${c%% *}" && has "${cxx%% *}"; } ||
     install "librdkafka's and DuckDB's bindings" "  Fedora:          sudo dnf install gcc gcc-c++
   macOS:           xcode-select --install" gcc g++ libc6-dev
 }

@@ -285,10 +285,9 @@ func (a *Attached) Ends() (stack.Offsets, error) {
 	return ends, nil
 }
 
-// Account counts the records from the offsets from (inclusive) up to the offsets
-// to (exclusive) by their coordinates, in SQL that every engine here takes.
-func (a *Attached) Account(ctx context.Context, from, to stack.Offsets) (stack.Account, error) {
-	var account stack.Account
+// between is the SQL condition for the records from the offsets from (inclusive) up to
+// the offsets to (exclusive), empty if there are none, and how many they are.
+func (a *Attached) between(from, to stack.Offsets) (condition string, records int64) {
 	var spans []string
 	for partition, end := range to {
 		begin := int64(0)
@@ -297,21 +296,32 @@ func (a *Attached) Account(ctx context.Context, from, to stack.Offsets) (stack.A
 		}
 		if end > begin {
 			spans = append(spans, fmt.Sprintf("(kafka_partition = %d AND kafka_offset >= %d AND kafka_offset < %d)", partition, begin, end))
-			account.Missing += end - begin
+			records += end - begin
 		}
 	}
 	if len(spans) == 0 {
+		return "", 0
+	}
+	return fmt.Sprintf("kafka_topic = '%s' AND (%s)", a.config.Topic, strings.Join(spans, " OR ")), records
+}
+
+// Account counts the records from the offsets from (inclusive) up to the offsets
+// to (exclusive) by their coordinates, in SQL that every engine here takes.
+func (a *Attached) Account(ctx context.Context, from, to stack.Offsets) (stack.Account, error) {
+	condition, records := a.between(from, to)
+	account := stack.Account{Missing: records}
+	if records == 0 {
 		return account, nil
 	}
 	rows, err := a.integers(ctx, fmt.Sprintf(`
 WITH arrived AS (
-  SELECT kafka_partition, kafka_offset, 1 AS fact, 0 AS dlq FROM %[1]s.fact_events WHERE kafka_topic = '%[2]s' AND (%[3]s)
+  SELECT kafka_partition, kafka_offset, 1 AS fact, 0 AS dlq FROM %[1]s.fact_events WHERE %[2]s
   UNION ALL
-  SELECT kafka_partition, kafka_offset, 0 AS fact, 1 AS dlq FROM %[1]s.events_dlq WHERE kafka_topic = '%[2]s' AND (%[3]s)
+  SELECT kafka_partition, kafka_offset, 0 AS fact, 1 AS dlq FROM %[1]s.events_dlq WHERE %[2]s
 ),
 records AS (SELECT kafka_partition, kafka_offset, SUM(fact) AS fact, SUM(dlq) AS dlq FROM arrived GROUP BY kafka_partition, kafka_offset)
 SELECT COUNTIF(fact > 0), COUNTIF(fact = 0), COALESCE(SUM(fact) + SUM(dlq) - COUNTIF(fact > 0) - COUNTIF(dlq > 0), 0) FROM records`,
-		stack.Dataset, a.config.Topic, strings.Join(spans, " OR ")))
+		stack.Dataset, condition))
 	if err != nil {
 		return account, fmt.Errorf("counting the records in the warehouse: %w", err)
 	}
@@ -343,13 +353,17 @@ func (a *Attached) Await(ctx context.Context, from, to stack.Offsets, patience t
 	}
 }
 
-// Latency is how long records took from Kafka's timestamp to the row that Ingest
+// Latency is how long the records between the offsets took from Kafka's timestamp to the row that Ingest
 // made; the append's acknowledgement comes a moment later and is not seen from here.
-func (a *Attached) Latency(ctx context.Context) (stack.Percentiles, error) {
+func (a *Attached) Latency(ctx context.Context, from, to stack.Offsets) (stack.Percentiles, error) {
 	var none stack.Percentiles
+	condition, records := a.between(from, to)
+	if records == 0 {
+		return none, nil
+	}
 	rows, err := a.integers(ctx, fmt.Sprintf(`
 SELECT DIV(UNIX_MICROS(ingested_at) - UNIX_MICROS(kafka_timestamp), 1000) AS ms, COUNT(*) AS n
-FROM %s.fact_events WHERE kafka_topic = '%s' AND kafka_timestamp IS NOT NULL GROUP BY ms ORDER BY ms`, stack.Dataset, a.config.Topic))
+FROM %s.fact_events WHERE %s AND kafka_timestamp IS NOT NULL GROUP BY ms ORDER BY ms`, stack.Dataset, condition))
 	if err != nil {
 		return none, fmt.Errorf("latencies: %w", err)
 	}

@@ -63,7 +63,7 @@ func TestServersByAddress(t *testing.T) {
 		if err != nil || account.Missing != 0 || account.Landed+account.DeadLettered != events || account.DeadLettered == 0 {
 			t.Errorf("wrapped %v: %+v, %v", wrapped, account, err)
 		}
-		latency, err := a.Latency(t.Context())
+		latency, err := a.Latency(t.Context(), from, to)
 		if err != nil || latency.Max < latency.P50 || latency.Max == 0 {
 			t.Errorf("latency %+v, %v", latency, err)
 		}

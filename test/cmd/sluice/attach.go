@@ -81,7 +81,7 @@ func driveAttached(ctx context.Context, a *attach.Attached, f runFlags, in sourc
 		return summary, err
 	}
 	seconds := time.Since(begin).Seconds()
-	latency, err := a.Latency(context.WithoutCancel(ctx))
+	latency, err := a.Latency(context.WithoutCancel(ctx), from, to)
 	if err != nil {
 		return summary, err
 	}

@@ -71,7 +71,6 @@ export function show(tick) {
       card.append(
         make('p', { class: 'says' }, make('span', { class: 'dot' }), make('span', { class: 'words' })),
         make('dl', {}, ...part.numbers.map(n => make('div', {}, make('dt', {}, n.label), make('dd')))));
-      card.classList.toggle('dead', part.id.startsWith('dead'));
     }
     if (said.has(part.id) && said.get(part.id) !== part.state) {
       changes.push(`${card.querySelector('h3').textContent}, ${card.querySelector('.name').textContent}: ${part.says}`);
