@@ -16,6 +16,7 @@ type Price struct {
 // from the pages on the days given. Look one up before a decision that hangs on it.
 var (
 	PubSubThroughput = Price{"Pub/Sub, message delivery basic, published and delivered", 40, "TiB", "Pub/Sub pricing", "2026-09-20"}
+	PubSubBigQuery   = Price{"Pub/Sub, BigQuery subscription, with BigQuery's ingestion", 50, "TiB", "Pub/Sub pricing", "2026-09-20"}
 
 	RunRequests    = Price{"Cloud Run service, requests", 0.40, "million", "Cloud Run pricing, services, request-based billing", "2026-09-08"}
 	RunCPU         = Price{"Cloud Run service, CPU while a request runs", 0.000024, "vCPU-second", "Cloud Run pricing, services, request-based billing", "2026-09-08"}
@@ -34,7 +35,7 @@ var (
 // All are the prices in the order of a bill.
 func All() []Price {
 	return []Price{
-		PubSubThroughput, RunRequests, RunCPU, RunMemory, WorkerPoolCPU, WorkerPoolMem,
+		PubSubThroughput, PubSubBigQuery, RunRequests, RunCPU, RunMemory, WorkerPoolCPU, WorkerPoolMem,
 		BigQueryWrite, BigQueryInsert, Logs, DataflowCPU, DataflowMemory, DataflowSECU, DataflowDisk,
 	}
 }

@@ -52,6 +52,9 @@ func TestBillionEvents(t *testing.T) {
 		{2, "BigQuery, insertAll", 1e12 / (200 * prices.MiB) * 0.01},
 		// One worker at least, two vCPU all month.
 		{3, "Dataflow, workers", 730 * (2*0.069 + 7.5*0.003557 + 30*0.000054)},
+		// 600 bytes published and written.
+		{4, "Pub/Sub", 6e11 / prices.TiB * 40},
+		{4, "Pub/Sub, written to BigQuery", 6e11 / prices.TiB * 50},
 	} {
 		if got := get(t, bills[c.bill], c.item); !near(got, c.want) {
 			t.Errorf("%s, %s: $%.2f, want $%.2f", bills[c.bill].Way, c.item, got, c.want)
@@ -97,17 +100,21 @@ func TestBatch(t *testing.T) {
 // Protects readers from a comparison that never lets the other win.
 func TestCrossover(t *testing.T) {
 	a := assumptions()
-	rate, ok := Crossover(thousand, a, 1e6)
-	if !ok {
-		t.Fatal("Dataflow is never cheaper, says the model")
-	}
-	below, above := Bills(thousand, a, rate*0.9), Bills(thousand, a, rate*1.1)
-	if below[3].Total() < below[0].Total() || above[3].Total() > above[0].Total() {
-		t.Errorf("at %.0f events/s neither changes: below %.0f and %.0f, above %.0f and %.0f",
-			rate, below[0].Total(), below[3].Total(), above[0].Total(), above[3].Total())
+	for _, ways := range [][2]int{{dataflow, sluice}, {sluice, subscription}} {
+		one, other := ways[0], ways[1]
+		rate, ok := Crossover(thousand, a, one, other, 1e6)
+		if !ok {
+			t.Errorf("%v: the first is never cheaper, says the model", ways)
+			continue
+		}
+		below, above := Bills(thousand, a, rate*0.9), Bills(thousand, a, rate*1.1)
+		if below[one].Total() < below[other].Total() || above[one].Total() > above[other].Total() {
+			t.Errorf("%v: at %.0f events/s neither changes: below %.0f and %.0f, above %.0f and %.0f",
+				ways, rate, below[one].Total(), below[other].Total(), above[one].Total(), above[other].Total())
+		}
 	}
 	a.DataflowWorkers = 1e6
-	if rate, ok := Crossover(thousand, a, 1e6); ok {
+	if rate, ok := Crossover(thousand, a, dataflow, sluice, 1e6); ok {
 		t.Errorf("Dataflow with a million workers is cheaper from %.0f on", rate)
 	}
 }
@@ -152,7 +159,7 @@ func TestPageHasThePrices(t *testing.T) {
 			t.Errorf("infra/COSTS.md lacks %s: run ./scripts/cost --markdown > infra/COSTS.md", row)
 		}
 	}
-	for _, heading := range []string{"### 1,000 events", "### 10,000 events", "### 100,000 events", "### 1,000,000 events", "## Where Dataflow is cheaper"} {
+	for _, heading := range []string{"### 1,000 events", "### 10,000 events", "### 100,000 events", "### 1,000,000 events", "## Where something else is cheaper"} {
 		if !strings.Contains(string(b), heading) {
 			t.Errorf("infra/COSTS.md has no %s", heading)
 		}
@@ -173,7 +180,7 @@ func TestRun(t *testing.T) {
 			}
 		}
 	}
-	if e := json.Unmarshal(out.Bytes(), &got); e != nil || len(got.Rates) != 1 || len(got.Rates[0].Ways) != 4 || got.Rates[0].Ways[0].Month <= 0 {
+	if e := json.Unmarshal(out.Bytes(), &got); e != nil || len(got.Rates) != 1 || len(got.Rates[0].Ways) != 5 || got.Rates[0].Ways[0].Month <= 0 {
 		t.Errorf("%v: %s", e, &out)
 	}
 	for _, c := range []struct{ args, want string }{

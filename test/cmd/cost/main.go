@@ -1,5 +1,5 @@
 // Command cost says what the pipeline costs at list price: per month, per million
-// and per billion events, at several rates, beside three other ways to do it. It
+// and per billion events, at several rates, beside other ways to do it. It
 // measures bytes, compression and CPU with the project's own code; test/prices
 // has the prices, model.go the rest.
 //
@@ -36,7 +36,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	asJSON := fs.Bool("json", false, "print one JSON object")
 	asMarkdown := fs.Bool("markdown", false, "print the page infra/COSTS.md")
 	fs.Usage = func() {
-		fmt.Fprint(stderr, "Says what the pipeline costs at list price, beside one message an event, insertAll and Dataflow.\n\n")
+		fmt.Fprint(stderr, "Says what the pipeline costs at list price, beside one message an event, insertAll, Dataflow and a BigQuery subscription.\n\n")
 		fs.PrintDefaults()
 	}
 	switch err := fs.Parse(args); {

@@ -87,8 +87,16 @@ func Bills(q Quantities, a Assumptions, rate float64) []Bill {
 		q.pipeline("One message an event", a, rate, 1, false),
 		q.pipeline("Sluice with insertAll", a, rate, packed, true),
 		q.dataflow(a, rate),
+		q.subscription(a, rate),
 	}
 }
+
+// The ways that Sluice is compared with, by their places in Bills.
+const (
+	sluice       = 0
+	dataflow     = 3
+	subscription = 4
+)
 
 // batch is how many records a message carries: what a partition brings within the
 // linger, at most Records.
@@ -112,19 +120,23 @@ func (q *Quantities) pipeline(way string, a Assumptions, rate, batch float64, in
 	busy := math.Max(rate*cpu*a.Overhead, at/a.Concurrency) / a.Busy
 	instances := math.Max(1-math.Exp(-at), busy)
 
-	bridges := math.Max(1, math.Ceil(rate*(a.FetchCPU+pack)*a.Overhead/a.Busy))
 	write := Item{"BigQuery, Storage Write API", events * q.RowBytes / prices.GiB * prices.BigQueryWrite.Dollar}
 	if insertAll {
 		write = Item{"BigQuery, insertAll", events * math.Max(q.RowBytes, a.InsertRow) / (200 * prices.MiB) * prices.BigQueryInsert.Dollar}
 	}
 	return Bill{way, []Item{
-		{"Bridge", bridges * bridgeMonth()},
+		{"Bridge", a.bridges(rate, pack) * bridgeMonth()},
 		{"Pub/Sub", requests * (payload + math.Max(payload, a.PushMinimum)) / prices.TiB * prices.PubSubThroughput.Dollar},
 		{"Cloud Run, requests", requests / 1e6 * prices.RunRequests.Dollar},
 		{"Cloud Run, instances", instances * second * (prices.RunCPU.Dollar + prices.RunMemory.Dollar)},
 		write,
 		{"Logs", requests * a.KeptLines * (q.LineBytes + a.RunLine) / prices.GiB * prices.Logs.Dollar},
 	}}
+}
+
+// bridges are the instances that read, pack and publish.
+func (a *Assumptions) bridges(rate, pack float64) float64 {
+	return math.Max(1, math.Ceil(rate*(a.FetchCPU+pack)*a.Overhead/a.Busy))
 }
 
 // bridgeMonth is a month of an instance with 1 vCPU and 512 MiB.
@@ -144,12 +156,23 @@ func (q *Quantities) dataflow(a Assumptions, rate float64) Bill {
 	}}
 }
 
-// Crossover is the rate, in events per second, from which on Dataflow is cheaper,
-// and whether there is one below limit.
-func Crossover(q Quantities, a Assumptions, limit float64) (float64, bool) {
+// subscription is the bill of Kafka, something like the bridge that publishes each
+// event as a message, and a subscription that has Pub/Sub itself write them to BigQuery.
+func (q *Quantities) subscription(a Assumptions, rate float64) Bill {
+	bytes := rate * second * q.EventBytes
+	return Bill{"BigQuery subscription", []Item{
+		{"Bridge", a.bridges(rate, 0) * bridgeMonth()},
+		{"Pub/Sub", bytes / prices.TiB * prices.PubSubThroughput.Dollar},
+		{"Pub/Sub, written to BigQuery", bytes / prices.TiB * prices.PubSubBigQuery.Dollar},
+	}}
+}
+
+// Crossover is the rate, in events per second, from which on one way is cheaper than
+// another, by their places in Bills, and whether there is one below limit.
+func Crossover(q Quantities, a Assumptions, one, other int, limit float64) (float64, bool) {
 	cheaper := func(rate float64) bool {
 		bills := Bills(q, a, rate)
-		return bills[3].Total() < bills[0].Total()
+		return bills[one].Total() < bills[other].Total()
 	}
 	if !cheaper(limit) {
 		return 0, false

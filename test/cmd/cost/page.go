@@ -51,12 +51,15 @@ func writeMarkdown(w io.Writer, q Quantities, a Assumptions, rates []float64) er
 		}
 		p("\n%s\n\n", verdict(bills))
 	}
-	p("## Where Dataflow is cheaper\n\n")
-	if rate, ok := Crossover(q, a, rates[len(rates)-1]); ok {
-		p("From about %s events a second on, day and night. It reads Kafka itself and so pays for no\n", group(fmt.Sprintf("%.0f", round(rate))))
+	p("## Where something else is cheaper\n\n")
+	limit := rates[len(rates)-1]
+	if rate, ok := Crossover(q, a, sluice, subscription, limit); ok {
+		p("**A BigQuery subscription of Pub/Sub** up to about %s events a second: it needs no function. It pays\n", group(fmt.Sprintf("%.0f", round(rate))))
+		p("for each event's bytes twice, uncompressed, and takes valid rows only: ALTERNATIVES.md.\n\n")
+	}
+	if rate, ok := Crossover(q, a, dataflow, sluice, limit); ok {
+		p("**Dataflow** from about %s events a second on, day and night. It reads Kafka itself and so pays for no\n", group(fmt.Sprintf("%.0f", round(rate))))
 		p("Pub/Sub, which is the largest part of Sluice's bill that Dataflow's has not, and which keeps\n31 days of events while something behind it is broken. Below that rate it is dearer, because\none worker and Streaming Engine run always.\n\n")
-	} else {
-		p("At none of these rates.\n\n")
 	}
 	p("## What does not scale to zero\n\n")
 	p("- a running bridge: $%s a month and instance, whatever it carries; `bridge_instances = 0` stops it\n", money(bridgeMonth()))
@@ -134,7 +137,7 @@ func verdict(bills []Bill) string {
 	}
 	ours := bills[0]
 	if best.Way == ours.Way {
-		return "Sluice is the cheapest."
+		return "Sluice is the cheapest of these."
 	}
 	return fmt.Sprintf("**%s is cheaper** at this rate: Sluice costs %.0f %% more.", best.Way, 100*(ours.Total()/best.Total()-1))
 }
