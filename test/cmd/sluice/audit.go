@@ -48,7 +48,7 @@ Exit status 1 if anything is missing, 2 if that could not be found out.
 The queries are functions/warehouse/sql/audit_*.sql; they scan the event ids and the Kafka
 columns of both tables, a few dozen bytes a row; --events-since reads less. Once a day, say:
 
-  ./scripts/audit --project P --kafka kafka.example.com:9092 --since 25h --until 15m --events-since 720h
+  ./scripts/audit --project P --kafka kafka.example.com:9092 --since 25h --until 15m --events-since 30d
 
 By hand, for the dataset clickstream:
 
@@ -94,7 +94,7 @@ By hand, for the dataset clickstream:
 	if err != nil {
 		return err
 	}
-	if report.Totals.Missing > 0 && tables.local() {
+	if report.Totals.Missing > 0 && tables.local() && report.EventsSince == nil {
 		report.Notes = append(report.Notes, "A run that was killed leaves in the embedded Pub/Sub's memory what had not arrived: the next ./scripts/run --data "+
 			tables.data+" reads it from Kafka again.")
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -83,11 +84,16 @@ func openWarehouse(dir string) (*warehouse.Server, error) {
 	return w, nil
 }
 
-// moment is a flag of a time: RFC 3339, a date, or a duration before now.
+// moment is a flag of a time: RFC 3339, a date, or a duration before now, which may be
+// in days.
 type moment struct{ time.Time }
 
 func (m *moment) Set(s string) error {
-	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+	ago := s
+	if days, err := strconv.ParseUint(strings.TrimSuffix(s, "d"), 10, 16); err == nil && strings.HasSuffix(s, "d") {
+		ago = fmt.Sprintf("%dh", days*24)
+	}
+	if d, err := time.ParseDuration(ago); err == nil && d >= 0 {
 		m.Time = time.Now().Add(-d)
 		return nil
 	}
@@ -97,7 +103,7 @@ func (m *moment) Set(s string) error {
 			return nil
 		}
 	}
-	return errors.New("want a time such as 2026-11-22T12:00:00Z, a day such as 2026-11-22, or how long ago it is, such as 15m")
+	return errors.New("want a time such as 2026-11-22T12:00:00Z, a day such as 2026-11-22, or how long ago it is, such as 15m or 30d")
 }
 
 func (m *moment) String() string {
