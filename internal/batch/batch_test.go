@@ -150,6 +150,9 @@ func TestRefused(t *testing.T) {
 		{"a frame that asks for a dictionary", join(magic, []byte("\x28\xb5\x2f\xfd\x21\x05\x00\x01\x00\x00")), ErrForged},
 		{"a bomb: a kilobyte that declares a gigabyte", join(magic, []byte("\x28\xb5\x2f\xfd\xa0\x00\x00\x00\x40\x01\x00\x00")), ErrTooLarge},
 		{"a frame that declares more than its blocks hold", join(magic, []byte("\x28\xb5\x2f\xfd\x60\x00\x01\x01\x00\x00")), ErrForged},
+		{"a frame that asks for more window than the limit", join(magic, []byte("\x28\xb5\x2f\xfd\x80\x88\x01\x00\x00\x00\x09\x00\x00A")), ErrTooLarge},
+		{"a block of the reserved type", join(magic, []byte("\x28\xb5\x2f\xfd\x20\x01\x0f\x00\x00A")), ErrForged},
+		{"cut between two blocks", join(magic, []byte("\x28\xb5\x2f\xfd\x20\x02\x08\x00\x00A")), ErrTruncated},
 		{"no protobuf", compress([]byte("\x0f\x0f\x0f\x0f")), ErrForged},
 		{"a record that ends beyond the message", compress([]byte("\x1a\x05\x08")), ErrForged},
 		{"a header that ends beyond its record", compress([]byte("\x1a\x02\x2a\x05")), ErrForged},
@@ -170,6 +173,30 @@ func TestRefused(t *testing.T) {
 		var e *Error
 		if !errors.Is(err, c.kind) || !errors.As(err, &e) || e.Kind != c.kind || b != nil {
 			t.Errorf("%s: got %v, %v; want %v", c.what, b, err, c.kind)
+		}
+	}
+}
+
+// Protects what is just allowed: a limit is the most that is accepted, not the first
+// that is refused. And a frame with a block of one repeated byte, which no encoder of
+// ours makes.
+func TestAcceptedAtTheLimit(t *testing.T) {
+	z, err := compressor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	compress := func(content string) []byte { return z.EncodeAll([]byte(content), []byte(Magic)) }
+	limits := Limits{Records: 5, RecordBytes: 100, Bytes: 1000, Headers: 3}
+	for what, payload := range map[string][]byte{
+		"as many records":         compress(strings.Repeat("\x1a\x00", 5)),
+		"as large a record":       compress("\x1a\x64\x22\x62" + strings.Repeat("x", 98)),
+		"as many record headers":  compress("\x1a\x06\x2a\x00\x2a\x00\x2a\x00"),
+		"as much content":         compress(strings.Repeat("\x78\x00", 500)), // unknown fields
+		"as large a bare event":   []byte(strings.Repeat("x", 100)),
+		"a block of one repeated": []byte(Magic + "\x28\xb5\x2f\xfd\x20\x64\x23\x03\x00x"),
+	} {
+		if _, err := new(Decoder).Decode(payload, limits); err != nil {
+			t.Errorf("%s: %v", what, err)
 		}
 	}
 }
@@ -243,6 +270,19 @@ func TestLargeBuffersAreLetGo(t *testing.T) {
 	e.Reset(Header{})
 	if cap(d.buf) > retained || cap(e.buf) > retained {
 		t.Errorf("after small batches the decoder holds %d bytes, the encoder %d", cap(d.buf), cap(e.buf))
+	}
+
+	many := &Batch{Records: make([]Record, 40_000)}
+	for i := range many.Records {
+		many.Records[i].Headers = []RecordHeader{{}}
+	}
+	for _, b := range [][]byte{encode(t, many), small, small} {
+		if _, err := d.Decode(b, DefaultLimits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if cap(d.records) > 100 || cap(d.headers) > 100 {
+		t.Errorf("after small batches the decoder holds %d records, %d headers", cap(d.records), cap(d.headers))
 	}
 }
 
