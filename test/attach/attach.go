@@ -85,6 +85,13 @@ func Start(ctx context.Context, c Config) (_ *Attached, err error) {
 	if (c.BigQueryREST == "") != (c.BigQueryGRPC == "") {
 		return nil, errors.New("BigQuery needs two addresses: of its REST interface and of its Storage API")
 	}
+	for _, given := range []struct{ what, addresses string }{
+		{"Kafka", c.Kafka}, {"Pub/Sub", c.PubSub}, {"BigQuery's REST interface", c.BigQueryREST}, {"BigQuery's Storage API", c.BigQueryGRPC},
+	} {
+		if err := reachable(ctx, given.addresses); err != nil {
+			return nil, fmt.Errorf("%s does not answer: %w", given.what, err)
+		}
+	}
 	a := &Attached{config: c}
 	defer func() {
 		if err != nil {
@@ -109,6 +116,23 @@ func Start(ctx context.Context, c Config) (_ *Attached, err error) {
 		}
 	}
 	return a, nil
+}
+
+// reachable reports why none of the addresses, separated by commas, takes a connection:
+// the clients behind them would try it again for minutes, or for ever.
+func reachable(ctx context.Context, addresses string) error {
+	if addresses == "" {
+		return nil
+	}
+	var errs []error
+	for address := range strings.SplitSeq(addresses, ",") {
+		c, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", strings.TrimSpace(address))
+		if err == nil {
+			return c.Close()
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func (a *Attached) onStop(f func(ctx context.Context) error) { a.stops = append(a.stops, f) }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,5 +74,25 @@ func TestServersByAddress(t *testing.T) {
 			t.Error(err)
 		}
 		cancel()
+	}
+}
+
+// Protects who mistypes an address from waiting: every server is named that does not answer.
+func TestServersThatDoNotAnswer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := l.Addr().String()
+	l.Close()
+	for what, c := range map[string]attach.Config{
+		"Kafka":                     {Kafka: gone + "," + gone},
+		"Pub/Sub":                   {PubSub: gone},
+		"BigQuery's REST interface": {BigQueryREST: gone, BigQueryGRPC: gone},
+	} {
+		c.Log = slog.New(slog.DiscardHandler)
+		if _, err := attach.Start(t.Context(), c); err == nil || !strings.Contains(err.Error(), what+" does not answer") || !strings.Contains(err.Error(), gone) {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }

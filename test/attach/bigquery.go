@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"cloud.google.com/go/bigquery"
 	storage "cloud.google.com/go/bigquery/storage/apiv1"
@@ -27,6 +28,9 @@ func (a *Attached) attachBigQuery(ctx context.Context, tables []*schema.Table) e
 		return err
 	}
 	a.onStop(func(context.Context) error { return client.Close() })
+	// The client tries requests again for as long as it may.
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	dataset := client.Dataset(stack.Dataset)
 	if _, err := dataset.Metadata(ctx); missing(err) {
 		if err := dataset.Create(ctx, nil); err != nil {

@@ -147,8 +147,8 @@ func TestStories(t *testing.T) {
 		t.Errorf("examples for %d codes: %v", len(codes), codes)
 	}
 	var refusal struct{ Error string }
-	if status := call(t, "GET", url+"/api/record?partition=0&offset=999999999", "", &refusal); status == http.StatusOK {
-		t.Error("a record that is not there has a story")
+	if status := call(t, "GET", url+"/api/record?partition=0&offset=999999999", "", &refusal); status != http.StatusNotFound || refusal.Error == "" {
+		t.Errorf("a record that is not there: status %d, %q", status, refusal.Error)
 	}
 }
 

@@ -3,6 +3,7 @@ package livepage
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -102,18 +103,23 @@ func (p *Page) record(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()
 	story, err := p.story(ctx, Coordinates{partition, offset})
-	if err != nil {
+	switch {
+	case errors.Is(err, errNoRecord):
+		refuse(w, http.StatusNotFound, err.Error())
+	case err != nil:
 		refuse(w, http.StatusInternalServerError, err.Error())
-		return
+	default:
+		reply(w, story)
 	}
-	reply(w, story)
 }
+
+var errNoRecord = errors.New("there is no record")
 
 // story puts together what rows, requests and log lines tell of a record.
 func (p *Page) story(ctx context.Context, c Coordinates) (*Story, error) {
 	s := &Story{Topic: stack.Topic, Coordinates: c, TookMS: -1}
 	if ends := p.stack.Ends(); int(c.Partition) >= len(ends) || c.Offset >= ends[c.Partition] {
-		return nil, fmt.Errorf("topic %s has no record at partition %d, offset %d", stack.Topic, c.Partition, c.Offset)
+		return nil, fmt.Errorf("%w at partition %d, offset %d of topic %s", errNoRecord, c.Partition, c.Offset, stack.Topic)
 	}
 	kafkaAt, err := p.rows(ctx, s)
 	if err != nil {

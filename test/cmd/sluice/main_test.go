@@ -434,6 +434,7 @@ func TestUsageErrors(t *testing.T) {
 		{"run --patience 0s", "--patience is 0s", 2},
 		{"run --input x --bad 1", "not for --input", 2},
 		{"run --partitions 0", "--partitions is 0", 2},
+		{"run --data main.go", "--data main.go is a file", 2},
 		{"run what", `unexpected argument "what"`, 2},
 		{"run --evnets 5", "not defined: -evnets", 2},
 		{"run --rate fast", `"fast"`, 2},

@@ -6,7 +6,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -98,6 +100,14 @@ func printRows(w io.Writer, names []string, rows [][]any) error {
 	return nil
 }
 
+// float writes a number to six decimals, or to six digits where that says little.
+func float(v float64) string {
+	if size := math.Abs(v); v != 0 && (size < 1e-3 || size >= 1e15) || math.IsNaN(v) {
+		return fmt.Sprintf("%.6g", v)
+	}
+	return strconv.FormatFloat(math.Round(v*1e6)/1e6, 'f', -1, 64)
+}
+
 // printTable prints aligned columns, numbers to the right.
 func printTable(w io.Writer, names []string, rows [][]any) {
 	cells := make([][]string, 0, len(rows)+1)
@@ -112,7 +122,7 @@ func printTable(w io.Writer, names []string, rows [][]any) {
 			case string:
 				line[i] = strings.NewReplacer("\n", `\n`, "\t", `\t`, "\r", `\r`).Replace(v)
 			case float64:
-				line[i], right[i] = fmt.Sprintf("%.6g", v), true
+				line[i], right[i] = float(v), true
 			default:
 				line[i], right[i] = fmt.Sprint(v), true
 			}

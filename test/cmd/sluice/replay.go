@@ -155,7 +155,7 @@ func replayLetters(ctx context.Context, args []string) error {
 			return err
 		}
 		if r.Done {
-			return fmt.Errorf("the replay %s is done: it sent %d letters", r.ID, r.Sent)
+			return fmt.Errorf("the replay %s is done: it sent %s", r.ID, letters(r.Sent))
 		}
 		if r.Dataset != f.tables.name() {
 			return usageError("the replay %s is of %s: give the same --project and --dataset, or --data", r.ID, r.Dataset)
@@ -197,7 +197,7 @@ func replayLetters(ctx context.Context, args []string) error {
 // executeReplay sends the letters of r.
 func executeReplay(ctx context.Context, f replayFlags, r *replay.Replay, file string) error {
 	options := replay.Options{File: file, Rate: f.rate, Progress: func(r *replay.Replay) {
-		fmt.Fprintf(os.Stderr, "replay %s: %d letters sent\n", r.ID, r.Sent)
+		fmt.Fprintf(os.Stderr, "replay %s: %s sent\n", r.ID, letters(r.Sent))
 	}}
 	outcomes := []replay.Outcome{{ID: r.ID}}
 	run := executeRemote
@@ -208,10 +208,10 @@ func executeReplay(ctx context.Context, f replayFlags, r *replay.Replay, file st
 		if !exists(file) {
 			return err
 		}
-		return fmt.Errorf("%w\n%d letters have been sent; go on with: ./scripts/replay %s --resume %s", err, r.Sent, f.tables.words(), file)
+		return fmt.Errorf("%w\nsent so far: %s; go on with: ./scripts/replay %s --resume %s", err, letters(r.Sent), f.tables.words(), file)
 	}
 	for reason, n := range r.Skipped {
-		fmt.Fprintf(os.Stderr, "%d letters were not sent: %s.\n", n, reason)
+		fmt.Fprintf(os.Stderr, "not sent: %s, %s.\n", letters(n), reason)
 	}
 	if f.tables.local() {
 		return printOutcomes(os.Stdout, f.json, outcomes)
@@ -219,7 +219,7 @@ func executeReplay(ctx context.Context, f replayFlags, r *replay.Replay, file st
 	if f.json {
 		return json.NewEncoder(os.Stdout).Encode(r)
 	}
-	fmt.Printf("Replay %s: %d letters sent. ./scripts/replay %s --list tells what becomes of them.\n", r.ID, r.Sent, f.tables.words())
+	fmt.Printf("Replay %s: %s sent. ./scripts/replay %s --list tells what becomes of them.\n", r.ID, letters(r.Sent), f.tables.words())
 	return nil
 }
 
@@ -334,6 +334,14 @@ func throughKafka(ctx context.Context, f replayFlags, engine query.Engine, r *re
 	return replay.Execute(ctx, engine, r, target, o)
 }
 
+// letters is so many letters in words.
+func letters(n int64) string {
+	if n == 1 {
+		return "1 letter"
+	}
+	return fmt.Sprintf("%d letters", n)
+}
+
 func printPlan(w io.Writer, asJSON bool, p *replay.Plan) error {
 	if asJSON {
 		return json.NewEncoder(w).Encode(p)
@@ -346,12 +354,12 @@ func printPlan(w io.Writer, asJSON bool, p *replay.Plan) error {
 	}
 	printTable(w, []string{"code", "field", "letters", "would land", "would be rejected again"}, rows)
 	for _, s := range p.Skipped {
-		fmt.Fprintf(w, "%d letters cannot be sent: %s.\n", s.Letters, s.Reason)
+		fmt.Fprintf(w, "%s cannot be sent: %s.\n", letters(s.Letters), s.Reason)
 	}
 	for _, line := range p.Sample {
 		fmt.Fprintln(w, " ", line)
 	}
-	_, err := fmt.Fprintf(w, "%d letters would be sent, %d of them would land. Nothing has been sent: --execute does.\n", p.Letters, p.Letters-fails)
+	_, err := fmt.Fprintf(w, "%s would be sent, %d would land. Nothing has been sent: --execute does.\n", letters(p.Letters), p.Letters-fails)
 	return err
 }
 

@@ -107,6 +107,9 @@ The servers are embedded, the bridge and the functions are the ones that are dep
 	case f.once && f.input == "" && f.events < 0:
 		return f, usageError("--once needs an end: give --events or --input")
 	}
+	if info, err := os.Stat(f.data); f.data != "" && err == nil && !info.IsDir() {
+		return f, usageError("--data %s is a file: a folder is needed, which need not exist yet", f.data)
+	}
 	if f.once && !f.listenSet {
 		f.listen = "off"
 	}
