@@ -132,8 +132,14 @@ func TestDownUpAndMovedLeaders(t *testing.T) {
 	if k.Brokers() != address {
 		t.Errorf("brokers at %s, were at %s", k.Brokers(), address)
 	}
+	before := k.Cluster().PartitionInfos("clickstream")
 	if err := k.MoveLeaders("clickstream"); err != nil {
 		t.Fatal(err)
+	}
+	for i, p := range k.Cluster().PartitionInfos("clickstream") {
+		if p.Leader == before[i].Leader {
+			t.Errorf("partition %d is still led by broker %d", p.Partition, p.Leader)
+		}
 	}
 	produce(t, k, "clickstream", 0, "after")
 	if got := fmt.Sprint(consume(t, k, "clickstream", 2)); got != "[before after]" {

@@ -130,6 +130,7 @@ func withStorageError(code codes.Code, storage storagepb.StorageError_StorageErr
 type pending struct {
 	// job is nil if the answer is known already.
 	job      *job
+	into     *table                        // of the job
 	response *storagepb.AppendRowsResponse // the answer if the job succeeds
 	fatal    error                         // breaks the stream instead
 	late     time.Duration                 // the answer waits
@@ -182,17 +183,15 @@ func (s *Server) AppendRows(stream storagepb.BigQueryWrite_AppendRowsServer) err
 func (s *Server) answer(ctx context.Context, stream storagepb.BigQueryWrite_AppendRowsServer, waiting <-chan *pending) error {
 	for p := range waiting {
 		if p.job != nil {
-			select {
-			case err := <-p.job.done:
-				if errors.Is(err, errTableGone) {
-					return status.Error(codes.NotFound, "Requested entity was not found. Entity: "+s.TableName(p.table))
-				}
-				if err != nil {
-					s.log.Error("warehouse: store rows", "table", p.table, "error", err)
-					return status.Errorf(codes.Internal, "store rows: %v", err)
-				}
-			case <-ctx.Done():
-				return status.FromContextError(ctx.Err()).Err()
+			err := p.into.stored(ctx, p.job)
+			switch {
+			case errors.Is(err, errTableGone):
+				return status.Error(codes.NotFound, "Requested entity was not found. Entity: "+s.TableName(p.table))
+			case ctx.Err() != nil && err != nil:
+				return err
+			case err != nil:
+				s.log.Error("warehouse: store rows", "table", p.table, "error", err)
+				return status.Errorf(codes.Internal, "store rows: %v", err)
 			}
 		}
 		if p.late > 0 && !s.sleep(ctx, p.late, p.fault) {
@@ -326,7 +325,8 @@ func (c *connection) append(r *storagepb.AppendRowsRequest) *pending {
 	p := c.respond(&storagepb.AppendRowsResponse{Response: &storagepb.AppendRowsResponse_AppendResult_{AppendResult: &storagepb.AppendRowsResponse_AppendResult{}}})
 	p.table, p.timestamps = c.table.name, d.timestamps
 	p.job = &job{rows: d.values, columns: len(shape.columns), count: len(rows), done: make(chan error, 1)}
-	c.table.submit(p.job)
+	p.into = c.table
+	p.into.submit(p.job)
 
 	if fault != nil {
 		f := &fault.fault

@@ -167,7 +167,7 @@ func (s *store) createTable(ctx context.Context, t *schema.Table, p Partition) e
 	if err != nil {
 		return err
 	}
-	written := &table{name: t.Name, dataset: s.dataset, partition: p, conn: conn, jobs: make(chan *job, 256), control: make(chan func()), gone: make(chan struct{})}
+	written := &table{name: t.Name, dataset: s.dataset, partition: p, conn: conn, jobs: make(chan *job, 256), control: make(chan func()), gone: make(chan struct{}), ended: make(chan struct{})}
 	written.shape.Store(newShape(stored, 1))
 	written.writing.Go(written.write)
 	s.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	duckdb "github.com/duckdb/duckdb-go/v2"
+	"google.golang.org/grpc/status"
 
 	"sluice/functions/warehouse/schema"
 )
@@ -24,6 +25,7 @@ type table struct {
 	jobs    chan *job
 	control chan func()
 	gone    chan struct{} // closed when the table is dropped or the server closed
+	ended   chan struct{} // closed when the writer has ended
 	once    sync.Once
 	writing sync.WaitGroup
 
@@ -42,14 +44,30 @@ type job struct {
 	done    chan error // takes one answer
 }
 
+// stored waits until the rows of j are visible to queries.
+func (t *table) stored(ctx context.Context, j *job) error {
+	select {
+	case err := <-j.done:
+		return err
+	case <-t.ended: // perhaps before it has seen the job
+		select {
+		case err := <-j.done:
+			return err
+		default:
+			return errTableGone
+		}
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	}
+}
+
 var errTableGone = errors.New("the table is gone")
 
 // maxCommit bounds the rows of one commit, and with it how long the first
 // request of a commit waits for the last.
 const maxCommit = 64 << 10
 
-// submit hands the rows to the writer; the answer comes on j.done when they are
-// visible to queries.
+// submit hands the rows to the writer; stored tells what becomes of them.
 func (t *table) submit(j *job) {
 	select {
 	case t.jobs <- j:
@@ -84,6 +102,7 @@ func (t *table) close() error {
 }
 
 func (t *table) write() {
+	defer close(t.ended)
 	defer t.closeAppender()
 	var batch []*job
 	for {
