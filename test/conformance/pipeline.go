@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -15,8 +16,6 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"google.golang.org/protobuf/types/known/durationpb"
-
-	"log/slog"
 
 	"sluice/bridge"
 	"sluice/functions/service"
@@ -39,7 +38,7 @@ type pipeline struct {
 // functions. The Kafka topic is the case's to create.
 func newPipeline(t *testing.T, s *Servers, name string) *pipeline {
 	t.Helper()
-	p := &pipeline{Servers: s, t: t, topic: fmt.Sprintf("%s-%d", name, time.Now().UnixNano()), log: telemetry.NewLogger(writer{t}, slog.LevelWarn)}
+	p := &pipeline{Servers: s, t: t, topic: fmt.Sprintf("%s-%d", name, time.Now().UnixNano()), log: telemetry.NewLogger(t.Output(), slog.LevelWarn)}
 	var err error
 	if p.admin, err = kafka.NewAdminClient(p.client(nil)); err != nil {
 		t.Fatal(err)
@@ -47,14 +46,6 @@ func newPipeline(t *testing.T, s *Servers, name string) *pipeline {
 	t.Cleanup(p.admin.Close)
 	p.subscribe(p.functions())
 	return p
-}
-
-// writer keeps log lines with the test.
-type writer struct{ t *testing.T }
-
-func (w writer) Write(b []byte) (int, error) {
-	w.t.Log(strings.TrimRight(string(b), "\n"))
-	return len(b), nil
 }
 
 // client is a configuration of the suite's own Kafka clients.

@@ -30,7 +30,7 @@ const patience = 2 * time.Minute
 // start starts a pipeline that is stopped, and must stop cleanly, with the test.
 func start(t *testing.T, c stack.Config) *stack.Stack {
 	t.Helper()
-	c.Log = telemetry.NewLogger(testWriter{t}, slog.LevelWarn)
+	c.Log = telemetry.NewLogger(t.Output(), slog.LevelWarn)
 	s, err := stack.Start(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -43,14 +43,6 @@ func start(t *testing.T, c stack.Config) *stack.Stack {
 		}
 	})
 	return s
-}
-
-// testWriter keeps the parts' log lines with the test that they belong to.
-type testWriter struct{ t *testing.T }
-
-func (w testWriter) Write(b []byte) (int, error) {
-	w.t.Log(strings.TrimRight(string(b), "\n"))
-	return len(b), nil
 }
 
 // record is what a test sends; all go to one partition, so that they share a batch.
