@@ -8,11 +8,11 @@ import (
 // result is what became of one batch.
 type result struct {
 	key   partitionKey
-	epoch int64  // of the assignment that the batch belongs to
-	seq   uint64 // of its range in the partition's tracker
-	bytes int64  // to take off the bytes in flight
-	acked bool   // false: given up, because the partition or the bridge is going
-	err   error  // what no other try would mend; it ends Run
+	epoch int64 // of the assignment that the batch belongs to
+	span  *span // its range in the partition's tracker
+	bytes int64 // to take off the bytes in flight
+	acked bool  // false: given up, because the partition or the bridge is going
+	err   error // what no other try would mend; it ends Run
 }
 
 // inbox carries results from the publishing goroutines to the owner. Putting never
@@ -45,6 +45,7 @@ func (in *inbox) take() []result {
 
 // recycle gives a slice that take has returned back.
 func (in *inbox) recycle(r []result) {
+	clear(r)
 	in.mu.Lock()
 	in.spare = r[:0]
 	in.mu.Unlock()

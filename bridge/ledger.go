@@ -39,7 +39,7 @@ func (l *ledger) close(p *partition) {
 // returns is to be completed and applied when it is known.
 func (l *ledger) begin(p *partition, next, bytes int64, now time.Time) result {
 	p.inflight++
-	return result{key: p.key, epoch: p.epoch, seq: p.track.add(next, now), bytes: bytes}
+	return result{key: p.key, epoch: p.epoch, span: p.track.add(next, now), bytes: bytes}
 }
 
 // apply enters a result. It is false if the assignment that the result belongs to
@@ -50,7 +50,7 @@ func (l *ledger) apply(r result) bool {
 		return false
 	}
 	p.inflight--
-	if r.acked && p.track.ack(r.seq) {
+	if r.acked && p.track.ack(r.span) {
 		p.dirty = true
 	}
 	return true

@@ -3,6 +3,7 @@ package bridge
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -12,25 +13,27 @@ import (
 func TestTracker(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		acks []uint64
+		acks []int
 		want int64 // -1: nothing may be stored
 	}{
 		{"nothing acknowledged", nil, -1},
-		{"the first", []uint64{0}, 10},
-		{"all in order", []uint64{0, 1, 2}, 30},
-		{"all in reverse", []uint64{2, 1, 0}, 30},
-		{"all but the first", []uint64{1, 2}, -1},
-		{"all but the second", []uint64{0, 2}, 10},
-		{"twice the same", []uint64{0, 0, 0}, 10},
-		{"one that never was", []uint64{3, 0}, 10},
+		{"the first", []int{0}, 10},
+		{"all in order", []int{0, 1, 2}, 30},
+		{"all in reverse", []int{2, 1, 0}, 30},
+		{"the middle, then the first", []int{1, 0}, 20},
+		{"all but the first", []int{1, 2}, -1},
+		{"all but the second", []int{0, 2}, 10},
+		{"twice the same", []int{0, 0, 0}, 10},
+		{"twice one behind others", []int{1, 1, 2}, -1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var tr tracker
+			var spans []*span
 			for _, next := range []int64{10, 20, 30} {
-				tr.add(next, time.Time{})
+				spans = append(spans, tr.add(next, time.Time{}))
 			}
-			for _, seq := range test.acks {
-				tr.ack(seq)
+			for _, i := range test.acks {
+				tr.ack(spans[i])
 			}
 			got, ok := tr.offset()
 			if !ok {
@@ -40,6 +43,45 @@ func TestTracker(t *testing.T) {
 				t.Errorf("offset %d, want %d", got, test.want)
 			}
 		})
+	}
+}
+
+// A batch that is refused for ever holds up its partition's offset, and memory does not
+// grow with what is acknowledged behind it: it could be days.
+func TestTrackerHoldsOnlyWhatIsNotAcknowledged(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 1))
+	var tr tracker
+	stuck := tr.add(1, time.Time{})
+	var inflight []*span
+	next := int64(1)
+	for range 10_000 {
+		next++
+		inflight = append(inflight, tr.add(next, time.Time{}))
+		if len(inflight) == 20 {
+			i := rnd.IntN(len(inflight))
+			s := inflight[i]
+			if tr.ack(s); s.before != nil || s.after != nil {
+				t.Fatal("an acknowledged range holds others")
+			}
+			inflight = slices.Delete(inflight, i, i+1)
+		}
+	}
+	held := 0
+	for s := tr.first; s != nil; s = s.after {
+		held++
+	}
+	if held != len(inflight)+1 {
+		t.Errorf("%d ranges are held with %d not acknowledged", held, len(inflight)+1)
+	}
+	for _, s := range inflight {
+		tr.ack(s)
+	}
+	if next, ok := tr.offset(); ok {
+		t.Errorf("offset %d may be stored, although the first range is not acknowledged", next)
+	}
+	tr.ack(stuck)
+	if got, _ := tr.offset(); got != next || tr.first != nil || tr.last != nil {
+		t.Errorf("in the end offset %d may be stored, want %d", got, next)
 	}
 }
 

@@ -9,63 +9,75 @@ import "time"
 // transaction markers leave gaps between offsets, so it is ranges that are
 // counted, never offsets.
 //
+// It holds what is not acknowledged and nothing else, however long the first range
+// waits and however much is acknowledged behind it: what is in flight bounds it.
+//
 // The zero tracker is ready to use.
 type tracker struct {
-	ranges []span // ring: the unacknowledged range with the lowest offsets is at head
-	head   int
-	n      int
-	first  uint64 // sequence number of the range at head
-	next   int64  // what may be stored; valid when stored is true
-	stored bool
+	first, last *span // of those not acknowledged, in the order of their offsets
+	next        int64 // what may be stored; valid when stored is true
+	stored      bool
 }
 
-// span is one published range of records.
+// span is a published range of records that is not acknowledged.
 type span struct {
-	next  int64 // offset of its last record, plus one
-	since time.Time
-	acked bool
+	next          int64 // offset of its last record, plus one; later, of the last one acknowledged right behind it
+	since         time.Time
+	before, after *span
+	acked         bool
 }
 
-// add enters the range that ends before offset next and began to wait at since,
-// and returns its sequence number.
-func (t *tracker) add(next int64, since time.Time) uint64 {
-	if t.n == len(t.ranges) {
-		grown := make([]span, max(8, 2*len(t.ranges)))
-		for i := range t.n {
-			grown[i] = *t.at(i)
-		}
-		t.ranges, t.head = grown, 0
+// add enters the range that ends before offset next and began to wait at since.
+func (t *tracker) add(next int64, since time.Time) *span {
+	s := &span{next: next, since: since, before: t.last}
+	if t.last == nil {
+		t.first = s
+	} else {
+		t.last.after = s
 	}
-	*t.at(t.n) = span{next: next, since: since}
-	t.n++
-	return t.first + uint64(t.n) - 1
+	t.last = s
+	return s
 }
 
-func (t *tracker) at(i int) *span { return &t.ranges[(t.head+i)%len(t.ranges)] }
-
-// ack marks range seq as acknowledged. It reports whether the offset that may be
+// ack marks a range as acknowledged. It reports whether the offset that may be
 // stored has advanced.
-func (t *tracker) ack(seq uint64) bool {
-	if seq < t.first || seq >= t.first+uint64(t.n) {
-		return false // acknowledged before
+func (t *tracker) ack(s *span) bool {
+	if s.acked {
+		return false
 	}
-	t.at(int(seq - t.first)).acked = true
-	advanced := false
-	for t.n > 0 && t.at(0).acked {
-		t.next, t.stored, advanced = t.at(0).next, true, true
-		t.head = (t.head + 1) % len(t.ranges)
-		t.first++
-		t.n--
+	s.acked = true
+	before, after := s.before, s.after
+	s.before, s.after = nil, nil // whoever still holds s holds no others
+	if after == nil {
+		t.last = before
+	} else {
+		after.before = before
 	}
-	return advanced
+	if before != nil {
+		before.after, before.next = after, s.next
+		return false
+	}
+	t.first = after
+	t.next, t.stored = s.next, true
+	return true
+}
+
+// pass notes that there is no record before offset that is not acknowledged. It
+// reports whether the offset that may be stored has advanced.
+func (t *tracker) pass(offset int64) bool {
+	if t.first != nil || t.stored && offset <= t.next {
+		return false
+	}
+	t.next, t.stored = offset, true
+	return true
 }
 
 // oldest is when the first unacknowledged range began to wait.
 func (t *tracker) oldest() (time.Time, bool) {
-	if t.n == 0 {
+	if t.first == nil {
 		return time.Time{}, false
 	}
-	return t.at(0).since, true
+	return t.first.since, true
 }
 
 // offset is the offset that may be stored: everything before it is
