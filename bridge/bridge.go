@@ -69,7 +69,8 @@ type Bridge struct {
 	compressors chan *zstd.Compressor
 	counters    counters
 	metrics     *metrics
-	tracer      trace.Tracer // nil: nobody is told of batches
+	tracer      trace.Tracer              // nil: nobody is told of batches
+	ended       atomic.Pointer[time.Time] // when ctx ended, or Run failed; nil: neither has
 
 	tokens       tokenSource // nil: librdkafka gets its own, or needs none
 	tokenAnswers chan tokenAnswer
@@ -85,7 +86,6 @@ type Bridge struct {
 	publishCtx   context.Context // ends when shutdown stops waiting for batches
 	record       batch.Record    // reused
 	fatal        error           // ends Run
-	drainBy      time.Time       // when shutdown stops waiting for batches; zero: it has not begun
 	closing      atomic.Bool     // the consumer is being closed, perhaps by another goroutine
 }
 
@@ -129,7 +129,8 @@ func New(cfg Config, client *pubsub.Client, log *slog.Logger) (*Bridge, error) {
 var ErrConfig = errors.New("bridge: configuration")
 
 // Run consumes and publishes until ctx ends, then shuts down gracefully and
-// returns nil. A fatal error is returned after the same shutdown.
+// returns nil. A fatal error is returned after the same shutdown, also one of the
+// shutdown itself.
 func (b *Bridge) Run(ctx context.Context) error {
 	if !b.counters.started.CompareAndSwap(false, true) {
 		return errors.New("bridge: Run was called before: create a new Bridge")
@@ -138,6 +139,8 @@ func (b *Bridge) Run(ctx context.Context) error {
 	publishCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	b.publishCtx = publishCtx
+	// The time to drain begins now, whatever the owner is in the middle of.
+	defer context.AfterFunc(ctx, b.end)()
 
 	consumer, err := kafka.NewConsumer(b.cfg.ConsumerConfig())
 	if err != nil {
@@ -153,6 +156,9 @@ func (b *Bridge) Run(ctx context.Context) error {
 		err = b.loop(ctx)
 	}
 	b.shutdown(cancel)
+	if err == nil {
+		err = b.fatal // of the shutdown
+	}
 	return err
 }
 

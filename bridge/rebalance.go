@@ -60,11 +60,7 @@ func (b *Bridge) revoke(c *kafka.Consumer, parts []kafka.TopicPartition) {
 		}
 		lost := c.AssignmentLost()
 		if !lost {
-			deadline := time.Now().Add(b.cfg.RevokeTimeout)
-			if !b.drainBy.IsZero() && b.drainBy.Before(deadline) {
-				deadline = b.drainBy
-			}
-			b.await(deadline, func() bool {
+			b.await(time.Now().Add(b.cfg.RevokeTimeout), func() bool {
 				for _, p := range going {
 					if p.inflight > 0 {
 						return false
@@ -106,13 +102,17 @@ func (b *Bridge) rebalanced(message string, parts []kafka.TopicPartition, more .
 	b.log.Info(message, append([]any{"partitions", names, "assigned", len(b.ledger.partitions), "epoch", b.ledger.epoch}, more...)...)
 }
 
-// await collects results until done or the deadline.
+// await collects results until done or the deadline, which is not after the time to
+// drain.
 func (b *Bridge) await(deadline time.Time, done func() bool) bool {
 	for {
 		b.counters.turn.Store(time.Now().UnixNano())
 		b.collect()
 		if done() {
 			return true
+		}
+		if by := b.drainBy(); !by.IsZero() && by.Before(deadline) {
+			deadline = by
 		}
 		left := time.Until(deadline)
 		if left <= 0 {

@@ -152,6 +152,33 @@ func TestRevokeDoesNotWaitForStuckBatches(t *testing.T) {
 	}
 }
 
+// The time to drain runs from the signal on, also when it comes in the middle of a
+// rebalance that waits for batches: platforms count from the signal.
+func TestTheEndDoesNotWaitForARebalance(t *testing.T) {
+	var fault servers.PublishFault
+	fault.Set(func(string, *batch.Batch) error { return status.Error(codes.Unavailable, "refused by the test") })
+	s := servers.New(t, 2, fault.Option())
+	s.Produce(s.Numbered(0, 200)...)
+	patient := func(c *bridge.Config) { quick(c); c.RevokeTimeout, c.DrainTimeout = time.Hour, time.Second }
+	a := s.Start(patient)
+	servers.Wait(t, "refusals", func() bool { return a.Stats().RecordsIn == 200 && a.Stats().Retries > 3 })
+	b := s.Start(patient)
+	servers.Wait(t, "the first round of the rebalance", func() bool { return b.Stats().Joined })
+	time.Sleep(300 * time.Millisecond) // in which the first member learns what to let go
+	if a.Stats().Assigned != 2 {
+		t.Error("partitions were let go with batches in flight")
+	}
+	a.Stop()
+	servers.Wait(t, "the end", func() bool {
+		select {
+		case <-a.Done():
+			return true
+		default:
+			return false
+		}
+	})
+}
+
 // Leaders and coordinators move and answers fail under load: every record comes.
 // Commits that fail at a rebalance may cost duplicates, never a record.
 func TestBrokersInTrouble(t *testing.T) {

@@ -27,7 +27,7 @@ func (b *Bridge) revive(p *partition, state string, now time.Time) {
 	if p.still.IsZero() {
 		p.still = now
 	}
-	if now.Sub(p.still) < reviveAfter || !b.drainBy.IsZero() {
+	if now.Sub(p.still) < reviveAfter || b.ended.Load() != nil {
 		return
 	}
 	p.still = now // not again before as much time has passed

@@ -324,6 +324,28 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	}
 }
 
+// A fatal error of the Kafka client while a signal is being obeyed is no graceful end: what
+// was acknowledged meanwhile could not be committed.
+func TestFatalErrorWhileDraining(t *testing.T) {
+	var fault servers.PublishFault
+	fault.Set(func(string, *batch.Batch) error { return status.Error(codes.Unavailable, "refused by the test") })
+	s := servers.New(t, 1, fault.Option())
+	s.Produce(s.Numbered(0, 10)...)
+	p := start(t, s, "DRAIN_TIMEOUT=1h", "KAFKA_CONFIG_GROUP_INSTANCE_ID=one")
+	servers.Wait(t, "refusals", func() bool { return p.published(false) > 3 })
+	p.signal(syscall.SIGTERM)
+	servers.Wait(t, "the drain", func() bool { return strings.Contains(p.output(), "bridge is stopping") })
+	start(t, s, "KAFKA_CONFIG_GROUP_INSTANCE_ID=one") // takes the first one's place
+	servers.Wait(t, "the fatal error", func() bool { return strings.Contains(p.output(), "Fatal error") })
+	fault.Set(nil)
+	if status := p.end(); status != 1 {
+		t.Errorf("exit status %d, want 1", status)
+	}
+	if !strings.Contains(p.output(), "bridge failed") {
+		t.Error("the log does not tell of the failure")
+	}
+}
+
 // A shutdown ends in its time, whatever has gone away, with status 0: what is not
 // acknowledged is not committed and comes again.
 func TestShutdownIsBounded(t *testing.T) {

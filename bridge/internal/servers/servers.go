@@ -148,6 +148,9 @@ func (s *Servers) Start(change func(*bridge.Config)) *Running {
 	return r
 }
 
+// Stop begins the bridge's end and does not wait for it.
+func (r *Running) Stop() { r.stop() }
+
 // Shutdown stops the bridge and waits for it.
 func (r *Running) Shutdown() {
 	r.t.Helper()
