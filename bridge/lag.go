@@ -58,6 +58,9 @@ func (b *Bridge) observe() {
 // librdkafkaStats are the few of librdkafka's statistics that are of use here.
 // See https://github.com/confluentinc/librdkafka/blob/master/STATISTICS.md.
 type librdkafkaStats struct {
+	Group struct {
+		State string `json:"join_state"`
+	} `json:"cgrp"`
 	Topics map[string]struct {
 		Partitions map[string]struct {
 			State  string `json:"fetch_state"`
@@ -77,6 +80,11 @@ func (b *Bridge) statistics(text string) {
 	if err := json.Unmarshal([]byte(text), &stats); err != nil {
 		b.log.Warn("librdkafka's statistics cannot be read", "error", err.Error())
 		return
+	}
+	if len(b.ledger.partitions) == 0 {
+		// A member without partitions has none to lose: that it was thrown out shows
+		// only here.
+		b.counters.joined.Store(stats.Group.State == "steady")
 	}
 	now := time.Now()
 	for topic, t := range stats.Topics {

@@ -109,6 +109,40 @@ func TestStandbyIsReady(t *testing.T) {
 	}
 }
 
+// A member that stands by has no partitions to lose. Thrown out of the group, it is not
+// ready all the same, until it is in again: nobody would take over from the others.
+func TestStandbyThrownOutIsNotReady(t *testing.T) {
+	s := servers.New(t, 1)
+	named := func(name string) func(*bridge.Config) {
+		return func(c *bridge.Config) { quick(c); c.Consumer = name }
+	}
+	members := map[string]*servers.Running{"one": s.Start(named("one")), "two": s.Start(named("two"))}
+	ready := func(name string) bool { code, _ := get(members[name], "/readyz"); return code == http.StatusOK }
+	servers.Wait(t, "readiness of both", func() bool { return ready("one") && ready("two") })
+	var works, standsBy string
+	servers.Wait(t, "the assignment", func() bool {
+		works, standsBy = "one", "two"
+		if members["two"].Stats().Assigned == 1 {
+			works, standsBy = "two", "one"
+		}
+		return members[works].Stats().Assigned == 1 && members[standsBy].Stats().Assigned == 0
+	})
+	join := make(chan struct{})
+	s.Broker.ControlKey(int16(kmsg.JoinGroup), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		if req.(*kmsg.JoinGroupRequest).MemberID == "" {
+			s.Broker.SleepControl(func() { <-join })
+		}
+		return nil, nil, false
+	})
+	s.Evict(standsBy)
+	servers.Wait(t, "the end of readiness", func() bool { return !ready(standsBy) })
+	if !ready(works) {
+		t.Error("the other member is not ready either")
+	}
+	close(join)
+	servers.Wait(t, "readiness after the return", func() bool { return ready("one") && ready("two") })
+}
+
 // A member that the group has thrown out drops what it holds without committing, is
 // not ready, joins again, and everything comes.
 func TestLostPartitions(t *testing.T) {

@@ -29,7 +29,7 @@ type Stats struct {
 	CommitErrors    int64
 	LateResults     int64 // results of batches whose assignment had ended
 	Failing         bool  // at least one batch is refused and tried again
-	Joined          bool  // the group has assigned partitions, or none to spare, and not taken them away as lost
+	Joined          bool  // in the group: it has assigned partitions, or has none to spare
 
 	// TopicRecords is the records taken from Kafka, by topic.
 	TopicRecords map[string]int64

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -22,6 +23,8 @@ import (
 	"cloud.google.com/go/pubsub/v2/pstest"
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -306,6 +309,27 @@ func (s *Servers) CommittedIn(partition int32, group string) int64 {
 		s.t.Fatal(err)
 	}
 	return int64(parts[0].Offset)
+}
+
+// Evict removes the member of that Config.Consumer from the group, as brokers do when its
+// session has timed out.
+func (s *Servers) Evict(consumer string) {
+	s.t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.Broker.ListenAddrs()...))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer client.Close()
+	request := kmsg.NewPtrLeaveGroupRequest()
+	request.Group = bridge.DefaultConfig().Group
+	for _, m := range s.Broker.GroupInfo(request.Group).Members {
+		if strings.HasPrefix(m.MemberID, consumer+"-") {
+			request.Members = append(request.Members, kmsg.LeaveGroupRequestMember{MemberID: m.MemberID})
+		}
+	}
+	if _, err := request.RequestWith(s.t.Context(), client); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // CheckAll fails unless offsets 0 to n-1 of each partition came at least once, and
