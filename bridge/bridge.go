@@ -271,6 +271,7 @@ func (b *Bridge) take(i int, now time.Time) {
 	}
 	b.latest, b.latestSource = p, source
 	if code := b.fetcher.Err(i); code != 0 {
+		p.unsure = true // librdkafka's position is behind the error, not behind the last record
 		b.counters.kafkaErrors.Add(1)
 		b.log.Warn("Kafka partition error", "topic", p.key.topic, "partition", p.key.id, "code", code.String())
 		return

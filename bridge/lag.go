@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strconv"
 	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 )
 
 // lagInterval is how often the lag and the ages are computed.
@@ -87,6 +89,7 @@ func (b *Bridge) statistics(text string) {
 		b.counters.joined.Store(stats.Group.State == "steady")
 	}
 	now := time.Now()
+	var quiet []kafka.TopicPartition
 	for topic, t := range stats.Topics {
 		for id, s := range t.Partitions {
 			n, err := strconv.ParseInt(id, 10, 32)
@@ -97,7 +100,34 @@ func (b *Bridge) statistics(text string) {
 			if p.enc == nil && p.inflight == 0 && s.State == "active" && s.Queued == 0 && s.Next >= 0 {
 				p.clear.reached(s.Next)
 			}
+			if p.enc == nil && p.inflight == 0 && p.next > 0 && !p.unsure {
+				quiet = append(quiet, kafka.TopicPartition{Topic: &p.key.topic, Partition: p.key.id})
+			}
 			b.revive(p, s.State, now)
 		}
 	}
+	b.pass(quiet)
+}
+
+// pass stores offsets behind the markers of transactions with which partitions end:
+// the marker is an offset but no record, and the group would lag by it for ever. The
+// partitions must have nothing unfinished and nothing on its way, and a record of this
+// assignment must have been taken. Then librdkafka's position, which advances with what
+// was fetched, is of this assignment, and everything before it is acknowledged.
+func (b *Bridge) pass(quiet []kafka.TopicPartition) {
+	if len(quiet) == 0 {
+		return
+	}
+	positions, err := b.consumer.Position(quiet)
+	if err != nil {
+		b.log.Debug("positions cannot be read", "error", err.Error())
+		return
+	}
+	for _, at := range positions {
+		p := b.ledger.partitions[partitionKey{*at.Topic, at.Partition}]
+		if p != nil && at.Error == nil && at.Offset >= 0 && p.track.pass(int64(at.Offset)) {
+			p.dirty = true
+		}
+	}
+	b.store()
 }

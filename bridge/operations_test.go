@@ -1,6 +1,7 @@
 package bridge_test
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -279,7 +280,8 @@ func TestOffsetResetError(t *testing.T) {
 }
 
 // A partition that ends with the marker of a transaction has no lag, although its
-// last offset is not a record's; what was aborted does not come.
+// last offset is not a record's, and neither has the group in Kafka's books; what was
+// aborted does not come, what is behind the marker does.
 func TestTransactions(t *testing.T) {
 	s := servers.New(t, 1)
 	p, err := kafka.NewProducer(&kafka.ConfigMap{"bootstrap.servers": s.Brokers, "transactional.id": "t", "enable.metrics.push": false, "go.delivery.reports": false})
@@ -295,22 +297,54 @@ func TestTransactions(t *testing.T) {
 	}
 	check(p.InitTransactions(t.Context()))
 	topic := servers.KafkaTopic
-	for i, value := range []string{"aborted", "committed"} {
+	transaction := func(value string, end func(context.Context) error) {
+		t.Helper()
 		check(p.BeginTransaction())
 		check(p.Produce(&kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic}, Value: []byte(value)}, nil))
 		p.Flush(10_000)
-		if i == 0 {
-			check(p.AbortTransaction(t.Context()))
-		} else {
-			check(p.CommitTransaction(t.Context()))
-		}
+		check(end(t.Context()))
 	}
+	transaction("aborted", p.AbortTransaction)
+	transaction("committed", p.CommitTransaction)
 	b := s.Start(quick)
 	servers.Wait(t, "the committed record", func() bool { return b.Stats().Acknowledged == 1 })
 	servers.Wait(t, "the lag to go", func() bool { n, ok := lag(b, 0); return ok && n == 0 })
-	if _, records, _ := s.Published(servers.Topic); len(records) != 1 || string(records[0].Value) != "committed" {
-		t.Errorf("%d records came, want the committed one", len(records))
+	servers.Wait(t, "the commit behind the marker", func() bool { return s.Committed(0) == 4 })
+	transaction("after", p.CommitTransaction)
+	transaction("aborted", p.AbortTransaction)
+	servers.Wait(t, "the commit behind the last marker", func() bool { return s.Committed(0) == 8 })
+	b.Shutdown()
+	_, records, _ := s.Published(servers.Topic)
+	if len(records) != 2 || string(records[0].Value)+string(records[1].Value) != "committedafter" {
+		t.Errorf("%d records came, want the two committed ones", len(records))
 	}
+}
+
+// A commit may fail for some partitions and succeed for others: that is counted too.
+func TestCommitThatFailsInPart(t *testing.T) {
+	s := servers.New(t, 2)
+	s.Broker.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		r := req.(*kmsg.OffsetCommitRequest)
+		if len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 2 {
+			return nil, nil, false
+		}
+		res := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+		topic := kmsg.NewOffsetCommitResponseTopic()
+		topic.Topic = r.Topics[0].Topic
+		for i, p := range r.Topics[0].Partitions {
+			partition := kmsg.NewOffsetCommitResponseTopicPartition()
+			partition.Partition = p.Partition
+			if i == 0 {
+				partition.ErrorCode = kerr.TopicAuthorizationFailed.Code
+			}
+			topic.Partitions = append(topic.Partitions, partition)
+		}
+		res.Topics = append(res.Topics, topic)
+		return res, nil, true
+	})
+	s.Produce(s.Numbered(0, 100)...)
+	b := s.Start(quick)
+	servers.Wait(t, "the error", func() bool { return b.Stats().CommitErrors > 0 })
 }
 
 // A coordinator that moves just after an assignment makes librdkafka forget the

@@ -32,8 +32,9 @@ type partition struct {
 	inflight int  // batches whose result has not come back
 	dirty    bool // the tracker's offset has advanced since it was stored last
 
-	clear position  // for the lag: before it there is nothing to acknowledge
-	still time.Time // since when it is assigned and not fetched from; zero: it is fetched from
+	clear  position  // for the lag: before it there is nothing to acknowledge
+	still  time.Time // since when it is assigned and not fetched from; zero: it is fetched from
+	unsure bool      // librdkafka's position may be ahead of what was taken
 }
 
 // recordOverhead is an upper bound of what the wire format adds to the bytes of a
@@ -55,9 +56,13 @@ func (b *Bridge) add(p *partition, r *batch.Record, now time.Time) {
 	content, n := size(r)
 	p.taken.Add(1)
 	b.counters.bytesIn.Add(int64(content))
+	if r.Offset < p.next {
+		b.rewound(p, r.Offset)
+	}
 	p.clear.began(r.Offset)
 	if n > b.cfg.maxRecordBytes() {
 		b.flush(p) // ranges enter the tracker in the order of their offsets
+		p.next = r.Offset + 1
 		b.deadLetter(p, r, now)
 		return
 	}
@@ -82,6 +87,17 @@ func (b *Bridge) add(p *partition, r *batch.Record, now time.Time) {
 	if p.enc.Len() >= b.cfg.BatchRecords || p.enc.Size() >= b.cfg.BatchBytes {
 		b.flush(p)
 	}
+}
+
+// rewound notes that the records of p begin anew at an offset that was taken before:
+// Kafka has lost the end of the partition's log, or the topic was deleted and created
+// again. librdkafka's position stays where it was, and it commits nothing before the
+// offset that is committed already.
+func (b *Bridge) rewound(p *partition, offset int64) {
+	b.flush(p) // a batch is a run of ascending offsets
+	b.log.Warn("a partition's offsets went back: its log was cut off or its topic created anew; its committed offset stays until they have caught up",
+		"topic", p.key.topic, "partition", p.key.id, "from", p.next, "to", offset)
+	p.clear, p.unsure = position{}, true
 }
 
 // batchOverhead is what a batch on its way is charged beyond its records: its

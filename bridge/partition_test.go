@@ -27,3 +27,23 @@ func TestPackingAllocatesNothing(t *testing.T) {
 		t.Errorf("%d bytes are charged for batches that were discarded", b.inflight)
 	}
 }
+
+// Offsets that go back, as after Kafka has lost the end of a log or a topic was created
+// again, begin a batch of their own, and the lag counts from there.
+func TestOffsetsThatGoBack(t *testing.T) {
+	b := unconnected(t, func(*Config) {})
+	p := b.ledger.open(t.Context(), partitionKey{"clickstream", 0})
+	p.taken = b.counters.recordsIn("clickstream")
+	for _, offset := range []int64{5, 6, 2} {
+		b.add(p, &batch.Record{Offset: offset, Value: []byte("v")}, time.Now())
+	}
+	if n := b.counters.batches.Load(); n != 1 || p.enc == nil || p.enc.Len() != 1 {
+		t.Errorf("%d batches were sent, want the one of the records before", n)
+	}
+	if at, ok := p.position(); !ok || at != 2 {
+		t.Errorf("the lag counts from %d, known %t; want 2", at, ok)
+	}
+	if !p.unsure {
+		t.Error("librdkafka's position, which does not go back, is still relied on")
+	}
+}
