@@ -174,8 +174,9 @@ func (c *Config) Validate() error {
 	}
 	for i, t := range c.topics() {
 		if strings.HasPrefix(t, "^") {
-			if _, err := regexp.Compile(t); err != nil {
-				bad("kafka-topics", "topic %d is no regular expression: %v", i+1, err)
+			// librdkafka's are those of the C library.
+			if _, err := regexp.CompilePOSIX(t); err != nil {
+				bad("kafka-topics", "topic %d is no POSIX extended regular expression: %v", i+1, err)
 			}
 		} else if !topicPattern.MatchString(t) {
 			bad("kafka-topics", "topic %d is no topic name: use 1 to 249 letters, digits, dots, underscores and hyphens, or begin a regular expression with ^", i+1)

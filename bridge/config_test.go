@@ -83,6 +83,7 @@ func TestConfigMistakes(t *testing.T) {
 		{"nothing set", nil, nil, []string{"--kafka-brokers (KAFKA_BROKERS)", "host:port", "--google-cloud-project (GOOGLE_CLOUD_PROJECT)"}},
 		{"broker without a port", append(required, "KAFKA_BROKERS=a:1,b"), nil, []string{"--kafka-brokers", "server 2 of 2", "host:port"}},
 		{"no regular expression", append(required, "KAFKA_TOPICS=^("), nil, []string{"--kafka-topics", "topic 1", "regular expression"}},
+		{"an extension that librdkafka does not know", append(required, "KAFKA_TOPICS=^(?i)clicks"), nil, []string{"--kafka-topics", "topic 1", "POSIX"}},
 		{"no topic name", append(required, "KAFKA_TOPICS=a b"), nil, []string{"--kafka-topics", "topic 1", "letters"}},
 		{"no duration", append(required, "LINGER=fast"), nil, []string{"--linger (LINGER)", "no duration", "200ms"}},
 		{"negative duration", append(required, "DRAIN_TIMEOUT=-1s"), nil, []string{"--drain-timeout (DRAIN_TIMEOUT)", "duration"}},

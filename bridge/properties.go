@@ -46,6 +46,7 @@ var fixed = map[string]string{
 	"partition.assignment.strategy": "it is cooperative-sticky",
 	"group.protocol":                "it is classic",
 	"enable.partition.eof":          "it is false",
+	"check.crcs":                    "it is false: librdkafka would skip the records of a batch whose checksum is wrong",
 }
 
 // Set adds a property, given as property=value.
