@@ -206,6 +206,8 @@ func (b *Bridge) forwardLogs(lines <-chan kafka.LogEvent) {
 	for l := range lines {
 		level := slog.LevelDebug
 		switch { // syslog's levels; librdkafka's errors are mostly broken connections, which it mends
+		case l.Level <= 2:
+			level = slog.LevelError
 		case l.Level <= 4:
 			level = slog.LevelWarn
 		case l.Level <= 6:
@@ -239,7 +241,8 @@ func (b *Bridge) event(e kafka.Event) {
 	}
 }
 
-// committed notes the result of a commit of the background.
+// committed notes the result of a commit of the background, which has failed if it has
+// for one partition.
 func (b *Bridge) committed(e kafka.OffsetsCommitted) {
 	if e.Error == nil {
 		return

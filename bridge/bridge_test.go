@@ -28,6 +28,9 @@ func TestEverythingOnceAndCommitted(t *testing.T) {
 		t.Errorf("%d duplicates after a graceful restart", d)
 	}
 	st := b.Stats()
+	if st.CommitErrors != 0 {
+		t.Errorf("%d errors of commits are counted", st.CommitErrors)
+	}
 	if st.InflightBytes != 0 || st.InflightBatches != 0 {
 		t.Errorf("after the end %d bytes and %d batches are in flight", st.InflightBytes, st.InflightBatches)
 	}

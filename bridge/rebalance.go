@@ -30,8 +30,7 @@ func (b *Bridge) assign(c *kafka.Consumer, parts []kafka.TopicPartition) {
 	for _, tp := range parts {
 		key := partitionKey{*tp.Topic, tp.Partition}
 		if p := b.ledger.partitions[key]; p != nil { // librdkafka revokes first; if it ever does not, the old assignment ends here
-			b.discard(p)
-			b.ledger.close(p)
+			b.close(p)
 		}
 		p := b.ledger.open(b.publishCtx, key)
 		p.taken = b.counters.recordsIn(key.topic)
@@ -72,10 +71,8 @@ func (b *Bridge) revoke(c *kafka.Consumer, parts []kafka.TopicPartition) {
 		unfinished := 0
 		for _, p := range going {
 			unfinished += p.inflight
-			b.ledger.close(p)
+			b.close(p)
 		}
-		clear(b.sources)
-		b.latest = nil
 		message := "partitions revoked"
 		if lost {
 			b.counters.lost.Add(int64(len(parts)))
@@ -88,6 +85,15 @@ func (b *Bridge) revoke(c *kafka.Consumer, parts []kafka.TopicPartition) {
 		// A group that has gone on without this member leaves nothing to unassign.
 		b.log.Warn("partitions cannot be unassigned", "error", err.Error())
 	}
+}
+
+// close ends an assignment of a partition, and forgets handles that librdkafka may
+// use again for others.
+func (b *Bridge) close(p *partition) {
+	b.discard(p)
+	b.ledger.close(p)
+	clear(b.sources)
+	b.latest = nil
 }
 
 // rebalanced tells of a rebalance.

@@ -44,9 +44,7 @@ func (b *Bridge) revive(p *partition, state string, now time.Time) {
 		b.fatal = fmt.Errorf("bridge: the assignment cannot be read: %w", err)
 		return
 	}
-	b.ledger.close(p)
-	clear(b.sources)
-	b.latest = nil
+	b.close(p)
 	b.counters.revived.Add(1)
 	b.log.Warn("a partition stood still and is assigned anew", "topic", key.topic, "partition", key.id, "fetch_state", state)
 	b.assign(b.consumer, part)

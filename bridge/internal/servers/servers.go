@@ -4,7 +4,7 @@
 //
 //	s := servers.New(t, 4)                  // partitions of topic "clickstream"
 //	s.Produce(s.Numbered(0, 1000)...)       // record i goes to partition i mod 4
-//	…                                       // a bridge with s.Config(nil) and s.Client()
+//	b := s.Start(nil)                       // a bridge between them
 //	duplicates := s.CheckAll(1000)          // fails the test if a record is missing
 package servers
 
@@ -293,12 +293,7 @@ func (s *Servers) Published(name string) (copies map[Coordinate]int, records []b
 // Committed is the group's offset for a partition, or a negative number.
 func (s *Servers) Committed(partition int32) int64 {
 	s.t.Helper()
-	return s.CommittedIn(partition, bridge.DefaultConfig().Group)
-}
-
-func (s *Servers) CommittedIn(partition int32, group string) int64 {
-	s.t.Helper()
-	c, err := kafka.NewConsumer(s.with(kafka.ConfigMap{"group.id": group}))
+	c, err := kafka.NewConsumer(s.with(kafka.ConfigMap{"group.id": bridge.DefaultConfig().Group}))
 	if err != nil {
 		s.t.Fatal(err)
 	}
