@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -115,10 +116,6 @@ func TestDeployChecksFirst(t *testing.T) {
 		{"unknown setting", `{"kafak": {}}`, "", nil, `"kafak" is not a setting; infra/variables.tf has`},
 		{"unknown field of a setting", `{"kafka": {"brokers": "k1:9093", "topics": "clicks", "subnet": "default"}}`, "", nil, `"kafka.subnet" is not a setting`},
 		{"no such subnetwork", `{"kafka": {"topics": "clicks"}, "managed_kafka": {"subnetwork": "projects/p/regions/r/subnetworks/nowhere"}}`, "REFUSED=compute networks subnets", nil, "the subnetwork projects/p/regions/r/subnetworks/nowhere does not exist"},
-		{"no brokers", `{"kafka": {"topics": "clicks"}}`, "", nil, "kafka.brokers is empty"},
-		{"broker without port", `{"kafka": {"brokers": "k1", "topics": "clicks"}}`, "", nil, "a server is not host:port"},
-		{"a password in the settings", `{"kafka": {"brokers": "k1:9093", "topics": "clicks", "properties": {"sasl.password": "hunter2"}}}`, "", nil, "kafka.properties holds sasl.password: put the value into Secret Manager"},
-		{"no topics", `{"kafka": {"brokers": "k1:9093"}}`, "", nil, "kafka.topics is empty"},
 		{"no JSON", `{`, "", nil, "is not a JSON object"},
 		{"only a check", kafka, "", []string{"--check"}, "Everything that is needed is there"},
 	} {
@@ -134,6 +131,45 @@ func TestDeployChecksFirst(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Protects the bucket from settings with which every later build fails: Terraform checks
+// them before they are stored, all that is wrong is said at once, and no value is shown.
+func TestDeployChecksTheSettings(t *testing.T) {
+	real, err := exec.LookPath("terraform")
+	if err != nil {
+		t.Skip("needs Terraform")
+	}
+	for _, c := range []struct {
+		name, settings string
+		want           []string
+	}{
+		{"no brokers", `{"kafka": {"topics": "clicks"}}`, []string{"kafka.brokers is empty"}},
+		{"broker without port", `{"kafka": {"brokers": "k1", "topics": "clicks"}}`, []string{"kafka.brokers: a server is not host:port"}},
+		{"a password in the settings", `{"kafka": {"brokers": "k1:9093", "topics": "clicks", "properties": {"sasl.password": "hunter2"}}}`, []string{"kafka.properties holds a password, secret or private key: put the value into Secret Manager"}},
+		{"wrong types", `{"kafka": {"brokers": ["k1:9093"], "topics": "clicks"}}`, []string{"var.kafka", `attribute "brokers": string required`}},
+		{"several", `{"kafka": {"brokers": "k1:9093"}, "bridge_instances": "hunter2", "retention": {"events_days": 1}}`, []string{`attribute "topics" is required`, "var.bridge_instances", "retention is in whole days"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			env, calls := stubs(t, "REAL="+real)
+			out, err := command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes", settings(t, c.settings))
+			if err == nil || strings.Contains(out, "hunter2") {
+				t.Errorf("%v\n%s", err, out)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(out, want) {
+					t.Errorf("no %q in\n%s", want, out)
+				}
+			}
+			if made := strings.Join(calls(), "\n"); strings.Contains(made, "storage cp") || strings.Contains(made, "bootstrap") {
+				t.Errorf("it changed something:\n%s", made)
+			}
+		})
+	}
+	env, _ := stubs(t, "REAL="+real)
+	if out, err := command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=prod", "--check", settings(t, `{"kafka": {"brokers": "k1:9093, k2:9093", "topics": "clicks"}, "retention": {"events_days": 30}}`)); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

@@ -76,6 +76,10 @@ variable "kafka" {
     error_message = "kafka.brokers is empty and managed_kafka is not set: give the brokers as host:port, comma-separated."
   }
   validation {
+    condition     = alltrue([for server in split(",", try(var.kafka.brokers, "")) : can(regex("^([A-Za-z0-9._-]+:[0-9]+)?$", trimspace(server)))])
+    error_message = "kafka.brokers: a server is not host:port."
+  }
+  validation {
     condition     = alltrue([for name in keys(try(var.kafka.properties, {})) : !can(regex("password|secret|key\\.pem", name))])
     error_message = "kafka.properties holds a password, secret or private key: put the value into Secret Manager and its id into kafka.secrets."
   }
