@@ -7,9 +7,9 @@ import (
 )
 
 // LogStats writes a line about the bridge at once, then every so often, and a last one
-// when ctx ends, which should be after Run: the sums of the lines are complete. Log-based metrics are made of these lines, because nothing scrapes
-// /metrics in a Cloud Run worker pool: names and units of the fields are an
-// interface.
+// when ctx ends, which should be after Run: the sums of the lines are complete. Log-based
+// metrics are made of these lines, because nothing scrapes /metrics in a Cloud Run worker
+// pool: names and units of the fields are an interface.
 //
 //	records, bytes                 taken from Kafka
 //	batches, payload_bytes         sent, and their size after compression

@@ -2,6 +2,7 @@ package bridge_test
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -242,6 +243,36 @@ func TestOffsetReset(t *testing.T) {
 	}
 	b = s.Start(nil)
 	servers.Wait(t, "what there is", func() bool { return b.Stats().RecordsIn == 15 })
+}
+
+// What Kafka deletes before it is read, because the bridge was away for longer than the
+// retention, is gone: the bridge goes on with what is left and says what it has missed.
+func TestRecordsDeletedBeforeTheyWereRead(t *testing.T) {
+	s := servers.New(t, 1)
+	s.Produce(s.Numbered(0, 10)...)
+	b := s.Start(quick)
+	servers.Wait(t, "the commit", func() bool { return s.Committed(0) == 10 })
+	b.Shutdown()
+	s.Produce(s.Numbered(10, 10)...)
+	admin, err := kafka.NewAdminClient(&kafka.ConfigMap{"bootstrap.servers": s.Brokers, "enable.metrics.push": false})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	topic := servers.KafkaTopic
+	if _, err := admin.DeleteRecords(t.Context(), []kafka.TopicPartition{{Topic: &topic, Offset: 15}}); err != nil {
+		t.Fatal(err)
+	}
+	var log lockedBuffer
+	s.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	b = s.Start(quick)
+	servers.Wait(t, "the commit of what is left", func() bool { return s.Committed(0) == 20 })
+	if n := b.Stats().RecordsIn; n != 5 {
+		t.Errorf("%d records were taken, want the 5 that are left", n)
+	}
+	if line := log.String(); !strings.Contains(line, "clickstream [0]: offset reset (at offset 10") || !strings.Contains(line, "offset 15") {
+		t.Errorf("the log does not tell what is missing:\n%s", line)
+	}
 }
 
 // A group that must not guess where to begin says so and does nothing. The partition

@@ -51,6 +51,8 @@ type Servers struct {
 	// Client is what a Kafka client needs beyond Brokers, such as credentials. The
 	// clients of this package use it.
 	Client kafka.ConfigMap
+	// Log is where bridges log to; nil: the test's log.
+	Log *slog.Logger
 }
 
 // New starts them.
@@ -137,7 +139,11 @@ type Running struct {
 // Start runs a bridge until the test ends or its stop is called.
 func (s *Servers) Start(change func(*bridge.Config)) *Running {
 	s.t.Helper()
-	b, err := bridge.New(s.Config(change), Client(s.t, s.PubSub.Addr), Logger(s.t))
+	log := s.Log
+	if log == nil {
+		log = Logger(s.t)
+	}
+	b, err := bridge.New(s.Config(change), Client(s.t, s.PubSub.Addr), log)
 	if err != nil {
 		s.t.Fatal(err)
 	}
