@@ -50,8 +50,8 @@ resource "google_cloud_run_v2_worker_pool" "bridge" {
   location            = var.region
   deletion_protection = local.production
 
+  # No scaling_mode: the provider has it from services, the API of worker pools knows none.
   scaling {
-    scaling_mode          = "MANUAL"
     manual_instance_count = var.bridge_instances
   }
 
