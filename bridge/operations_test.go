@@ -184,6 +184,36 @@ func TestLostPartitions(t *testing.T) {
 	}
 }
 
+// A partition that comes back to a member that had read ahead of what was acknowledged is
+// not committed up to where the member had read: that was in another assignment.
+func TestNothingIsCommittedForAnEarlierAssignment(t *testing.T) {
+	const n = 100
+	var fault servers.PublishFault
+	fault.Set(func(string, *batch.Batch) error { return status.Error(codes.Unavailable, "refused by the test") })
+	s := servers.New(t, 1, fault.Option())
+	s.Produce(s.Numbered(0, n)...)
+	b := s.Start(func(c *bridge.Config) { quick(c); c.Consumer = "one" })
+	servers.Wait(t, "refusals", func() bool { return b.Stats().RecordsIn == n && b.Stats().Retries > 3 })
+	answer := make(chan struct{})
+	s.Broker.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		s.Broker.SleepControl(func() { <-answer })
+		return nil, nil, false
+	})
+	s.Evict("one")
+	servers.Wait(t, "the new assignment", func() bool { return b.Stats().Lost == 1 && b.Stats().Assigned == 1 && b.Stats().InflightBatches == 0 })
+	time.Sleep(time.Second) // some statistics, of a partition with nothing on its way
+	if got := s.Committed(0); got >= 0 {
+		t.Errorf("%d is committed, and nothing acknowledged", got)
+	}
+	fault.Set(nil)
+	close(answer)
+	servers.Wait(t, "the commit", func() bool { return s.Committed(0) == n })
+	b.Shutdown()
+	if d := s.CheckAll(n); d != 0 {
+		t.Errorf("%d duplicates, although nothing that was refused had been taken", d)
+	}
+}
+
 // A client error that no retry can mend ends Run with an error: the program must
 // not stay up and do nothing.
 func TestFatalErrorEndsRun(t *testing.T) {
