@@ -3,6 +3,7 @@ package livepage
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -106,11 +107,14 @@ func (p *Page) plan(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 20*time.Second)
 	defer cancel()
 	plan, err := replay.Look(ctx, query.Database{DB: p.stack.Warehouse.DB()}, made, decoder)
-	if err != nil {
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		refuse(w, http.StatusRequestTimeout, "Looking was ended after 20 seconds: is the repair one that ends?")
+	case err != nil:
 		refuse(w, http.StatusBadRequest, err.Error())
-		return
+	default:
+		reply(w, plan)
 	}
-	reply(w, plan)
 }
 
 // replay is POST /api/replay: sends the letters and waits for what becomes of them.
@@ -122,11 +126,14 @@ func (p *Page) replay(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
 	defer cancel()
 	outcome, err := p.send(ctx, made)
-	if err != nil {
-		refuse(w, http.StatusInternalServerError, fmt.Sprintf("%d letters were sent, then: %v", made.Sent, err))
-		return
+	switch {
+	case err != nil && made.Sent == 0:
+		refuse(w, http.StatusInternalServerError, err.Error())
+	case err != nil:
+		refuse(w, http.StatusInternalServerError, fmt.Sprintf("%s sent, then: %v", plural(made.Sent, "letter"), err))
+	default:
+		reply(w, outcome)
 	}
-	reply(w, outcome)
 }
 
 func (p *Page) send(ctx context.Context, made *replay.Replay) (*replayed, error) {

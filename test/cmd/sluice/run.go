@@ -221,6 +221,9 @@ func drive(ctx context.Context, s *stack.Stack, f runFlags, in source, progress 
 		return summary, err
 	}
 	defer func() { err = errors.Join(err, view.close()) }()
+	if f.data == "" && !f.once && f.events < 0 {
+		fmt.Fprintln(progress, "kept in memory, about 1 GB for a million events: --data DIR keeps it on disk")
+	}
 
 	begin := time.Now()
 	stopProgress := progress.start(func() string { return progressLine(s, producer, begin) })

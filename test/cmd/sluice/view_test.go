@@ -104,6 +104,9 @@ func TestRunWithALivePage(t *testing.T) {
 	if s.Missing != 0 || s.Landed == 0 {
 		t.Errorf("%+v\n%s", s, text)
 	}
+	if !strings.Contains(text, "--data DIR") {
+		t.Errorf("a run without an end and without --data does not say that its memory grows:\n%s", text)
+	}
 	if c, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", strings.TrimPrefix(url, "http://")); err == nil {
 		c.Close()
 		t.Error("the page is still there after the end")

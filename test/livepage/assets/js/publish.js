@@ -90,6 +90,7 @@ form.addEventListener('submit', async e => {
   const untouched = event.value === pretty(examples[select.value]?.event ?? '');
   await load(!untouched);
 });
+event.addEventListener('input', () => { expect.textContent = ''; }); // that was said of the example
 select.addEventListener('change', async () => { await load(); });
 load();
 

@@ -5,11 +5,11 @@ const verdict = byId('verdict'), audit = byId('audit');
 const form = byId('replay'), select = byId('code'), transform = byId('transform'), replayed = byId('replayed');
 let locked = false;
 
-// say shows an outcome; nothing is none.
+// say shows an outcome; what ./scripts/replay calls by its flag has a name of its own here.
 function say(where, outcome, text) {
   where.hidden = false;
   where.dataset.outcome = outcome;
-  where.textContent = text;
+  where.textContent = text.replaceAll('--transform', 'the repair');
 }
 
 // busy runs work with the buttons of its card disabled.

@@ -10,7 +10,7 @@ function verdict(s) {
   switch (s.outcome) {
     case 'landed': return 'Landed in fact_events' + (s.took_ms >= 0 ? ` ${milliseconds(s.took_ms)} after Kafka’s timestamp` : '') +
       (s.copies > 1 ? `, ${s.copies} copies: it was delivered again, and the view events shows it once.` : '.');
-    case 'rejected': return `Rejected: ${s.code}${s.field ? ' at ' + s.field : ''}. ${s.error}`;
+    case 'rejected': return `Rejected for ${s.code}${s.field ? ' at ' + s.field : ''}: ${s.error}`;
     case 'both': return s.replay ? `Rejected (${s.code}), and landed by the replay ${s.replay}.`
       : `Landed, and in events_dlq as well (${s.code}): a redelivery was judged differently.`;
     default: return 'On its way.';
