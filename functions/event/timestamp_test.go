@@ -1,11 +1,14 @@
 package event
 
 import (
+	"bytes"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // Protects the forms of the contract, and what looks like them.
@@ -149,4 +152,20 @@ func FuzzTimestamp(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A time is the same varint whichever way it is made: the fast one has edges.
+func TestAppendMicros(t *testing.T) {
+	for _, edge := range []int64{minTimestamp, -1, 0, 1, 1 << 28, 1 << 42, 1 << 49, 1 << 56, 1 << 57, maxTimestamp} {
+		for _, at := range []int64{edge - 1, edge, edge + 1} {
+			if got, want := appendMicros(nil, at), protowire.AppendVarint(nil, uint64(at)); !bytes.Equal(got, want) {
+				t.Errorf("%d is % x, want % x", at, got, want)
+			}
+		}
+	}
+	for bit := range 64 {
+		if got, want := appendMicros(nil, 1<<55|1<<bit), protowire.AppendVarint(nil, 1<<55|1<<bit); !bytes.Equal(got, want) {
+			t.Errorf("bit %d: % x, want % x", bit, got, want)
+		}
+	}
 }
