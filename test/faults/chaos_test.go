@@ -16,7 +16,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"google.golang.org/grpc/codes"
 
-	"sluice/bridge"
 	"sluice/test/embedded/pubsub"
 	"sluice/test/embedded/warehouse"
 	"sluice/test/stack"
@@ -39,16 +38,7 @@ func TestChaos(t *testing.T) {
 	}
 	t.Logf("./scripts/test --chaos %g --seed %d", chaosTime.Minutes(), seed)
 	c := &chaos{r: rand.New(rand.NewPCG(seed, 5)), bridge: build(t, "sluice/bridge/cmd/bridge"), struck: map[string]int{}}
-	config := stack.Config{Brokers: 3, Partitions: 6, Bridges: 2, Push: stack.PushConfig{BackoffScale: 0.005}, TuneBridge: func(b *bridge.Config) {
-		smallBatches(b)
-		// kfake counts those who join wrongly when a member goes that waits in a sync, and
-		// then answers nobody before the longest max.poll.interval.ms is over.
-		for _, property := range []string{"session.timeout.ms=10000", fmt.Sprintf("max.poll.interval.ms=%d", pollInterval.Milliseconds())} {
-			if err := b.Properties.Set(property); err != nil {
-				t.Error(err)
-			}
-		}
-	}}
+	config := stack.Config{Brokers: 3, Partitions: 6, Bridges: 2, Push: stack.PushConfig{BackoffScale: 0.005}, TuneBridge: smallBatches}
 	impatient(&config)
 	c.world = start(t, config)
 	// Some rows are bad for BigQuery all the time.
@@ -67,6 +57,7 @@ func TestChaos(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(c.struck)) {
 		t.Logf("%d × %s", c.struck[name], name)
 	}
+	t.Logf("kfake had to be helped out of %d rebalances", c.Kafka.Unstuck())
 	if t.Failed() {
 		t.Logf("again: ./scripts/test --chaos %g --seed %d", chaosTime.Minutes(), seed)
 	}

@@ -88,6 +88,10 @@ func (s *Stack) remove(b *Bridge) {
 // seconds, on a clock that runs fast as that of the retries does.
 const missedAfter = 5 * time.Second
 
+// stuckAfter is longer than any rebalance takes: members hear of it with their next
+// heartbeat, 3 seconds at most, and give up their partitions within RevokeTimeout.
+const stuckAfter = 15 * time.Second
+
 // KillBridge ends a bridge as kill -9 does: from one moment to the next neither Kafka
 // nor Pub/Sub hears from it, so that nothing is drained, committed or left. What of it
 // is still in this process ends by itself.
@@ -97,7 +101,7 @@ func (s *Stack) KillBridge(b *Bridge) {
 	s.Kafka.Cut(b.name)
 	_ = b.client.Close()
 	b.cancel()
-	s.dying.Go(func() {
+	s.running.Go(func() {
 		for {
 			select {
 			case <-time.After(missedAfter):

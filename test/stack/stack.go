@@ -102,7 +102,7 @@ type Stack struct {
 	started atomic.Int64 // bridges, ever
 	life    context.Context
 	end     context.CancelFunc // of life
-	dying   sync.WaitGroup     // killed bridges
+	running sync.WaitGroup     // what ends with life
 
 	mu        sync.Mutex
 	functions *functions
@@ -159,6 +159,7 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	if err != nil {
 		return nil, err
 	}
+	s.running.Go(func() { s.Kafka.Unstick(s.life, s.group(), stuckAfter) })
 	if c.Dir != "" {
 		if err = s.rewind(ctx); err != nil {
 			return nil, err
@@ -203,7 +204,7 @@ func (s *Stack) subscribe(ctx context.Context) error {
 func (s *Stack) Stop(ctx context.Context) error {
 	var errs []error
 	s.end()
-	s.dying.Wait()
+	s.running.Wait()
 	s.mu.Lock()
 	bridges := s.bridges
 	s.bridges = nil

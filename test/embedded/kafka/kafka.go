@@ -28,6 +28,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -54,6 +55,7 @@ type Cluster struct {
 	fake    *kfake.Cluster
 	once    sync.Once
 	clients clients
+	unstuck atomic.Int64
 
 	mu        sync.Mutex
 	listeners []*listener.Listener
@@ -181,13 +183,17 @@ func (k *Cluster) Members(group string) []string {
 // out. kfake never does if the member's connection broke while it waited for the
 // answer to a join or a sync: such a member keeps its partitions for ever.
 //
-// While the group waits in a sync Evict refuses, and is to be tried again: kfake
-// counts those who have joined wrongly when a member goes that waits for the answer
-// to a sync, and then answers nobody before the longest max.poll.interval.ms is over.
+// While the group waits in a sync Evict refuses, and is to be tried again: what
+// happens otherwise, Unstick tells.
 func (k *Cluster) Evict(ctx context.Context, group, member string) error {
 	if info := k.fake.GroupInfo(group); info != nil && info.State == "CompletingRebalance" {
 		return fmt.Errorf("kafka: evict %s: the group waits in a sync", member)
 	}
+	return k.leave(ctx, group, member)
+}
+
+// leave leaves the group on a member's behalf.
+func (k *Cluster) leave(ctx context.Context, group, member string) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(k.fake.ListenAddrs()...))
 	if err != nil {
 		return fmt.Errorf("kafka: evict: %w", err)
