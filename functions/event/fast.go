@@ -59,6 +59,7 @@ func (d *fastDecoder) appendRow(row, b []byte, m *Meta) ([]byte, *Rejection) {
 		return nil, rejectNoObject(b)
 	}
 	p++
+	b = b[:len(b):len(b)] // spares the comparisons of capacities
 	d.begin()
 	number := d.objects
 	run := -1 // where the piece of other members begins that has not ended; -1: none
@@ -236,10 +237,10 @@ const room = 32
 // copyRoom copies a fixed number of bytes, without the branches of a copy that has
 // to look at the length.
 func copyRoom(to, from []byte) {
-	binary.LittleEndian.PutUint64(to[0:8], binary.LittleEndian.Uint64(from[0:8]))
-	binary.LittleEndian.PutUint64(to[8:16], binary.LittleEndian.Uint64(from[8:16]))
-	binary.LittleEndian.PutUint64(to[16:24], binary.LittleEndian.Uint64(from[16:24]))
-	binary.LittleEndian.PutUint64(to[24:32], binary.LittleEndian.Uint64(from[24:32]))
+	binary.LittleEndian.PutUint64(to, binary.LittleEndian.Uint64(from))
+	binary.LittleEndian.PutUint64(to[8:], binary.LittleEndian.Uint64(from[8:]))
+	binary.LittleEndian.PutUint64(to[16:], binary.LittleEndian.Uint64(from[16:]))
+	binary.LittleEndian.PutUint64(to[24:], binary.LittleEndian.Uint64(from[24:]))
 }
 
 // begin makes ready for an event.

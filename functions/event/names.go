@@ -81,7 +81,7 @@ const (
 	maxGaps     = 1 << 9
 	keptSlots   = 1 << 16 // of the hash table of names, from event to event
 	maxTries    = 8       // gaps of one slot that are compared
-	minGap      = 5       // bytes
+	minGap      = 4       // bytes: "a":
 	maxGap      = 24      // bytes
 )
 
@@ -197,9 +197,9 @@ func (n *names) guess(where *guesses, i int32) {
 // load returns the words that b begins with, which has maxGap bytes or more.
 func load(b []byte) words {
 	return words{
-		binary.LittleEndian.Uint64(b[0:8]),
-		binary.LittleEndian.Uint64(b[8:16]),
-		binary.LittleEndian.Uint64(b[16:24]),
+		binary.LittleEndian.Uint64(b),
+		binary.LittleEndian.Uint64(b[8:]),
+		binary.LittleEndian.Uint64(b[16:]),
 	}
 }
 

@@ -25,13 +25,14 @@ func specials(w uint64) uint64 {
 }
 
 // scanPlain returns the position of the first character from p on that is special, or
-// one near the end of b before which none is. It is short enough to be inlined.
+// one near the end of b before which none is. It is short enough to be inlined, and
+// without checks of bounds where b has no capacity beyond its length.
 func scanPlain(b []byte, p int) int {
-	for p+8 <= len(b) {
+	p = max(p, 0) // tells the compiler
+	for end := len(b) - 7; p < end; p += 8 {
 		if special := specials(binary.LittleEndian.Uint64(b[p : p+8])); special != 0 {
 			return p + bits.TrailingZeros64(special)>>3
 		}
-		p += 8
 	}
 	return p
 }
