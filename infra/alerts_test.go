@@ -158,6 +158,9 @@ func TestAlertsFire(t *testing.T) {
 		{"lag_growing", "it is high and falls", bridgeLines("a", func(ago int) float64 { return 20_000 + 1_000*float64(ago) }), false},
 		{"lag_growing", "it grows and is small", bridgeLines("a", func(ago int) float64 { return rising(ago) / 1_000 }), false},
 
+		{"offset_reset", "one partition", history{counter(since(5, 1), "logging_googleapis_com:user_sluice_offset_reset", "monitored_resource", "cloud_run_worker_pool")}, true},
+		{"offset_reset", "none", history{counter(always(0), "logging_googleapis_com:user_sluice_offset_reset", "monitored_resource", "cloud_run_worker_pool")}, false},
+
 		{"stalled", "published, and no row ever", history{published(always(100))}, true},
 		{"stalled", "published, and no row any more", history{published(always(100)), functionMetric(func(ago int) float64 { return 100 - since(20, 100)(ago) }, "landed_sum")}, true},
 		{"stalled", "published and landed", history{published(always(100)), functionMetric(always(5), "landed_sum")}, false},

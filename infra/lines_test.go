@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"cloud.google.com/go/pubsub/v2"
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"google.golang.org/grpc/codes"
 
 	"sluice/bridge"
@@ -22,6 +23,7 @@ import (
 	"sluice/functions/warehouse/schema"
 	"sluice/internal/batch"
 	"sluice/internal/telemetry"
+	embeddedkafka "sluice/test/embedded/kafka"
 	embeddedpubsub "sluice/test/embedded/pubsub"
 	"sluice/test/embedded/warehouse"
 )
@@ -183,21 +185,54 @@ func pushTo(h http.Handler, payload []byte) {
 	h.ServeHTTP(httptest.NewRecorder(), r)
 }
 
-// runBridge has a bridge write its line; it need not be connected for that.
+// runBridge has a bridge find records that Kafka has deleted before it read them, and
+// write its line.
 func runBridge(t *testing.T, log *buffer) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
 	p, err := embeddedpubsub.Start(embeddedpubsub.Config{})
 	check(t, err)
 	defer p.Close()
-	client, err := pubsub.NewClient(t.Context(), "local", p.ClientOptions()...)
+	check(t, p.CreateTopic(ctx, "clickstream"))
+	client, err := pubsub.NewClient(ctx, "local", p.ClientOptions()...)
 	check(t, err)
 	defer client.Close()
+	k, err := embeddedkafka.Start(embeddedkafka.Config{Topics: map[string]int32{"clickstream": 1}})
+	check(t, err)
+	defer k.Close()
 	c := bridge.DefaultConfig()
-	c.Brokers, c.Project = "localhost:9092", "local"
+	c.Brokers, c.Project = k.Brokers(), "local"
+
+	topic := "clickstream"
+	producer, err := kafka.NewProducer(&kafka.ConfigMap{"bootstrap.servers": k.Brokers(), "enable.metrics.push": false, "go.delivery.reports": false})
+	check(t, err)
+	defer producer.Close()
+	for range 3 {
+		check(t, producer.Produce(&kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic, Partition: 0}, Value: []byte("{}")}, nil))
+	}
+	if left := producer.Flush(30_000); left > 0 {
+		t.Fatalf("%d records were not produced", left)
+	}
+	admin, err := kafka.NewAdminClientFromProducer(producer)
+	check(t, err)
+	defer admin.Close()
+	_, err = admin.AlterConsumerGroupOffsets(ctx, []kafka.ConsumerGroupTopicPartitions{{Group: c.Group, Partitions: []kafka.TopicPartition{{Topic: &topic, Offset: 1}}}})
+	check(t, err)
+	_, err = admin.DeleteRecords(ctx, []kafka.TopicPartition{{Topic: &topic, Offset: 2}})
+	check(t, err)
+
 	b, err := bridge.New(c, client, telemetry.NewLogger(log, slog.LevelInfo))
 	check(t, err)
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	b.LogStats(ended, time.Hour)
+	running, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(running) }()
+	for b.Stats().RecordsIn == 0 && ctx.Err() == nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	stop()
+	check(t, <-ended)
+	b.LogStats(running, time.Hour)
+	check(t, ctx.Err())
 }
 
 func check(t *testing.T, err error) {
