@@ -167,6 +167,40 @@ func TestInterruptedWhileInputWaits(t *testing.T) {
 		t.Errorf("a FIFO that nobody has written to: %v", err)
 	}
 
+	// Who has taken enough does not wait for more.
+	packed := fifo + ".zst"
+	if err := syscall.Mkfifo(packed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	opened := make(chan *lines, 1)
+	go func() {
+		l, err := openLines(t.Context(), packed, 1)
+		if err != nil {
+			t.Error(err)
+		}
+		opened <- l
+	}()
+	idle, err := os.OpenFile(packed, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	z, err := zstd.NewWriter(idle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(z, "one")
+	if err := z.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	l := <-opened
+	if _, value, err := l.next(); err != nil || string(value) != "one" {
+		t.Errorf("%q, %v", value, err)
+	}
+	if err := l.close(); err != nil {
+		t.Error(err)
+	}
+
 	run := exec.CommandContext(t.Context(), executable, "run", "--json", "--input", fifo, "--listen", "off")
 	run.Env = append(os.Environ(), "SLUICE_BE_THE_PROGRAM=1")
 	var out strings.Builder

@@ -205,6 +205,9 @@ func executeReplay(ctx context.Context, f replayFlags, r *replay.Replay, file st
 		run = executeLocal
 	}
 	if err := run(ctx, f, r, options, &outcomes); err != nil {
+		if errors.Is(err, context.Canceled) {
+			err = errors.New("interrupted")
+		}
 		if !exists(file) {
 			return err
 		}

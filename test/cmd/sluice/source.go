@@ -170,10 +170,11 @@ func (l *lines) line() ([]byte, error) {
 	return bytes.TrimSuffix(l.long, []byte("\n")), err
 }
 
+// close closes the file first: a decompressor waits for its reads.
 func (l *lines) close() error {
 	var errs []error
-	for i := len(l.closers) - 1; i >= 0; i-- {
-		errs = append(errs, l.closers[i]())
+	for _, close := range l.closers {
+		errs = append(errs, close())
 	}
 	return errors.Join(errs...)
 }
