@@ -85,6 +85,19 @@ func TestTrackerHoldsOnlyWhatIsNotAcknowledged(t *testing.T) {
 	}
 }
 
+// A batch that ends without an acknowledgement in its own assignment, as when it cannot
+// be encoded and the bridge ends for it, is not committed.
+func TestWhatIsGivenUpIsNotCommitted(t *testing.T) {
+	l := ledger{partitions: map[partitionKey]*partition{}}
+	p := l.open(t.Context(), partitionKey{"t", 0})
+	first, second := l.begin(p, 10, 1, time.Time{}), l.begin(p, 20, 1, time.Time{})
+	second.acked = true
+	if !l.apply(first) || !l.apply(second) || l.inflight() != 0 {
+		t.Error("the results were not applied")
+	}
+	l.advanced(func(_ *partition, next int64) { t.Errorf("offset %d may be committed", next) })
+}
+
 // world is the simple reference of the model test: a log with gaps, who has been
 // acknowledged, and what the group has committed. It remembers each record on its
 // own and so cannot share the ledger's mistakes with ranges.
