@@ -274,9 +274,10 @@ func (b *Bridge) take(i int, now time.Time) {
 	}
 	b.latest, b.latestSource = p, source
 	if code := b.fetcher.Err(i); code != 0 {
-		p.unsure = true // librdkafka's position is behind the error, not behind the last record
+		offset := b.fetcher.Offset(i)
+		p.doubt = max(p.doubt, offset)
 		b.counters.kafkaErrors.Add(1)
-		b.log.Warn("Kafka partition error", "topic", p.key.topic, "partition", p.key.id, "code", code.String())
+		b.log.Warn("Kafka partition error", "topic", p.key.topic, "partition", p.key.id, "offset", kafka.Offset(offset).String(), "code", code.String())
 		return
 	}
 	r := &b.record

@@ -100,7 +100,7 @@ func (b *Bridge) statistics(text string) {
 			if p.enc == nil && p.inflight == 0 && s.State == "active" && s.Queued == 0 && s.Next >= 0 {
 				p.clear.reached(s.Next)
 			}
-			if p.enc == nil && p.inflight == 0 && p.next > 0 && !p.unsure {
+			if p.enc == nil && p.inflight == 0 && p.next > p.doubt {
 				quiet = append(quiet, kafka.TopicPartition{Topic: &p.key.topic, Partition: p.key.id})
 			}
 			b.revive(p, s.State, now)
@@ -112,8 +112,9 @@ func (b *Bridge) statistics(text string) {
 // pass stores offsets behind the markers of transactions with which partitions end:
 // the marker is an offset but no record, and the group would lag by it for ever. The
 // partitions must have nothing unfinished and nothing on its way, and a record of this
-// assignment must have been taken. Then librdkafka's position, which advances with what
-// was fetched, is of this assignment, and everything before it is acknowledged.
+// assignment must have been taken, behind the latest error. Then librdkafka's position,
+// which advances with what was fetched, errors included, is of this assignment and of
+// records, and everything before it is acknowledged.
 func (b *Bridge) pass(quiet []kafka.TopicPartition) {
 	if len(quiet) == 0 {
 		return

@@ -2,6 +2,7 @@ package bridge_test
 
 import (
 	"context"
+	"hash/crc32"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -211,6 +212,28 @@ func TestNothingIsCommittedForAnEarlierAssignment(t *testing.T) {
 	b.Shutdown()
 	if d := s.CheckAll(n); d != 0 {
 		t.Errorf("%d duplicates, although nothing that was refused had been taken", d)
+	}
+}
+
+// Records that cannot be decompressed hold up their partition, with an error that is
+// counted: neither they nor what is behind them is passed over.
+func TestRecordsThatCannotBeDecompressed(t *testing.T) {
+	s := servers.New(t, 2)
+	s.Produce(s.Numbered(0, 10)...)
+	const records, zstd = 3, 4
+	b := kmsg.RecordBatch{Magic: 2, Attributes: zstd, LastOffsetDelta: records - 1, NumRecords: records, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, Records: []byte("this is not zstd")}
+	const beforeLength, beforeSum = 12, 21 // bytes that the length and the checksum leave out
+	b.Length = int32(len(b.AppendTo(nil)) - beforeLength)
+	b.CRC = int32(crc32.Checksum(b.AppendTo(nil)[beforeSum:], crc32.MakeTable(crc32.Castagnoli)))
+	s.ProduceRaw(0, b.AppendTo(nil))
+	s.Produce(s.Numbered(10, 10)...)
+	bridge := s.Start(quick)
+	servers.Wait(t, "the error, and the other partition", func() bool { return bridge.Stats().KafkaErrors > 3 && s.Committed(1) == 10 })
+	if got := s.Committed(0); got != 5 {
+		t.Errorf("%d is committed, want 5: before the records that cannot be read", got)
+	}
+	if n := bridge.Stats().RecordsIn; n != 15 {
+		t.Errorf("%d records were taken, want 15", n)
 	}
 }
 

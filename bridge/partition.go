@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -32,9 +33,9 @@ type partition struct {
 	inflight int  // batches whose result has not come back
 	dirty    bool // the tracker's offset has advanced since it was stored last
 
-	clear  position  // for the lag: before it there is nothing to acknowledge
-	still  time.Time // since when it is assigned and not fetched from; zero: it is fetched from
-	unsure bool      // librdkafka's position may be ahead of what was taken
+	clear position  // for the lag: before it there is nothing to acknowledge
+	still time.Time // since when it is assigned and not fetched from; zero: it is fetched from
+	doubt int64     // until the record at this offset was taken, librdkafka's position may be ahead of what was
 }
 
 // recordOverhead is an upper bound of what the wire format adds to the bytes of a
@@ -97,7 +98,7 @@ func (b *Bridge) rewound(p *partition, offset int64) {
 	b.flush(p) // a batch is a run of ascending offsets
 	b.log.Warn("a partition's offsets went back: its log was cut off or its topic created anew; its committed offset stays until they have caught up",
 		"topic", p.key.topic, "partition", p.key.id, "from", p.next, "to", offset)
-	p.clear, p.unsure = position{}, true
+	p.clear, p.doubt = position{}, math.MaxInt64
 }
 
 // batchOverhead is what a batch on its way is charged beyond its records: its

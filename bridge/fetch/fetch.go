@@ -226,6 +226,9 @@ func (f *Fetcher) TopicName(i int) string {
 	return C.GoString(C.rd_kafka_topic_name(f.records[i].topic))
 }
 
+// Offset is that of record i, or where the error in its place occurred, if that is known.
+func (f *Fetcher) Offset(i int) int64 { return int64(f.records[i].offset) }
+
 // Err is the partition's error that stands in place of record i, or 0.
 func (f *Fetcher) Err(i int) kafka.ErrorCode { return kafka.ErrorCode(f.records[i].err) }
 

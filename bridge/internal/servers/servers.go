@@ -22,6 +22,7 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"cloud.google.com/go/pubsub/v2/pstest"
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -255,6 +256,29 @@ func (s *Servers) ProduceTo(topic string, messages ...*kafka.Message) {
 	}
 }
 
+// ProduceRaw appends a record batch to a partition of KafkaTopic as it is.
+func (s *Servers) ProduceRaw(partition int32, batch []byte) {
+	s.t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.Broker.ListenAddrs()...))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer client.Close()
+	request := kmsg.NewPtrProduceRequest()
+	request.Acks, request.TimeoutMillis = -1, 10_000
+	topic, part := kmsg.NewProduceRequestTopic(), kmsg.NewProduceRequestTopicPartition()
+	part.Partition, part.Records = partition, batch
+	topic.TopicID, topic.Partitions = s.Broker.TopicInfo(KafkaTopic).TopicID, append(topic.Partitions, part)
+	request.Topics = append(request.Topics, topic)
+	response, err := request.RequestWith(s.t.Context(), client)
+	if err == nil {
+		err = kerr.ErrorForCode(response.Topics[0].Partitions[0].ErrorCode)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // Numbered are the records numbered from to from+n-1; record i goes to partition i
 // modulo Partitions.
 func (s *Servers) Numbered(from, n int) []*kafka.Message {
@@ -306,6 +330,9 @@ func (s *Servers) Committed(partition int32) int64 {
 	defer c.Close()
 	name := KafkaTopic
 	parts, err := c.Committed([]kafka.TopicPartition{{Topic: &name, Partition: partition}}, 60_000)
+	if e, ok := err.(kafka.Error); ok && e.Code() == kafka.ErrGroupIDNotFound {
+		return -1 // no member has joined yet
+	}
 	if err != nil {
 		s.t.Fatal(err)
 	}
