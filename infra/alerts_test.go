@@ -116,6 +116,20 @@ func bridgeLines(instance string, lag func(ago int) float64) []series {
 	}
 }
 
+// reading is a bridge that reads so many partitions.
+func reading(instance string, partitions float64) series {
+	return counter(always(2*partitions), "logging_googleapis_com:user_sluice_bridge_assigned_sum", "monitored_resource", "cloud_run_worker_pool", "instance", instance)
+}
+
+// waiting is a bridge whose two lines a minute tell of a batch in flight for a second, or, so
+// many of them, for three minutes.
+func waiting(instance string, late float64) history {
+	bucket := func(le string, count float64) series {
+		return counter(always(count), "logging_googleapis_com:user_sluice_bridge_oldest_bucket", "monitored_resource", "cloud_run_worker_pool", "instance", instance, "le", le)
+	}
+	return history{bucket("1000", 2-late), bucket("120000", 2-late), bucket("300000", 2), bucket("+Inf", 2)}
+}
+
 func subscription(f func(int) float64, metric, id string) series {
 	return gauge(f, "pubsub_googleapis_com:subscription_"+metric, "monitored_resource", "pubsub_subscription", "subscription_id", id)
 }
@@ -188,6 +202,13 @@ func TestAlertsFire(t *testing.T) {
 		{"bridge_absent", "no line ever", history{}, true},
 		{"bridge_absent", "no line for ten minutes", history{stale(bridgeLines("a", always(0))[2], 10)}, true},
 		{"bridge_absent", "lines", bridgeLines("a", always(0)), false},
+
+		{"bridge_idle", "no partition", history{reading("a", 0), reading("b", 0)}, true},
+		{"bridge_idle", "one reads, another stands by", history{reading("a", 6), reading("b", 0)}, false},
+		{"bridge_idle", "no bridge, which is another alert", history{}, false},
+
+		{"publish_failing", "one of two bridges", append(waiting("a", 2), waiting("b", 0)...), true},
+		{"publish_failing", "none", append(waiting("a", 0), waiting("b", 0)...), false},
 
 		{"near_retention", "22 days", history{subscription(always(22*86400), "oldest_unacked_message_age", "clickstream-dead-letter")}, true},
 		{"near_retention", "a day", history{subscription(always(86400), "oldest_unacked_message_age", "clickstream-ingest")}, false},

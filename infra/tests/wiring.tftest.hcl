@@ -257,7 +257,7 @@ run "every_alert_has_its_runbook" {
     error_message = "Every alert links to a section of RUNBOOK.md that exists, and goes to the channels."
   }
   assert {
-    condition     = length(google_monitoring_alert_policy.alert) == 13
+    condition     = length(google_monitoring_alert_policy.alert) == 15
     error_message = "All alerts of monitoring/alerts.yaml are made."
   }
 }
