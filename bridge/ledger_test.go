@@ -79,6 +79,9 @@ func TestTrackerHoldsOnlyWhatIsNotAcknowledged(t *testing.T) {
 	if next, ok := tr.offset(); ok {
 		t.Errorf("offset %d may be stored, although the first range is not acknowledged", next)
 	}
+	if tr.pass(next + 1) {
+		t.Error("an offset behind a range that is not acknowledged may be stored")
+	}
 	tr.ack(stuck)
 	if got, _ := tr.offset(); got != next || tr.first != nil || tr.last != nil {
 		t.Errorf("in the end offset %d may be stored, want %d", got, next)
@@ -218,6 +221,11 @@ func model(t *testing.T, rnd *rand.Rand) {
 			// does not give up; its batches end so only when the context ends.
 			if len(m.inflight) > 0 && m.p == nil {
 				finish(m, rnd.IntN(len(m.inflight)), rnd.IntN(2) == 0, false)
+			}
+		case op < 96: // all is done, and what follows up to the next record are markers
+			if m.p != nil && len(m.pack) == 0 && m.p.inflight == 0 && m.at < len(w.log) {
+				m.p.dirty = m.p.track.pass(w.log[m.at]) || m.p.dirty
+				store(m)
 			}
 		case op < 99: // a rebalance
 			o := members[owner]
