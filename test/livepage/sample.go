@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"sluice/bridge"
 	"sluice/test/stack"
 )
 
@@ -158,23 +157,16 @@ func (s *sampler) sample(ctx context.Context) Tick {
 	y := symptoms{
 		kafkaUp: reachable(ctx, p.stack.Kafka.Brokers()), warehouseUp: reachable(ctx, p.stack.Warehouse.Addr()),
 		functionsUp: p.stack.Serving(), bridges: len(bridges), joined: true,
-		backlog: ingest.Backlog, dlBacklog: dead.Backlog,
+		lag: total.Lag, backlog: ingest.Backlog, dlBacklog: dead.Backlog,
 	}
-	inflight, known := int64(0), len(bridges) > 0
+	inflight := int64(0)
 	for _, b := range bridges {
 		one := b.Stats()
 		addStats(&sum, one)
-		lag, partitions := one.TotalLag()
-		y.lag += lag
-		known = known && int64(partitions) >= one.Assigned
 		y.joined = y.joined && one.Joined
 		y.failing = y.failing || one.Failing
 		y.oldest = max(y.oldest, one.OldestUnacknowledged)
 		inflight += one.InflightBatches
-	}
-	if !known {
-		// Nobody tells: what the group has not committed.
-		y.lag = p.stack.Kafka.Lag(bridge.DefaultConfig().Group, stack.Topic)
 	}
 	horizon := now.Add(-4 * time.Second)
 	p.observer.each(func(d *Delivery) bool {

@@ -245,7 +245,7 @@ func (s *Stack) Ends() Offsets { return s.Kafka.EndOffsets(s.config.Topic) }
 type Now struct {
 	Rows        int64 // appended to fact_events since the start
 	DeadLetters int64 // appended to events_dlq since the start
-	Lag         int64 // records that the bridges have not got acknowledged
+	Lag         int64 // records that the bridges have not got acknowledged, or committed
 	Backlog     int   // messages in Pub/Sub
 }
 
@@ -255,12 +255,16 @@ func (s *Stack) Now() Now {
 		Rows: s.rows.Load(), DeadLetters: s.dead.Load(),
 		Backlog: s.PubSub.Stats(Ingest).Backlog + s.PubSub.Stats(DeadLetter).Backlog,
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, b := range s.bridges {
+	known := 0 // partitions
+	for _, b := range s.Bridges() {
 		stats := b.Stats()
-		lag, _ := stats.TotalLag()
+		lag, partitions := stats.TotalLag()
 		n.Lag += lag
+		known += partitions
+	}
+	if known < s.config.Partitions {
+		// Nobody has them all at the moment: what the group has not committed.
+		n.Lag = s.Kafka.Lag(s.group(), s.config.Topic)
 	}
 	return n
 }

@@ -55,3 +55,37 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		}
 	}
 }
+
+// Protects the lag that a run shows from being 0 while nobody takes the records.
+func TestLagWithoutABridge(t *testing.T) {
+	s, err := stack.Start(t.Context(), stack.Config{Bridges: -1, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop(context.Background())
+	p, err := s.NewProducer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for range 100 {
+		if err := p.Produce(t.Context(), nil, []byte("{}"), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if lag := s.Now().Lag; lag != 100 {
+		t.Errorf("lag %d, want 100", lag)
+	}
+	if _, err := s.StartBridge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for s.Now().Lag > 0 { // the test's own limit is the alarm
+		time.Sleep(20 * time.Millisecond)
+	}
+	if account, err := s.AwaitAll(t.Context(), nil, s.Ends(), time.Minute); err != nil || account.DeadLettered != 100 {
+		t.Errorf("%+v %v", account, err)
+	}
+}
