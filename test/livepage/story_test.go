@@ -74,6 +74,29 @@ func TestStoryTakesItsOwnRequests(t *testing.T) {
 	}
 }
 
+// Of a record whose requests are no longer remembered the rows tell, and the page says
+// so; of one whose request is still being answered it does not.
+func TestStoryOfARecordFromBefore(t *testing.T) {
+	for _, c := range []struct {
+		at   int64
+		kind string
+		note bool
+	}{{at: 5, kind: "end", note: true}, {at: 15}} {
+		s := Story{landed: []mark{{at: c.at}, {at: c.at, told: true}}, failed: []mark{{at: c.at, code: "too_large"}}}
+		s.rest(10)
+		var told []string
+		for _, step := range s.Steps {
+			told = append(told, step.What)
+			if step.Kind != c.kind {
+				t.Errorf("at %d: %s is of kind %q, want %q", c.at, step.What, step.Kind, c.kind)
+			}
+		}
+		if got := strings.Join(told, ", "); got != "Ingest made the row, Rejected: too_large" || len(s.Notes) > 0 != c.note {
+			t.Errorf("at %d: %s, with the notes %q", c.at, got, s.Notes)
+		}
+	}
+}
+
 // The story of a rejected record that a replay brings home tells both ways in order, and
 // its neighbours in the batch, which landed at once, know nothing of either.
 func TestStoryOfAReplayedRecord(t *testing.T) {

@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// program runs sluice with the arguments.
-func program(t *testing.T, stdin []byte, args ...string) (stdout, stderr string, status int) {
+// command is sluice with the arguments.
+func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	executable, err := os.Executable()
 	if err != nil {
@@ -41,6 +41,13 @@ func program(t *testing.T, stdin []byte, args ...string) (stdout, stderr string,
 	}
 	cmd := exec.CommandContext(t.Context(), executable, args...)
 	cmd.Env = append(os.Environ(), "SLUICE_BE_THE_PROGRAM=1")
+	return cmd
+}
+
+// program runs sluice with the arguments.
+func program(t *testing.T, stdin []byte, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	cmd := command(t, args...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -153,10 +160,6 @@ func TestInputThatBreaksOff(t *testing.T) {
 // Ctrl-C ends a run whose input waits, as a terminal's or a FIFO's does; what came before
 // has landed.
 func TestInterruptedWhileInputWaits(t *testing.T) {
-	executable, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
@@ -201,8 +204,7 @@ func TestInterruptedWhileInputWaits(t *testing.T) {
 		t.Error(err)
 	}
 
-	run := exec.CommandContext(t.Context(), executable, "run", "--json", "--input", fifo, "--listen", "off")
-	run.Env = append(os.Environ(), "SLUICE_BE_THE_PROGRAM=1")
+	run := command(t, "run", "--json", "--input", fifo, "--listen", "off")
 	var out strings.Builder
 	run.Stdout = &out
 	progress, err := run.StderrPipe()
@@ -284,12 +286,7 @@ func TestOnceFailsWhenSomethingIsMissing(t *testing.T) {
 		t.Errorf("given up: status %d, %s%s", status, out, errs)
 	}
 
-	executable, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	run := exec.CommandContext(t.Context(), executable, "run", "--once", "--json", "--events", "1000000", "--rate", "100")
-	run.Env = append(os.Environ(), "SLUICE_BE_THE_PROGRAM=1")
+	run := command(t, "run", "--once", "--json", "--events", "1000000", "--rate", "100")
 	progress, err := run.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -320,12 +317,7 @@ func TestOnceFailsWhenSomethingIsMissing(t *testing.T) {
 // what had not arrived.
 func TestKilledRunIsMadeUpForByTheNext(t *testing.T) {
 	data := t.TempDir()
-	executable, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	killed := exec.CommandContext(t.Context(), executable, "run", "--once", "--events", "10000000", "--data", data)
-	killed.Env = append(os.Environ(), "SLUICE_BE_THE_PROGRAM=1")
+	killed := command(t, "run", "--once", "--events", "10000000", "--data", data)
 	progress, err := killed.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -411,14 +403,9 @@ func TestAuditAndReplay(t *testing.T) {
 func TestKilledReplayIsResumed(t *testing.T) {
 	data := t.TempDir()
 	summarize(t, nil, "--events", "3000", "--bad", "100", "--seed", "8", "--data", data)
-	executable, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	whole := `{event_id: "r", event_timestamp: (now | todate), event_type: "search", user_id: "u"}`
-	killed := exec.CommandContext(t.Context(), executable, "replay", "--data", data, "--code", "wrong_type,empty_field,missing_field",
+	killed := command(t, "replay", "--data", data, "--code", "wrong_type,empty_field,missing_field",
 		"--transform", whole, "--rate", "50", "--execute")
-	killed.Env = append(os.Environ(), "SLUICE_BE_THE_PROGRAM=1")
 	progress, err := killed.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -7,8 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"regexp"
 	"strings"
 	"syscall"
@@ -35,12 +33,7 @@ func TestListenFlag(t *testing.T) {
 // The live page of a run is where it says, shows the run, and ends with it: outages
 // that somebody switched on there lose nothing at the end.
 func TestRunWithALivePage(t *testing.T) {
-	executable, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), executable, "run", "--json", "--rate", "200", "--listen", "127.0.0.1:0")
-	cmd.Env = append(os.Environ(), "SLUICE_BE_THE_PROGRAM=1")
+	cmd := command(t, "run", "--json", "--rate", "200", "--listen", "127.0.0.1:0")
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
