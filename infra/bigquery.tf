@@ -1,5 +1,10 @@
 # The dataset and its two tables. Their columns live in one place, the schema
 # files that the functions are built from as well.
+#
+# A column is only ever added. What the table has and the file has not would be dropped
+# with all that it holds, deletion_protection or not: a column that was added by hand, or
+# one that is newer than the commit which is deployed. The option that stops it is called
+# after another use of it, ignore_auto_generated_schema.
 
 resource "google_bigquery_dataset" "clickstream" {
   dataset_id                 = "clickstream"
@@ -17,6 +22,8 @@ resource "google_bigquery_table" "fact_events" {
   schema              = file("${path.module}/../functions/warehouse/schema/fact_events.json")
   clustering          = ["event_type", "user_id"]
   deletion_protection = local.production
+
+  ignore_auto_generated_schema = true
 
   time_partitioning {
     type          = "DAY"
@@ -39,6 +46,8 @@ resource "google_bigquery_table" "events_dlq" {
   schema              = file("${path.module}/../functions/warehouse/schema/events_dlq.json")
   clustering          = ["error_code"]
   deletion_protection = local.production
+
+  ignore_auto_generated_schema = true
 
   time_partitioning {
     type          = "DAY"

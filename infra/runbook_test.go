@@ -100,7 +100,7 @@ func TestRunbookMessagesExist(t *testing.T) {
 			return nil
 		}))
 	}
-	google := []string{"Memory limit exceeded", "no available instance", "must be replaced"}
+	google := []string{"Memory limit exceeded", "no available instance", "must be replaced", "is missing in new schema"}
 	prose := regexp.MustCompile("(?s)```.*?```|`[^`\n]*`|\n    [^\n]*").ReplaceAllString(read(t, "RUNBOOK.md"), "")
 	found := 0
 	for _, m := range regexp.MustCompile(`"([^"\s]+\s[^"\s]+\s[^"]+)"`).FindAllStringSubmatch(prose, -1) {

@@ -118,6 +118,10 @@ run "tables_have_the_services_schema" {
     ])
     error_message = "Tables are made from the schema files that the functions are built from."
   }
+  assert {
+    condition     = google_bigquery_table.fact_events.ignore_auto_generated_schema && google_bigquery_table.events_dlq.ignore_auto_generated_schema
+    error_message = "Columns that the schema files do not have are not dropped."
+  }
 }
 
 run "the_bridge_gets_its_settings" {
