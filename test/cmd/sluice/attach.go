@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"sluice/internal/telemetry"
 	"sluice/test/attach"
 	"sluice/test/stack"
 )
@@ -21,7 +20,7 @@ func runAttached(ctx context.Context, f runFlags, in source, progress *progress)
 	a, err := attach.Start(ctx, attach.Config{
 		Kafka: f.kafka, PubSub: f.pubsub, BigQueryREST: rest, BigQueryGRPC: grpc,
 		Dir: f.data, Partitions: f.partitions, Bridges: f.bridges, Wrapped: f.wrapped || f.pubsub != "",
-		Log: telemetry.NewLogger(progress, f.logLevel),
+		Log: f.logger(progress),
 	})
 	if err != nil {
 		return err

@@ -33,6 +33,7 @@ type runFlags struct {
 	bridges    int
 	wrapped    bool
 	logLevel   slog.Level
+	logSet     bool
 	patience   time.Duration
 	kafka      string
 	pubsub     string
@@ -56,7 +57,7 @@ func parseRunFlags(args []string) (runFlags, error) {
 	flags.IntVar(&f.partitions, "partitions", 4, "partitions of the Kafka topic")
 	flags.IntVar(&f.bridges, "bridges", 1, "how many bridges share the partitions")
 	flags.BoolVar(&f.wrapped, "wrapped", false, "push messages in Pub/Sub's JSON envelope instead of unwrapped")
-	flags.TextVar(&f.logLevel, "log-level", f.logLevel, "lowest `level` of the services' own log lines on standard error: DEBUG, INFO, WARN, ERROR")
+	flags.TextVar(&f.logLevel, "log-level", f.logLevel, "lowest `level` of the services' own log lines on standard error: DEBUG, INFO, WARN, ERROR; unless given, similar warnings come once in five seconds")
 	flags.DurationVar(&f.patience, "patience", time.Minute, "with --once: give up when nothing has arrived for this long")
 	flags.StringVar(&f.kafka, "kafka", "", "use the Kafka at these `brokers` (host:port, separated by commas) instead of the embedded one")
 	flags.StringVar(&f.pubsub, "pubsub", "", "use the Pub/Sub emulator at this `host:port` instead of the embedded one; messages are then pushed wrapped")
@@ -82,7 +83,7 @@ The servers are embedded, the bridge and the functions are the ones that are dep
 	}
 	given := map[string]bool{}
 	flags.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
-	f.listenSet = given["listen"]
+	f.listenSet, f.logSet = given["listen"], given["log-level"]
 	switch {
 	case given["events"] && f.events < 0:
 		return f, usageError("--events is %d, a number of events from 0 on is needed", f.events)
@@ -159,7 +160,7 @@ func run(ctx context.Context, args []string) error {
 		Partitions: f.partitions,
 		Bridges:    f.bridges,
 		Wrapped:    f.wrapped,
-		Log:        telemetry.NewLogger(progress, f.logLevel),
+		Log:        f.logger(progress),
 	}
 	exports, err := openExports(ctx, &config)
 	if err != nil {
@@ -183,6 +184,15 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	return summary.report(f)
+}
+
+// logger writes what the services log.
+func (f runFlags) logger(w io.Writer) *slog.Logger {
+	log := telemetry.NewLogger(w, f.logLevel)
+	if f.logSet {
+		return log
+	}
+	return slog.New(newCalm(log.Handler()))
 }
 
 // report prints the summary as f says. Its error is that --once has not come to its end,
