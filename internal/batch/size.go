@@ -23,4 +23,4 @@ func DeclaredSize(payload []byte, l Limits) int {
 
 // RecordOverhead is about how many bytes a record costs beside its own, with what is
 // made of it, a row or a dead letter: a batch of empty records is none of no memory.
-const RecordOverhead = 512
+const RecordOverhead = 1 << 10
