@@ -291,4 +291,12 @@ run "metrics_have_the_names_that_queries_use" {
     condition     = length(jsondecode(google_monitoring_dashboard.sluice.dashboard_json).mosaicLayout.tiles) == length(local.charts) && alltrue([for c in local.charts : length(c.series) > 0])
     error_message = "Every chart of monitoring/dashboard.yaml is on the dashboard."
   }
+  assert {
+    condition = (
+      [for t in jsondecode(google_monitoring_dashboard.sluice.dashboard_json).mosaicLayout.tiles : [lookup(t, "xPos", 0), lookup(t, "yPos", 0)]]
+      == [for i in range(length(local.charts)) : [i % 3 * 16, floor(i / 3) * 14]]
+      && !strcontains(google_monitoring_dashboard.sluice.dashboard_json, "Pos\":0")
+    )
+    error_message = "The charts lie three a row; a zero is left out, as the service leaves it out."
+  }
 }
