@@ -3,6 +3,7 @@ package livepage
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -149,6 +150,11 @@ func TestStoryOfAReplayedRecord(t *testing.T) {
 	// tells returns the story, and which of the words it tells of, in its order.
 	tells := func(c Coordinates, words ...string) (Story, string) {
 		s := await(t, url, c)
+		// Its request may still be being answered: then only the row tells of it.
+		for slices.ContainsFunc(s.Steps, func(step Step) bool { return step.What == "Ingest made the row" }) {
+			time.Sleep(20 * time.Millisecond)
+			s = await(t, url, c)
+		}
 		var told []string
 		for _, step := range s.Steps {
 			for _, word := range words {
