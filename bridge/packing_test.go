@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"sluice/bridge"
 	"sluice/bridge/internal/servers"
@@ -228,5 +230,27 @@ func TestTooLarge(t *testing.T) {
 		t.Errorf("it has %d headers", len(r.Headers))
 	case !bytes.Equal(r.Value, large[:64<<10]) || len(r.Key) != 64<<10:
 		t.Errorf("it has %d bytes of its value and %d of its key, want the first 64 KiB", len(r.Value), len(r.Key))
+	}
+}
+
+// A dead letter that is acknowledged moves the offset past no record before it.
+func TestADeadLetterOvertakesNothing(t *testing.T) {
+	var fault servers.PublishFault
+	fault.Set(func(topic string, _ *batch.Batch) error {
+		if topic == servers.DeadLetter {
+			return nil
+		}
+		return status.Error(codes.Unavailable, "refused by the test")
+	})
+	s := servers.New(t, 1, fault.Option())
+	const limit = 1 << 20
+	s.Produce(&kafka.Message{Value: []byte("before")}, &kafka.Message{Value: make([]byte, limit)})
+	b := s.Start(func(c *bridge.Config) {
+		c.MaxMessageBytes, c.BatchBytes, c.DrainTimeout = limit, 64<<10, 100*time.Millisecond
+	})
+	servers.Wait(t, "the dead letter", func() bool { return b.Stats().DeadLettered == 1 })
+	b.Shutdown()
+	if got := s.Committed(0); got >= 0 {
+		t.Errorf("%d is committed, although the record before the dead letter was refused", got)
 	}
 }
