@@ -56,7 +56,9 @@ func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch,
 	for _, j := range rejects {
 		l.rejected[j.why.Code]++
 		r := b.Records[j.record]
+		whole := r.Rejection // of a dead letter that comes again, whose value may be a head only
 		r.Rejection = j.why
+		r.Rejection.Size, r.Rejection.SHA256 = whole.Size, whole.SHA256
 		n := size(&r)
 		if enc.Len() > 0 && enc.Size()+n > bundle {
 			if err := send(); err != nil {

@@ -418,6 +418,22 @@ func TestRejectLargerThanAMessage(t *testing.T) {
 	}
 }
 
+// Protects the word about a dead letter that was cut to its head and is published once
+// more as it is: it is rejected for being half an event, and the row still says half.
+func TestHeadsThatComeAgain(t *testing.T) {
+	t.Parallel()
+	w := start(t, options{})
+	e := batch.NewEncoder(batch.Header{Topic: "clicks", Partition: 3})
+	sum := sha256.Sum256([]byte("the whole"))
+	e.Append(&batch.Record{Offset: 7, Value: []byte(`{"event_id":"x`), Rejection: batch.Rejection{Code: "too_large", Size: 9_000_000, SHA256: sum[:]}})
+	payload, err := e.Payload(nil)
+	check(t, err)
+	w.publish(payload)
+	if got := w.letters(); len(got) != 1 || got[0].Code != "invalid_json" || got[0].Size != 9_000_000 || !bytes.Equal(got[0].SHA256, sum[:]) {
+		t.Errorf("letters %+v", got)
+	}
+}
+
 // Protects what somebody publishes to the dead-letter topic by hand: it is kept, and
 // the row says that nobody has said why.
 func TestLettersWithoutAReason(t *testing.T) {
