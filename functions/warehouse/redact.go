@@ -25,9 +25,9 @@ func logText(err error) string {
 	return st.Code().String() + ": " + st.Message()
 }
 
-// redact leaves of BigQuery's words what names columns and types, and nothing that
-// can be a value: what stands in quotes, and words with anything but letters,
-// underscores and punctuation. The refusal of a schema stays readable:
+// redact leaves of BigQuery's words what names columns and types, and takes out what
+// can be a value: what stands in quotes, as its values do, and words with anything but
+// letters, underscores and punctuation. The refusal of a schema stays readable:
 //
 //	The proto field mismatched with BigQuery field at root.campaign, the proto field type string, BigQuery field type INTEGER
 func redact(s string) string {
