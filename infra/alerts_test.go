@@ -175,6 +175,9 @@ func TestAlertsFire(t *testing.T) {
 		{"offset_reset", "one partition", history{counter(since(5, 1), "logging_googleapis_com:user_sluice_offset_reset", "monitored_resource", "cloud_run_worker_pool")}, true},
 		{"offset_reset", "none", history{counter(always(0), "logging_googleapis_com:user_sluice_offset_reset", "monitored_resource", "cloud_run_worker_pool")}, false},
 
+		{"partition_held", "one error", history{counter(since(5, 1), "logging_googleapis_com:user_sluice_partition_errors", "monitored_resource", "cloud_run_worker_pool")}, true},
+		{"partition_held", "none", history{counter(always(0), "logging_googleapis_com:user_sluice_partition_errors", "monitored_resource", "cloud_run_worker_pool")}, false},
+
 		{"stalled", "published, and no row ever", history{published(always(100))}, true},
 		{"stalled", "published, and no row any more", history{published(always(100)), functionMetric(func(ago int) float64 { return 100 - since(20, 100)(ago) }, "landed_sum")}, true},
 		{"stalled", "published and landed", history{published(always(100)), functionMetric(always(5), "landed_sum")}, false},

@@ -186,7 +186,7 @@ func pushTo(h http.Handler, payload []byte) {
 }
 
 // runBridge has a bridge find records that Kafka has deleted before it read them, and
-// write its line.
+// write its line; and one meet a partition that it cannot read.
 func runBridge(t *testing.T, log *buffer) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -221,18 +221,23 @@ func runBridge(t *testing.T, log *buffer) {
 	_, err = admin.DeleteRecords(ctx, []kafka.TopicPartition{{Topic: &topic, Offset: 2}})
 	check(t, err)
 
-	b, err := bridge.New(c, client, telemetry.NewLogger(log, slog.LevelInfo))
-	check(t, err)
-	running, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- b.Run(running) }()
-	for b.Stats().RecordsIn == 0 && ctx.Err() == nil {
-		time.Sleep(10 * time.Millisecond)
+	until := func(done func(bridge.Stats) bool) {
+		b, err := bridge.New(c, client, telemetry.NewLogger(log, slog.LevelInfo))
+		check(t, err)
+		running, stop := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- b.Run(running) }()
+		for !done(b.Stats()) && ctx.Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		stop()
+		check(t, <-ended)
+		b.LogStats(running, time.Hour)
+		check(t, ctx.Err())
 	}
-	stop()
-	check(t, <-ended)
-	b.LogStats(running, time.Hour)
-	check(t, ctx.Err())
+	until(func(s bridge.Stats) bool { return s.RecordsIn > 0 })
+	c.Group, c.OffsetReset = "without-offsets", "error"
+	until(func(s bridge.Stats) bool { return s.KafkaErrors > 0 })
 }
 
 func check(t *testing.T, err error) {

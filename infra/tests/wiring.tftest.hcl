@@ -261,7 +261,7 @@ run "every_alert_has_its_runbook" {
     error_message = "Every alert links to a section of RUNBOOK.md that exists, and goes to the channels."
   }
   assert {
-    condition     = length(google_monitoring_alert_policy.alert) == 15
+    condition     = length(google_monitoring_alert_policy.alert) == 16
     error_message = "All alerts of monitoring/alerts.yaml are made."
   }
 }
