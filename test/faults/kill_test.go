@@ -123,8 +123,8 @@ func (w *world) bridgeProcess(binary string, env ...string) *process {
 // sessionTimeout is how soon a dead bridge process is missed.
 const sessionTimeout = 2 * time.Second
 
-// pollInterval is their max.poll.interval.ms: a rebalance that a dead one holds up
-// takes no longer.
+// pollInterval is their max.poll.interval.ms, after which they repeat a join that kfake
+// does not answer, because their session timed out while they waited for others.
 const pollInterval = 20 * time.Second
 
 // bury makes the group miss the dead processes, some time after their sessions should

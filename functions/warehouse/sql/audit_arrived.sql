@@ -2,8 +2,7 @@
 -- and the last record. Rows without a topic are events that did not come through
 -- Kafka, or whose coordinates nobody could read. For a window of time, replace the
 -- two times: a record counts by Kafka's timestamp, or, where it has none, by the
--- time of its row. The commented conditions are those of
--- audit_partitions.sql.
+-- time of its row. The commented conditions are those of audit_partitions.sql.
 WITH arrived AS (
   SELECT kafka_topic, kafka_partition, kafka_offset, COALESCE(kafka_timestamp, ingested_at) AS stamped, 1 AS fact
   FROM ${dataset}.fact_events

@@ -1,8 +1,8 @@
 -- Events that their producer sent more than once, per topic: the same event_id in
 -- records with different coordinates. repeated_events counts the ids,
 -- producer_duplicates the records beyond the first of each. A copy by redelivery
--- has the same coordinates and does not count here. The commented
--- condition is that of audit_partitions.sql.
+-- has the same coordinates and does not count here. The commented condition is that
+-- of audit_partitions.sql.
 WITH records AS (
   SELECT DISTINCT kafka_topic, kafka_partition, kafka_offset, event_id
   FROM ${dataset}.fact_events
