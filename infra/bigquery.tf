@@ -19,7 +19,7 @@ resource "google_bigquery_table" "fact_events" {
   dataset_id          = google_bigquery_dataset.clickstream.dataset_id
   table_id            = "fact_events"
   description         = "One row per insert of an event; the view events has each event once."
-  schema              = file("${path.module}/../functions/warehouse/schema/fact_events.json")
+  schema              = file("${path.module}/../internal/contract/fact_events.json")
   clustering          = ["event_type", "user_id"]
   deletion_protection = local.production
 
@@ -43,7 +43,7 @@ resource "google_bigquery_table" "events_dlq" {
   dataset_id          = google_bigquery_dataset.clickstream.dataset_id
   table_id            = "events_dlq"
   description         = "Events that could not be inserted, with their bytes, the reason and where they came from."
-  schema              = file("${path.module}/../functions/warehouse/schema/events_dlq.json")
+  schema              = file("${path.module}/../internal/contract/events_dlq.json")
   clustering          = ["error_code"]
   deletion_protection = local.production
 
@@ -73,7 +73,7 @@ resource "google_bigquery_table" "view" {
   deletion_protection = false
 
   view {
-    query          = templatefile("${path.module}/../functions/warehouse/sql/${each.key}.sql", { dataset = "${var.project}.${google_bigquery_dataset.clickstream.dataset_id}" })
+    query          = templatefile("${path.module}/../internal/contract/sql/${each.key}.sql", { dataset = "${var.project}.${google_bigquery_dataset.clickstream.dataset_id}" })
     use_legacy_sql = false
   }
 

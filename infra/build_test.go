@@ -22,10 +22,10 @@ import (
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
-	"sluice/functions/warehouse/schema"
-	embeddedkafka "sluice/test/embedded/kafka"
-	embeddedpubsub "sluice/test/embedded/pubsub"
-	"sluice/test/embedded/warehouse"
+	"sluice/internal/contract"
+	embeddedkafka "sluice/internal/local/kafka"
+	embeddedpubsub "sluice/internal/local/pubsub"
+	"sluice/internal/local/warehouse"
 )
 
 // step is a step of cloudbuild.yaml.
@@ -334,7 +334,7 @@ func TestImagesWork(t *testing.T) {
 	t.Cleanup(func() { p.Close() })
 	landed := make(chan int, 1)
 	w, err := warehouse.Start(warehouse.Config{
-		Tables:   []*schema.Table{schema.FactEvents(), schema.EventsDLQ()},
+		Tables:   []*contract.Table{contract.FactEvents(), contract.EventsDLQ()},
 		OnAppend: func(_ string, rows int, _ []int64) { landed <- rows },
 	})
 	check(t, err)

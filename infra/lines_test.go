@@ -20,12 +20,12 @@ import (
 	"sluice/bridge"
 	"sluice/functions/push"
 	"sluice/functions/service"
-	"sluice/functions/warehouse/schema"
 	"sluice/internal/batch"
+	"sluice/internal/contract"
+	embeddedkafka "sluice/internal/local/kafka"
+	embeddedpubsub "sluice/internal/local/pubsub"
+	"sluice/internal/local/warehouse"
 	"sluice/internal/telemetry"
-	embeddedkafka "sluice/test/embedded/kafka"
-	embeddedpubsub "sluice/test/embedded/pubsub"
-	"sluice/test/embedded/warehouse"
 )
 
 var lines struct {
@@ -88,7 +88,7 @@ func start(t *testing.T, log *buffer) *world {
 	ctx := t.Context()
 	w := &world{log: telemetry.NewLogger(log, slog.LevelInfo)}
 	var err error
-	w.warehouse, err = warehouse.Start(warehouse.Config{Tables: []*schema.Table{schema.FactEvents(), schema.EventsDLQ()}})
+	w.warehouse, err = warehouse.Start(warehouse.Config{Tables: []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}})
 	check(t, err)
 	t.Cleanup(func() { w.warehouse.Close() })
 	w.pubsub, err = embeddedpubsub.Start(embeddedpubsub.Config{})

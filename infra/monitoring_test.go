@@ -9,10 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"sluice/internal/contract"
+
 	"github.com/prometheus/prometheus/promql/parser"
 	"go.yaml.in/yaml/v3"
-
-	"sluice/functions/event"
 )
 
 // metric is a log-based metric as Terraform makes it.
@@ -220,7 +220,7 @@ func TestEveryRejectionCodeHasAMetric(t *testing.T) {
 	all := metrics(t)
 	for _, code := range rejectionCodes(t) {
 		// These are given by the dead-letter function, which rejects nothing.
-		if code == string(event.CodeAttemptsExhausted) {
+		if code == string(contract.CodeAttemptsExhausted) {
 			continue
 		}
 		if _, ok := all["rejected_"+code]; !ok {

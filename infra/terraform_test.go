@@ -20,7 +20,7 @@ import (
 
 	"sluice/bridge"
 	"sluice/functions/service"
-	queries "sluice/functions/warehouse/sql"
+	"sluice/internal/contract"
 	"sluice/internal/telemetry/export"
 )
 
@@ -158,13 +158,13 @@ func TestViewsAreTheWarehouses(t *testing.T) {
 	for _, name := range strings.Split(m[1], ",") {
 		got = append(got, strings.Trim(name, ` "`))
 	}
-	want := slices.Sorted(slices.Values(queries.Views()))
+	want := slices.Sorted(slices.Values(contract.Views()))
 	if slices.Sort(got); !slices.Equal(got, want) {
 		t.Errorf("bigquery.tf makes the views %v, the warehouse has %v", got, want)
 	}
 	// templatefile gives a meaning to more than the one placeholder.
 	for _, name := range want {
-		text := strings.ReplaceAll(read(t, "../functions/warehouse/sql/"+name+".sql"), "${dataset}", "")
+		text := strings.ReplaceAll(read(t, "../internal/contract/sql/"+name+".sql"), "${dataset}", "")
 		if strings.Contains(text, "${") || strings.Contains(text, "%{") {
 			t.Errorf("%s.sql has ${ or %%{ besides ${dataset}, which Terraform would read as a template", name)
 		}

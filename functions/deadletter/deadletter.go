@@ -2,7 +2,7 @@
 // record of the dead-letter topic becomes a row of events_dlq, with why, where it
 // came from, and the bytes as they were, so that it can be explained and replayed.
 //
-//	f, err := deadletter.New(deadletter.Config{Table: schema.EventsDLQ()}, appender)
+//	f, err := deadletter.New(deadletter.Config{Table: contract.EventsDLQ()}, appender)
 //	handler := gate.Handler(push.Config{Function: "DeadLetter", …}, f.Handle)
 //
 // Messages come from three sides, all in the batch format: from Ingest and from the
@@ -22,16 +22,15 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
-	"sluice/functions/event"
 	"sluice/functions/push"
 	"sluice/functions/warehouse"
-	"sluice/functions/warehouse/schema"
 	"sluice/internal/batch"
+	"sluice/internal/contract"
 )
 
 // Config is what DeadLetter needs to know.
 type Config struct {
-	Table  *schema.Table
+	Table  *contract.Table
 	Limits batch.Limits // of a payload; zero fields: batch.DefaultLimits
 	Tracer trace.Tracer // is told of every message; nil: nobody is
 }
@@ -89,7 +88,7 @@ func undecodable(m *push.Message, damage *batch.Error) *batch.Batch {
 		Offset: batch.NoOffset,
 		Value:  m.Data,
 		Rejection: batch.Rejection{
-			Code:    string(event.CodeUndecodablePayload),
+			Code:    string(contract.CodeUndecodablePayload),
 			Message: fmt.Sprintf("The payload of Pub/Sub message %s cannot be read: %v", m.ID, damage),
 		},
 	}}}
@@ -163,7 +162,7 @@ func source(m *push.Message) forwarded {
 
 // rejection is the reason of records that carry none of their own.
 func (f forwarded) rejection() batch.Rejection {
-	r := batch.Rejection{Code: string(event.CodeAttemptsExhausted)}
+	r := batch.Rejection{Code: string(contract.CodeAttemptsExhausted)}
 	switch {
 	case f.subscription == "":
 		r.Message = "The message came to the dead-letter topic without a reason and without the attributes of a message that Pub/Sub gave up: somebody published it there."

@@ -9,8 +9,8 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"sluice/functions/warehouse/schema"
 	"sluice/internal/batch"
+	"sluice/internal/contract"
 	"sluice/internal/telemetry"
 )
 
@@ -52,31 +52,31 @@ type columns struct {
 
 // newColumns finds the columns in t, or says which one is missing or has another
 // type than this package writes.
-func newColumns(t *schema.Table) (*columns, error) {
+func newColumns(t *contract.Table) (*columns, error) {
 	c := new(columns)
 	for _, want := range []struct {
 		name   string
-		typ    schema.Type
+		typ    contract.Type
 		number *protowire.Number
 	}{
-		{"original_event", schema.String, &c.event},
-		{"original_event_bytes", schema.Bytes, &c.eventBytes},
-		{"original_event_size", schema.Int64, &c.eventSize},
-		{"original_event_sha256", schema.Bytes, &c.eventSHA256},
-		{"error_code", schema.String, &c.code},
-		{"error_field", schema.String, &c.field},
-		{"error", schema.String, &c.message},
-		{"failed_at", schema.Timestamp, &c.failedAt},
-		{"consumer", schema.String, &c.consumer},
-		{"kafka_topic", schema.String, &c.topic},
-		{"kafka_partition", schema.Int64, &c.partition},
-		{"kafka_offset", schema.Int64, &c.offset},
-		{"kafka_key", schema.Bytes, &c.key},
-		{"kafka_timestamp", schema.Timestamp, &c.timestamp},
-		{"pubsub_message_id", schema.String, &c.messageID},
-		{"delivery_attempt", schema.Int64, &c.attempt},
-		{"trace_id", schema.String, &c.traceID},
-		{"replay_id", schema.String, &c.replayID},
+		{"original_event", contract.String, &c.event},
+		{"original_event_bytes", contract.Bytes, &c.eventBytes},
+		{"original_event_size", contract.Int64, &c.eventSize},
+		{"original_event_sha256", contract.Bytes, &c.eventSHA256},
+		{"error_code", contract.String, &c.code},
+		{"error_field", contract.String, &c.field},
+		{"error", contract.String, &c.message},
+		{"failed_at", contract.Timestamp, &c.failedAt},
+		{"consumer", contract.String, &c.consumer},
+		{"kafka_topic", contract.String, &c.topic},
+		{"kafka_partition", contract.Int64, &c.partition},
+		{"kafka_offset", contract.Int64, &c.offset},
+		{"kafka_key", contract.Bytes, &c.key},
+		{"kafka_timestamp", contract.Timestamp, &c.timestamp},
+		{"pubsub_message_id", contract.String, &c.messageID},
+		{"delivery_attempt", contract.Int64, &c.attempt},
+		{"trace_id", contract.String, &c.traceID},
+		{"replay_id", contract.String, &c.replayID},
 	} {
 		column, ok := t.Column(want.name)
 		if !ok || column.Type != want.typ {

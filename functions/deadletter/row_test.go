@@ -13,14 +13,14 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
-	"sluice/functions/warehouse/schema"
 	"sluice/internal/batch"
+	"sluice/internal/contract"
 )
 
 // descriptor is that of events_dlq, as BigQuery would use it.
 func descriptor(t testing.TB) protoreflect.MessageDescriptor {
 	t.Helper()
-	file := &descriptorpb.FileDescriptorProto{Name: proto.String("t.proto"), MessageType: []*descriptorpb.DescriptorProto{schema.EventsDLQ().Descriptor()}}
+	file := &descriptorpb.FileDescriptorProto{Name: proto.String("t.proto"), MessageType: []*descriptorpb.DescriptorProto{contract.EventsDLQ().Descriptor()}}
 	f, err := protodesc.NewFile(file, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func decode(t testing.TB, d protoreflect.MessageDescriptor, row []byte) map[stri
 func FuzzRow(f *testing.F) {
 	f.Add([]byte(`{"a":1}`), "missing_field", "user_id", "sentence", []byte("key"), int64(7), int64(1_795_000_000_000), int64(now), int64(0), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	f.Add([]byte("\xff"), "", "\xff", "", []byte(nil), int64(-1), int64(-5), int64(-1), int64(99), "x")
-	columns, err := newColumns(schema.EventsDLQ())
+	columns, err := newColumns(contract.EventsDLQ())
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func FuzzRow(f *testing.F) {
 
 // Protects the whole of what fits, and the readability of what is cut.
 func TestOriginal(t *testing.T) {
-	columns, err := newColumns(schema.EventsDLQ())
+	columns, err := newColumns(contract.EventsDLQ())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestOriginal(t *testing.T) {
 
 // Protects deployments from a table that this package cannot fill.
 func TestNewSaysWhichColumnIsMissing(t *testing.T) {
-	table, err := schema.Parse("events_dlq", []byte(`[{"name":"original_event","type":"STRING","mode":"NULLABLE"},{"name":"original_event_bytes","type":"STRING","mode":"NULLABLE"}]`))
+	table, err := contract.Parse("events_dlq", []byte(`[{"name":"original_event","type":"STRING","mode":"NULLABLE"},{"name":"original_event_bytes","type":"STRING","mode":"NULLABLE"}]`))
 	if err != nil {
 		t.Fatal(err)
 	}

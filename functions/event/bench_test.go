@@ -10,8 +10,8 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"sluice/functions/warehouse/schema"
-	"sluice/test/generate"
+	"sluice/internal/contract"
+	"sluice/internal/local/generate"
 )
 
 // corpus is what the benchmarks decode: distinct events of all producers in random
@@ -57,7 +57,7 @@ func BenchmarkDecode(b *testing.B) {
 		})
 	})
 	for _, name := range []string{"strict", "fast"} {
-		d := newDecoder(b, schema.FactEvents(), Config{Decoder: name})
+		d := newDecoder(b, contract.FactEvents(), Config{Decoder: name})
 		row := make([]byte, 0, 8192)
 		b.Run(name, func(b *testing.B) {
 			each(b, events, size, func(value []byte) {
@@ -82,8 +82,8 @@ func BenchmarkDecode(b *testing.B) {
 func BenchmarkRatios(b *testing.B) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	events, _ := corpus(b, corpusSize, 0)
-	fast, strict := newDecoder(b, schema.FactEvents(), Config{}), newDecoder(b, schema.FactEvents(), Config{Decoder: Strict})
-	naive := newNaive(b, schema.FactEvents())
+	fast, strict := newDecoder(b, contract.FactEvents(), Config{}), newDecoder(b, contract.FactEvents(), Config{Decoder: Strict})
+	naive := newNaive(b, contract.FactEvents())
 	row := make([]byte, 0, 8192)
 	variants := []func(value []byte) error{
 		func(value []byte) error {
@@ -155,7 +155,7 @@ func BenchmarkWorstVs(b *testing.B) {
 	good, _ := corpus(b, corpusSize, 0)
 	bad, _ := corpus(b, corpusSize, 100)
 	plain, escaped := manyNames(`%q:%d`), manyNames(`"\u006e%s":%d`)
-	d := newDecoder(b, schema.FactEvents(), Config{})
+	d := newDecoder(b, contract.FactEvents(), Config{})
 	row := make([]byte, 0, 1<<20)
 	decode := func(events ...[]byte) float64 {
 		start := time.Now()

@@ -10,7 +10,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"sluice/functions/warehouse/schema"
+	"sluice/internal/contract"
 )
 
 // The names of columns that mean something to this package.
@@ -40,13 +40,13 @@ type columns struct {
 
 // field is a column that events fill.
 type field struct {
-	schema.Column
+	contract.Column
 	tag  uint64 // what stands before the value in the wire bytes
 	kind kind
 	rule rule
 }
 
-// kind is a schema.Type, as a number.
+// kind is a contract.Type, as a number.
 type kind uint8
 
 const (
@@ -59,9 +59,9 @@ const (
 	kindBytes
 )
 
-var kinds = map[schema.Type]kind{
-	schema.String: kindString, schema.Int64: kindInt64, schema.Float64: kindFloat64, schema.Bool: kindBool,
-	schema.Timestamp: kindTimestamp, schema.JSON: kindJSON, schema.Bytes: kindBytes,
+var kinds = map[contract.Type]kind{
+	contract.String: kindString, contract.Int64: kindInt64, contract.Float64: kindFloat64, contract.Bool: kindBool,
+	contract.Timestamp: kindTimestamp, contract.JSON: kindJSON, contract.Bytes: kindBytes,
 }
 
 // rule is what is checked of a value besides its type.
@@ -74,7 +74,7 @@ const (
 	ruleWindow        // event_timestamp
 )
 
-func newColumns(t *schema.Table, c Config) (*columns, error) {
+func newColumns(t *contract.Table, c Config) (*columns, error) {
 	cs := &columns{
 		byName:   make(map[string]int),
 		types:    slices.Clone(c.Types),
@@ -82,16 +82,16 @@ func newColumns(t *schema.Table, c Config) (*columns, error) {
 		maxAhead: c.MaxAhead.Microseconds(),
 	}
 	ours := map[string]struct {
-		typ schema.Type
+		typ contract.Type
 		tag *uint64
 	}{
-		properties:     {schema.JSON, &cs.properties},
-		ingestedAt:     {schema.Timestamp, &cs.ingestedAt},
-		kafkaTopic:     {schema.String, &cs.kafkaTopic},
-		kafkaPartition: {schema.Int64, &cs.kafkaPartition},
-		kafkaOffset:    {schema.Int64, &cs.kafkaOffset},
-		kafkaTimestamp: {schema.Timestamp, &cs.kafkaTimestamp},
-		replayID:       {schema.String, &cs.replayID},
+		properties:     {contract.JSON, &cs.properties},
+		ingestedAt:     {contract.Timestamp, &cs.ingestedAt},
+		kafkaTopic:     {contract.String, &cs.kafkaTopic},
+		kafkaPartition: {contract.Int64, &cs.kafkaPartition},
+		kafkaOffset:    {contract.Int64, &cs.kafkaOffset},
+		kafkaTimestamp: {contract.Timestamp, &cs.kafkaTimestamp},
+		replayID:       {contract.String, &cs.replayID},
 	}
 	for _, column := range t.Columns {
 		tag := protowire.EncodeTag(column.Number, column.WireType())
@@ -107,13 +107,13 @@ func newColumns(t *schema.Table, c Config) (*columns, error) {
 		}
 		f := field{Column: column, tag: tag, kind: kinds[column.Type]}
 		switch {
-		case column.Name == eventType && column.Type == schema.String:
+		case column.Name == eventType && column.Type == contract.String:
 			f.rule = ruleType
-		case column.Name == eventTimestamp && column.Type == schema.Timestamp:
+		case column.Name == eventTimestamp && column.Type == contract.Timestamp:
 			f.rule = ruleWindow
 		case column.Name == eventType || column.Name == eventTimestamp:
 			return nil, fmt.Errorf("event: table %s: column %s is %s, want event_type STRING and event_timestamp TIMESTAMP", t.Name, column.Name, column.Type)
-		case column.Required && column.Type == schema.String:
+		case column.Required && column.Type == contract.String:
 			f.rule = ruleNotEmpty
 		}
 		cs.byName[column.Name] = len(cs.fields)
@@ -191,9 +191,9 @@ func (cs *columns) appendText(row []byte, f *field, s []byte, now int64) ([]byte
 	case kindString:
 		switch {
 		case f.rule == ruleNotEmpty && len(s) == 0:
-			return row, f.reject(CodeEmptyField, "is empty: send its value")
+			return row, f.reject(contract.CodeEmptyField, "is empty: send its value")
 		case f.rule == ruleType && !cs.isType(s):
-			return row, f.reject(CodeInvalidEventType, "is none of "+strings.Join(cs.types, ", "))
+			return row, f.reject(contract.CodeInvalidEventType, "is none of "+strings.Join(cs.types, ", "))
 		}
 		row = protowire.AppendVarint(row, f.tag)
 		return protowire.AppendBytes(row, s), nil
@@ -209,17 +209,17 @@ func (cs *columns) appendText(row []byte, f *field, s []byte, now int64) ([]byte
 // appendTime appends the field f whose member is the timestamp t, or none because of err.
 func (cs *columns) appendTime(row []byte, f *field, t int64, err error, now int64) ([]byte, *Rejection) {
 	if err != nil {
-		return row, f.reject(CodeInvalidTimestamp, "is no timestamp: "+err.Error())
+		return row, f.reject(contract.CodeInvalidTimestamp, "is no timestamp: "+err.Error())
 	}
 	if t < minTimestamp || t > maxTimestamp {
-		return row, f.reject(CodeTimestampOutOfRange, "is outside the years 1 to 9999")
+		return row, f.reject(contract.CodeTimestampOutOfRange, "is outside the years 1 to 9999")
 	}
 	if f.rule == ruleWindow {
 		switch {
 		case t < now-cs.maxAge:
-			return row, f.reject(CodeTimestampOutOfRange, "is too long ago: the table takes events from the "+days(cs.maxAge)+" before now")
+			return row, f.reject(contract.CodeTimestampOutOfRange, "is too long ago: the table takes events from the "+days(cs.maxAge)+" before now")
 		case t > now+cs.maxAhead:
-			return row, f.reject(CodeTimestampOutOfRange, "is too far ahead: the table takes events until "+days(cs.maxAhead)+" from now")
+			return row, f.reject(contract.CodeTimestampOutOfRange, "is too far ahead: the table takes events until "+days(cs.maxAhead)+" from now")
 		}
 	}
 	row = protowire.AppendVarint(row, f.tag)
@@ -263,7 +263,7 @@ func (cs *columns) appendProperties(row, members []byte) []byte {
 func appendBase64(row []byte, f *field, s []byte) ([]byte, *Rejection) {
 	const what = "is not in standard base64 with padding: encode its bytes so"
 	if len(s)%4 != 0 || bytes.ContainsAny(s, "\r\n") {
-		return row, f.reject(CodeInvalidBase64, what)
+		return row, f.reject(contract.CodeInvalidBase64, what)
 	}
 	n := len(s) / 4 * 3
 	switch {
@@ -276,7 +276,7 @@ func appendBase64(row []byte, f *field, s []byte) ([]byte, *Rejection) {
 	row = protowire.AppendVarint(row, uint64(n))
 	row, err := strictBase64.AppendDecode(row, s)
 	if err != nil {
-		return row, f.reject(CodeInvalidBase64, what)
+		return row, f.reject(contract.CodeInvalidBase64, what)
 	}
 	return row, nil
 }
@@ -285,7 +285,7 @@ var strictBase64 = base64.StdEncoding.Strict()
 
 // reject returns a rejection of the field; what completes the sentence that begins
 // with its name.
-func (f *field) reject(code Code, what string) *Rejection {
+func (f *field) reject(code contract.Code, what string) *Rejection {
 	return &Rejection{Code: code, Field: f.Name, Message: f.Name + " " + what}
 }
 
@@ -304,18 +304,18 @@ func (f *field) wrongType(kind byte) *Rejection {
 	}
 	want := "a string"
 	switch f.Type {
-	case schema.Int64, schema.Float64:
+	case contract.Int64, contract.Float64:
 		want = "a number"
-	case schema.Bool:
+	case contract.Bool:
 		want = "true or false"
-	case schema.Timestamp:
+	case contract.Timestamp:
 		want = "a string with a timestamp"
-	case schema.Bytes:
+	case contract.Bytes:
 		want = "a string in base64"
 	}
-	return f.reject(CodeWrongType, "is "+is+", not "+want+": send the right type, values are not converted")
+	return f.reject(contract.CodeWrongType, "is "+is+", not "+want+": send the right type, values are not converted")
 }
 
 func (f *field) missing() *Rejection {
-	return f.reject(CodeMissingField, "is missing or null: every event needs it")
+	return f.reject(contract.CodeMissingField, "is missing or null: every event needs it")
 }

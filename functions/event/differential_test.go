@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"sluice/functions/warehouse/schema"
-	"sluice/test/generate"
+	"sluice/internal/contract"
+	"sluice/internal/local/generate"
 )
 
 // differ holds the Fast decoder against the Strict one.
@@ -21,7 +21,7 @@ type differ struct {
 	reader       reader
 }
 
-func newDiffer(tb testing.TB, table *schema.Table) *differ {
+func newDiffer(tb testing.TB, table *contract.Table) *differ {
 	// A small depth and size, so that texts reach them.
 	c := Config{MaxDepth: 6, MaxBytes: 4096}
 	d := &differ{fast: newDecoder(tb, table, c), reader: newReader(tb, table)}
@@ -97,7 +97,7 @@ func shapes() []string {
 // Protects the claim that both decoders are one contract, on what producers send,
 // good and bad, in one order and another.
 func TestDecodersAgree(t *testing.T) {
-	for _, table := range []*schema.Table{schema.FactEvents(), everyType(t)} {
+	for _, table := range []*contract.Table{contract.FactEvents(), everyType(t)} {
 		d := newDiffer(t, table)
 		for range 2 {
 			for _, s := range shapes() {

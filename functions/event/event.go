@@ -2,7 +2,7 @@
 // the wire bytes of its row: JSON in, one protobuf message as the Storage Write API
 // takes it out, or a Rejection that says why not. It does no I/O.
 //
-//	table := schema.FactEvents()
+//	table := contract.FactEvents()
 //	decoder, err := event.NewDecoder(table, event.DefaultConfig()) // one per goroutine, reused
 //	row, err := decoder.AppendRow(nil, value, event.Meta{IngestedAt: now, Topic: "clickstream", Offset: 42})
 //	var rejection *event.Rejection
@@ -49,7 +49,7 @@ import (
 	"fmt"
 	"time"
 
-	"sluice/functions/warehouse/schema"
+	"sluice/internal/contract"
 )
 
 // Config is what is configurable of the contract. Zero fields mean those of
@@ -111,7 +111,7 @@ type Decoder struct {
 // and the columns that this package fills to have their types: TIMESTAMP
 // ingested_at and kafka_timestamp, STRING kafka_topic, INT64 kafka_partition and
 // kafka_offset, where the table has them.
-func NewDecoder(t *schema.Table, c Config) (*Decoder, error) {
+func NewDecoder(t *contract.Table, c Config) (*Decoder, error) {
 	c, err := c.withDefaults()
 	if err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
-	"sluice/functions/warehouse/schema"
+	"sluice/internal/contract"
 )
 
 // now is the present of all tests.
@@ -23,10 +23,10 @@ var now = time.Date(2026, 2, 3, 4, 5, 6, 789_000_000, time.UTC)
 var meta = Meta{IngestedAt: now.UnixMicro(), Topic: "clickstream", Partition: 3, Offset: 42, Timestamp: now.UnixMilli() - 5}
 
 // everyType is a table with a column of each type besides those of fact_events.
-func everyType(t testing.TB) *schema.Table {
+func everyType(t testing.TB) *contract.Table {
 	t.Helper()
 	var columns []json.RawMessage
-	if err := json.Unmarshal(schema.File("fact_events"), &columns); err != nil {
+	if err := json.Unmarshal(contract.File("fact_events"), &columns); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []string{
@@ -39,14 +39,14 @@ func everyType(t testing.TB) *schema.Table {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table, err := schema.Parse("every_type", text)
+	table, err := contract.Parse("every_type", text)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return table
 }
 
-func newDecoder(t testing.TB, table *schema.Table, c Config) *Decoder {
+func newDecoder(t testing.TB, table *contract.Table, c Config) *Decoder {
 	t.Helper()
 	d, err := NewDecoder(table, c)
 	if err != nil {
@@ -60,7 +60,7 @@ type reader struct {
 	descriptor protoreflect.MessageDescriptor
 }
 
-func newReader(t testing.TB, table *schema.Table) reader {
+func newReader(t testing.TB, table *contract.Table) reader {
 	t.Helper()
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
 		Name: proto.String("row.proto"), Syntax: proto.String("proto2"),
@@ -224,102 +224,102 @@ func testRejected(t *testing.T, decoder string) {
 	deep := strings.Repeat("[", 100) + strings.Repeat("]", 100)
 	for _, c := range []struct {
 		what, event string
-		code        Code
+		code        contract.Code
 		field       string
 	}{
-		{"nothing", "", CodeInvalidJSON, ""},
-		{"space", " \n", CodeInvalidJSON, ""},
-		{"null", "null", CodeInvalidJSON, ""},
-		{"a number", "12", CodeInvalidJSON, ""},
-		{"an array of events", "[" + good + "]", CodeInvalidJSON, ""},
-		{"a string", `"SECRET"`, CodeInvalidJSON, ""},
-		{"text", "SECRET", CodeInvalidJSON, ""},
-		{"two events", good + good, CodeInvalidJSON, ""},
-		{"a byte order mark", "\ufeff" + good, CodeInvalidJSON, ""},
-		{"an event cut short", good[:50], CodeInvalidJSON, ""},
-		{"an event cut in a literal", `{"a":tru`, CodeInvalidJSON, ""},
-		{"a comma too many", with(`"a":1,`), CodeInvalidJSON, ""},
-		{"a comma too many in an array", with(`"a":[1,]`), CodeInvalidJSON, ""},
-		{"a comma at the beginning", `{,"a":1}`, CodeInvalidJSON, ""},
-		{"a colon missing", with(`"a" 1`), CodeInvalidJSON, ""},
-		{"a value missing", with(`"a":`), CodeInvalidJSON, ""},
-		{"a name that is a number", with(`1:1`), CodeInvalidJSON, ""},
-		{"a name that is an array with a duplicate name", `{[{"a":1,"a":2}]:1}`, CodeInvalidJSON, ""},
-		{"single quotes", `{'a':1}`, CodeInvalidJSON, ""},
-		{"a comment", with(`"a":1/**/`), CodeInvalidJSON, ""},
-		{"NaN", with(`"a":NaN`), CodeInvalidJSON, ""},
-		{"a number with a leading zero", with(`"a":01`), CodeInvalidJSON, ""},
-		{"a number with a plus", with(`"a":+1`), CodeInvalidJSON, ""},
-		{"a number that ends in a point", with(`"a":1.`), CodeInvalidJSON, ""},
-		{"a number without its exponent", with(`"a":1e`), CodeInvalidJSON, ""},
-		{"a line break in a string", with("\"a\":\"\n\""), CodeInvalidJSON, ""},
-		{"a control character in a name", with("\"\x01\":1"), CodeInvalidJSON, ""},
-		{"an unknown escape", with(`"a":"\x41"`), CodeInvalidJSON, ""},
-		{"half a surrogate pair", with(`"a":"\ud83d"`), CodeInvalidJSON, ""},
-		{"half a surrogate pair before another escape", with(`"a":"\ud83d\u0041"`), CodeInvalidJSON, ""},
-		{"a surrogate pair the wrong way round", with(`"a":"\ude00\ud83d"`), CodeInvalidJSON, ""},
-		{"brackets that do not match", with(`"a":[}`), CodeInvalidJSON, ""},
-		{"invalid UTF-8 in a value", with("\"a\":\"\xff\""), CodeInvalidUTF8, ""},
-		{"invalid UTF-8 in a name", with("\"\xc3\":1"), CodeInvalidUTF8, ""},
-		{"an encoded surrogate", with("\"a\":\"\xed\xa0\x80\""), CodeInvalidUTF8, ""},
-		{"an overlong encoding", with("\"a\":\"\xc0\xaf\""), CodeInvalidUTF8, ""},
-		{"invalid UTF-8 outside of strings", "{\xff}", CodeInvalidUTF8, ""},
-		{"invalid UTF-8 behind another syntax error", "{,}\xff", CodeInvalidUTF8, ""},
-		{"UTF-16", "\xff\xfe{\x00}\x00", CodeInvalidUTF8, ""},
-		{"a field twice", with(`"user_id":"SECRET"`), CodeDuplicateName, "user_id"},
-		{"a field twice, once with an escape", with(`"\u0075ser_id":"SECRET"`), CodeDuplicateName, "user_id"},
-		{"another name twice", with(`"SECRET":1,"SECRET":1`), CodeDuplicateName, ""},
-		{"a name twice, deep within", with(`"a":[{"b":{"user_id":1,"user_\u0069d":1}}]`), CodeDuplicateName, ""},
-		{"a duplicate name before a syntax error", with(`"user_id":"x",,,`), CodeDuplicateName, "user_id"},
-		{"a syntax error before a duplicate name", with(`,"user_id":"x"`), CodeInvalidJSON, ""},
-		{"nesting deeper than may be", with(`"a":` + deep), CodeTooDeep, ""},
-		{"nesting deeper than may be, in a field", with(`"user_id2":1,"page_url":` + deep), CodeTooDeep, ""},
-		{"nesting deeper than may be, before a syntax error", with(`"a":` + deep + "]"), CodeTooDeep, ""},
-		{"more bytes than may be", with(`"a":"` + strings.Repeat("x", 4000) + `"`), CodeTooLarge, ""},
-		{"more bytes than may be, and no JSON", strings.Repeat("x", 4001), CodeTooLarge, ""},
+		{"nothing", "", contract.CodeInvalidJSON, ""},
+		{"space", " \n", contract.CodeInvalidJSON, ""},
+		{"null", "null", contract.CodeInvalidJSON, ""},
+		{"a number", "12", contract.CodeInvalidJSON, ""},
+		{"an array of events", "[" + good + "]", contract.CodeInvalidJSON, ""},
+		{"a string", `"SECRET"`, contract.CodeInvalidJSON, ""},
+		{"text", "SECRET", contract.CodeInvalidJSON, ""},
+		{"two events", good + good, contract.CodeInvalidJSON, ""},
+		{"a byte order mark", "\ufeff" + good, contract.CodeInvalidJSON, ""},
+		{"an event cut short", good[:50], contract.CodeInvalidJSON, ""},
+		{"an event cut in a literal", `{"a":tru`, contract.CodeInvalidJSON, ""},
+		{"a comma too many", with(`"a":1,`), contract.CodeInvalidJSON, ""},
+		{"a comma too many in an array", with(`"a":[1,]`), contract.CodeInvalidJSON, ""},
+		{"a comma at the beginning", `{,"a":1}`, contract.CodeInvalidJSON, ""},
+		{"a colon missing", with(`"a" 1`), contract.CodeInvalidJSON, ""},
+		{"a value missing", with(`"a":`), contract.CodeInvalidJSON, ""},
+		{"a name that is a number", with(`1:1`), contract.CodeInvalidJSON, ""},
+		{"a name that is an array with a duplicate name", `{[{"a":1,"a":2}]:1}`, contract.CodeInvalidJSON, ""},
+		{"single quotes", `{'a':1}`, contract.CodeInvalidJSON, ""},
+		{"a comment", with(`"a":1/**/`), contract.CodeInvalidJSON, ""},
+		{"NaN", with(`"a":NaN`), contract.CodeInvalidJSON, ""},
+		{"a number with a leading zero", with(`"a":01`), contract.CodeInvalidJSON, ""},
+		{"a number with a plus", with(`"a":+1`), contract.CodeInvalidJSON, ""},
+		{"a number that ends in a point", with(`"a":1.`), contract.CodeInvalidJSON, ""},
+		{"a number without its exponent", with(`"a":1e`), contract.CodeInvalidJSON, ""},
+		{"a line break in a string", with("\"a\":\"\n\""), contract.CodeInvalidJSON, ""},
+		{"a control character in a name", with("\"\x01\":1"), contract.CodeInvalidJSON, ""},
+		{"an unknown escape", with(`"a":"\x41"`), contract.CodeInvalidJSON, ""},
+		{"half a surrogate pair", with(`"a":"\ud83d"`), contract.CodeInvalidJSON, ""},
+		{"half a surrogate pair before another escape", with(`"a":"\ud83d\u0041"`), contract.CodeInvalidJSON, ""},
+		{"a surrogate pair the wrong way round", with(`"a":"\ude00\ud83d"`), contract.CodeInvalidJSON, ""},
+		{"brackets that do not match", with(`"a":[}`), contract.CodeInvalidJSON, ""},
+		{"invalid UTF-8 in a value", with("\"a\":\"\xff\""), contract.CodeInvalidUTF8, ""},
+		{"invalid UTF-8 in a name", with("\"\xc3\":1"), contract.CodeInvalidUTF8, ""},
+		{"an encoded surrogate", with("\"a\":\"\xed\xa0\x80\""), contract.CodeInvalidUTF8, ""},
+		{"an overlong encoding", with("\"a\":\"\xc0\xaf\""), contract.CodeInvalidUTF8, ""},
+		{"invalid UTF-8 outside of strings", "{\xff}", contract.CodeInvalidUTF8, ""},
+		{"invalid UTF-8 behind another syntax error", "{,}\xff", contract.CodeInvalidUTF8, ""},
+		{"UTF-16", "\xff\xfe{\x00}\x00", contract.CodeInvalidUTF8, ""},
+		{"a field twice", with(`"user_id":"SECRET"`), contract.CodeDuplicateName, "user_id"},
+		{"a field twice, once with an escape", with(`"\u0075ser_id":"SECRET"`), contract.CodeDuplicateName, "user_id"},
+		{"another name twice", with(`"SECRET":1,"SECRET":1`), contract.CodeDuplicateName, ""},
+		{"a name twice, deep within", with(`"a":[{"b":{"user_id":1,"user_\u0069d":1}}]`), contract.CodeDuplicateName, ""},
+		{"a duplicate name before a syntax error", with(`"user_id":"x",,,`), contract.CodeDuplicateName, "user_id"},
+		{"a syntax error before a duplicate name", with(`,"user_id":"x"`), contract.CodeInvalidJSON, ""},
+		{"nesting deeper than may be", with(`"a":` + deep), contract.CodeTooDeep, ""},
+		{"nesting deeper than may be, in a field", with(`"user_id2":1,"page_url":` + deep), contract.CodeTooDeep, ""},
+		{"nesting deeper than may be, before a syntax error", with(`"a":` + deep + "]"), contract.CodeTooDeep, ""},
+		{"more bytes than may be", with(`"a":"` + strings.Repeat("x", 4000) + `"`), contract.CodeTooLarge, ""},
+		{"more bytes than may be, and no JSON", strings.Repeat("x", 4001), contract.CodeTooLarge, ""},
 
-		{"no fields", "{}", CodeMissingField, "event_id"},
-		{"a missing event_timestamp", without("event_timestamp", ""), CodeMissingField, "event_timestamp"},
-		{"a missing event_type", without("event_type", ""), CodeMissingField, "event_type"},
-		{"a missing user_id", without("user_id", ""), CodeMissingField, "user_id"},
-		{"a user_id that is null", without("user_id", `"user_id":null`), CodeMissingField, "user_id"},
-		{"a user_id only within another object", without("user_id", `"a":{"user_id":"u1"}`), CodeMissingField, "user_id"},
-		{"an empty event_id", without("event_id", `"event_id":""`), CodeEmptyField, "event_id"},
-		{"an empty user_id", without("user_id", `"user_id":""`), CodeEmptyField, "user_id"},
-		{"a number as user_id", without("user_id", `"user_id":4711`), CodeWrongType, "user_id"},
-		{"true as page_url", with(`"page_url":true`), CodeWrongType, "page_url"},
-		{"an object as page_url", with(`"page_url":{"a":1}`), CodeWrongType, "page_url"},
-		{"an array as product_id", with(`"product_id":["SECRET"]`), CodeWrongType, "product_id"},
-		{"a number as event_timestamp", without("event_timestamp", `"event_timestamp":1770091506`), CodeWrongType, "event_timestamp"},
-		{"a string as INT64", with(`"quantity":"1"`), CodeWrongType, "quantity"},
-		{"a fraction as INT64", with(`"quantity":1.0`), CodeWrongType, "quantity"},
-		{"an exponent as INT64", with(`"quantity":1e2`), CodeWrongType, "quantity"},
-		{"a fraction behind more than 64 bits as INT64", with(`"quantity":100000000000000000000.0`), CodeWrongType, "quantity"},
-		{"more than 64 bits as INT64", with(`"quantity":9223372036854775808`), CodeOutOfRange, "quantity"},
-		{"less than 64 bits as INT64", with(`"quantity":-9223372036854775809`), CodeOutOfRange, "quantity"},
-		{"a string as FLOAT64", with(`"price":"1.5"`), CodeWrongType, "price"},
-		{"too much as FLOAT64", with(`"price":1e309`), CodeOutOfRange, "price"},
-		{"a string as BOOL", with(`"gift":"true"`), CodeWrongType, "gift"},
-		{"a number as BOOL", with(`"gift":1`), CodeWrongType, "gift"},
-		{"a number as BYTES", with(`"token":1`), CodeWrongType, "token"},
-		{"base64 without padding", with(`"token":"AA"`), CodeInvalidBase64, "token"},
-		{"base64 for URLs", with(`"token":"-_-_"`), CodeInvalidBase64, "token"},
-		{"base64 with a line break", with(`"token":"AAAA\nAAA"`), CodeInvalidBase64, "token"},
-		{"base64 with bits to spare", with(`"token":"AB=="`), CodeInvalidBase64, "token"},
-		{"base64 of padding only", with(`"token":"===="`), CodeInvalidBase64, "token"},
-		{"an event_type of another case", without("event_type", `"event_type":"Purchase"`), CodeInvalidEventType, "event_type"},
-		{"an empty event_type", without("event_type", `"event_type":""`), CodeInvalidEventType, "event_type"},
-		{"text as event_timestamp", without("event_timestamp", `"event_timestamp":"SECRET"`), CodeInvalidTimestamp, "event_timestamp"},
-		{"text as another timestamp", with(`"seen_at":"SECRET"`), CodeInvalidTimestamp, "seen_at"},
-		{"an event_timestamp a microsecond too old", without("event_timestamp", `"event_timestamp":"2021-02-04T04:05:06.788999Z"`), CodeTimestampOutOfRange, "event_timestamp"},
-		{"an event_timestamp a microsecond too far ahead", without("event_timestamp", `"event_timestamp":"2027-02-03T04:05:06.789001Z"`), CodeTimestampOutOfRange, "event_timestamp"},
-		{"a timestamp in the year 0", with(`"seen_at":"0000-12-31T23:59:59Z"`), CodeTimestampOutOfRange, "seen_at"},
-		{"a timestamp in the year 10000 by its offset", with(`"seen_at":"9999-12-31T23:59:59-00:01"`), CodeTimestampOutOfRange, "seen_at"},
+		{"no fields", "{}", contract.CodeMissingField, "event_id"},
+		{"a missing event_timestamp", without("event_timestamp", ""), contract.CodeMissingField, "event_timestamp"},
+		{"a missing event_type", without("event_type", ""), contract.CodeMissingField, "event_type"},
+		{"a missing user_id", without("user_id", ""), contract.CodeMissingField, "user_id"},
+		{"a user_id that is null", without("user_id", `"user_id":null`), contract.CodeMissingField, "user_id"},
+		{"a user_id only within another object", without("user_id", `"a":{"user_id":"u1"}`), contract.CodeMissingField, "user_id"},
+		{"an empty event_id", without("event_id", `"event_id":""`), contract.CodeEmptyField, "event_id"},
+		{"an empty user_id", without("user_id", `"user_id":""`), contract.CodeEmptyField, "user_id"},
+		{"a number as user_id", without("user_id", `"user_id":4711`), contract.CodeWrongType, "user_id"},
+		{"true as page_url", with(`"page_url":true`), contract.CodeWrongType, "page_url"},
+		{"an object as page_url", with(`"page_url":{"a":1}`), contract.CodeWrongType, "page_url"},
+		{"an array as product_id", with(`"product_id":["SECRET"]`), contract.CodeWrongType, "product_id"},
+		{"a number as event_timestamp", without("event_timestamp", `"event_timestamp":1770091506`), contract.CodeWrongType, "event_timestamp"},
+		{"a string as INT64", with(`"quantity":"1"`), contract.CodeWrongType, "quantity"},
+		{"a fraction as INT64", with(`"quantity":1.0`), contract.CodeWrongType, "quantity"},
+		{"an exponent as INT64", with(`"quantity":1e2`), contract.CodeWrongType, "quantity"},
+		{"a fraction behind more than 64 bits as INT64", with(`"quantity":100000000000000000000.0`), contract.CodeWrongType, "quantity"},
+		{"more than 64 bits as INT64", with(`"quantity":9223372036854775808`), contract.CodeOutOfRange, "quantity"},
+		{"less than 64 bits as INT64", with(`"quantity":-9223372036854775809`), contract.CodeOutOfRange, "quantity"},
+		{"a string as FLOAT64", with(`"price":"1.5"`), contract.CodeWrongType, "price"},
+		{"too much as FLOAT64", with(`"price":1e309`), contract.CodeOutOfRange, "price"},
+		{"a string as BOOL", with(`"gift":"true"`), contract.CodeWrongType, "gift"},
+		{"a number as BOOL", with(`"gift":1`), contract.CodeWrongType, "gift"},
+		{"a number as BYTES", with(`"token":1`), contract.CodeWrongType, "token"},
+		{"base64 without padding", with(`"token":"AA"`), contract.CodeInvalidBase64, "token"},
+		{"base64 for URLs", with(`"token":"-_-_"`), contract.CodeInvalidBase64, "token"},
+		{"base64 with a line break", with(`"token":"AAAA\nAAA"`), contract.CodeInvalidBase64, "token"},
+		{"base64 with bits to spare", with(`"token":"AB=="`), contract.CodeInvalidBase64, "token"},
+		{"base64 of padding only", with(`"token":"===="`), contract.CodeInvalidBase64, "token"},
+		{"an event_type of another case", without("event_type", `"event_type":"Purchase"`), contract.CodeInvalidEventType, "event_type"},
+		{"an empty event_type", without("event_type", `"event_type":""`), contract.CodeInvalidEventType, "event_type"},
+		{"text as event_timestamp", without("event_timestamp", `"event_timestamp":"SECRET"`), contract.CodeInvalidTimestamp, "event_timestamp"},
+		{"text as another timestamp", with(`"seen_at":"SECRET"`), contract.CodeInvalidTimestamp, "seen_at"},
+		{"an event_timestamp a microsecond too old", without("event_timestamp", `"event_timestamp":"2021-02-04T04:05:06.788999Z"`), contract.CodeTimestampOutOfRange, "event_timestamp"},
+		{"an event_timestamp a microsecond too far ahead", without("event_timestamp", `"event_timestamp":"2027-02-03T04:05:06.789001Z"`), contract.CodeTimestampOutOfRange, "event_timestamp"},
+		{"a timestamp in the year 0", with(`"seen_at":"0000-12-31T23:59:59Z"`), contract.CodeTimestampOutOfRange, "seen_at"},
+		{"a timestamp in the year 10000 by its offset", with(`"seen_at":"9999-12-31T23:59:59-00:01"`), contract.CodeTimestampOutOfRange, "seen_at"},
 
-		{"two violations: the first in the text counts", with(`"price":"x","page_url":1`), CodeWrongType, "price"},
-		{"a violation and a missing field: the violation counts", without("event_id", `"page_url":1`), CodeWrongType, "page_url"},
-		{"a violation before a syntax error: the syntax counts", with(`"page_url":1,"a":tru`), CodeInvalidJSON, ""},
-		{"a violation before a duplicate name: the name counts", with(`"page_url":1,"page_url":"x"`), CodeDuplicateName, "page_url"},
+		{"two violations: the first in the text counts", with(`"price":"x","page_url":1`), contract.CodeWrongType, "price"},
+		{"a violation and a missing field: the violation counts", without("event_id", `"page_url":1`), contract.CodeWrongType, "page_url"},
+		{"a violation before a syntax error: the syntax counts", with(`"page_url":1,"a":tru`), contract.CodeInvalidJSON, ""},
+		{"a violation before a duplicate name: the name counts", with(`"page_url":1,"page_url":"x"`), contract.CodeDuplicateName, "page_url"},
 	} {
 		prefix := []byte("before")
 		dst, err := d.AppendRow(prefix, []byte(c.event), meta)
@@ -349,7 +349,7 @@ func testRejected(t *testing.T, decoder string) {
 
 // Protects the columns that events do not fill.
 func TestMeta(t *testing.T) {
-	table := schema.FactEvents()
+	table := contract.FactEvents()
 	d, r := newDecoder(t, table, Config{Now: func() time.Time { return now }}), newReader(t, table)
 	read := func(m Meta) map[string]any {
 		row, err := d.AppendRow(nil, []byte(good), m)
@@ -381,8 +381,8 @@ func TestMeta(t *testing.T) {
 
 // Protects the start of the service: what cannot work is said there.
 func TestNewDecoderRefuses(t *testing.T) {
-	parse := func(text string) *schema.Table {
-		table, err := schema.Parse("t", []byte(text))
+	parse := func(text string) *contract.Table {
+		table, err := contract.Parse("t", []byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -391,15 +391,15 @@ func TestNewDecoderRefuses(t *testing.T) {
 	const rest = `,{"name": "properties", "type": "JSON"}]`
 	for _, c := range []struct {
 		what   string
-		table  *schema.Table
+		table  *contract.Table
 		config Config
 		says   string
 	}{
-		{"no event types", schema.FactEvents(), Config{Types: []string{}}, "no event types"},
-		{"a negative age", schema.FactEvents(), Config{MaxAge: -1}, "MaxAge"},
-		{"a depth beyond reason", schema.FactEvents(), Config{MaxDepth: 1001}, "MaxDepth"},
-		{"a negative size", schema.FactEvents(), Config{MaxBytes: -1}, "MaxBytes"},
-		{"a decoder that is none", schema.FactEvents(), Config{Decoder: "slow"}, "slow"},
+		{"no event types", contract.FactEvents(), Config{Types: []string{}}, "no event types"},
+		{"a negative age", contract.FactEvents(), Config{MaxAge: -1}, "MaxAge"},
+		{"a depth beyond reason", contract.FactEvents(), Config{MaxDepth: 1001}, "MaxDepth"},
+		{"a negative size", contract.FactEvents(), Config{MaxBytes: -1}, "MaxBytes"},
+		{"a decoder that is none", contract.FactEvents(), Config{Decoder: "slow"}, "slow"},
 		{"no properties", parse(`[{"name": "a", "type": "STRING"}]`), Config{}, "properties"},
 		{"properties of another type", parse(`[{"name": "properties", "type": "STRING"}]`), Config{}, "properties"},
 		{"a required kafka_offset", parse(`[{"name": "kafka_offset", "type": "INT64", "mode": "REQUIRED"}` + rest), Config{}, "kafka_offset"},

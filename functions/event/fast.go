@@ -5,6 +5,8 @@ import (
 	"math"
 	"strconv"
 
+	"sluice/internal/contract"
+
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -482,9 +484,9 @@ func appendScalar(row []byte, f *field, raw []byte) ([]byte, *Rejection) {
 	case f.kind == kindInt64:
 		n, code := parseInt64(raw)
 		switch code {
-		case CodeOutOfRange:
+		case contract.CodeOutOfRange:
 			return row, f.reject(code, "does not fit into 64 bits")
-		case CodeWrongType:
+		case contract.CodeWrongType:
 			return row, f.reject(code, "has a fraction or an exponent: send an integer")
 		}
 		row = protowire.AppendVarint(row, f.tag)
@@ -492,7 +494,7 @@ func appendScalar(row []byte, f *field, raw []byte) ([]byte, *Rejection) {
 	case f.kind == kindFloat64:
 		n, err := strconv.ParseFloat(string(raw), 64)
 		if err != nil {
-			return row, f.reject(CodeOutOfRange, "does not fit into a 64-bit floating point number")
+			return row, f.reject(contract.CodeOutOfRange, "does not fit into a 64-bit floating point number")
 		}
 		row = protowire.AppendVarint(row, f.tag)
 		return protowire.AppendFixed64(row, math.Float64bits(n)), nil
@@ -500,17 +502,17 @@ func appendScalar(row []byte, f *field, raw []byte) ([]byte, *Rejection) {
 	return row, f.wrongType(kind)
 }
 
-// parseInt64 parses a number of JSON's. It answers CodeWrongType for fractions and
+// parseInt64 parses a number of JSON's. It answers contract.CodeWrongType for fractions and
 // exponents, however large the number.
-func parseInt64(raw []byte) (int64, Code) {
+func parseInt64(raw []byte) (int64, contract.Code) {
 	for _, c := range raw {
 		if c == '.' || c|0x20 == 'e' {
-			return 0, CodeWrongType
+			return 0, contract.CodeWrongType
 		}
 	}
 	n, err := strconv.ParseInt(string(raw), 10, 64)
 	if err != nil {
-		return 0, CodeOutOfRange
+		return 0, contract.CodeOutOfRange
 	}
 	return n, ""
 }

@@ -11,17 +11,17 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
-	"sluice/functions/warehouse/schema"
+	"sluice/internal/contract"
 )
 
 // naive is how one would write it at first: a map per event, a dynamic message per
 // row. It only serves as a yardstick.
 type naive struct {
-	table  *schema.Table
+	table  *contract.Table
 	reader reader
 }
 
-func newNaive(tb testing.TB, table *schema.Table) naive {
+func newNaive(tb testing.TB, table *contract.Table) naive {
 	return naive{table, newReader(tb, table)}
 }
 
@@ -41,7 +41,7 @@ func (n naive) row(value []byte, m Meta) ([]byte, error) {
 		if !ok || v == nil {
 			continue
 		}
-		if c.Type == schema.Timestamp {
+		if c.Type == contract.Timestamp {
 			if text, ok := v.(string); ok {
 				at, err := time.Parse(time.RFC3339Nano, text)
 				if err != nil {

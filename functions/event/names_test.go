@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"testing"
 
-	"sluice/functions/warehouse/schema"
+	"sluice/internal/contract"
 )
 
 // Protects the decoder's memory from events with ever new names: it forgets, and
 // goes on deciding rightly.
 func TestNamesAreForgotten(t *testing.T) {
-	d := newDiffer(t, schema.FactEvents())
+	d := newDiffer(t, contract.FactEvents())
 	n := &d.fast.fast.names
 	for i := range 5000 {
 		d.compare(t, []byte(with(fmt.Sprintf(`"n%d":1,"m%d":{"o%d":2}`, i, i, i))))
@@ -27,11 +27,11 @@ func TestNamesAreForgotten(t *testing.T) {
 	for i := range 20_000 {
 		many = fmt.Appendf(many, `,"name_%d":%d`, i, i)
 	}
-	large := newDecoder(t, schema.FactEvents(), Config{})
+	large := newDecoder(t, contract.FactEvents(), Config{})
 	for _, c := range []struct {
 		end  string
-		code Code
-	}{{`}`, ""}, {`,"name_0":1}`, CodeDuplicateName}, {`,"name_19999":1}`, CodeDuplicateName}, {`,"\u006eame_5":1}`, CodeDuplicateName}, {`}`, ""}} {
+		code contract.Code
+	}{{`}`, ""}, {`,"name_0":1}`, contract.CodeDuplicateName}, {`,"name_19999":1}`, contract.CodeDuplicateName}, {`,"\u006eame_5":1}`, contract.CodeDuplicateName}, {`}`, ""}} {
 		_, err := large.AppendRow(nil, append(many[:len(many):len(many)], c.end...), meta)
 		if code := codeOf(err); code != c.code {
 			t.Errorf("20,000 names and %s: %v, want %q", c.end, err, c.code)
@@ -45,7 +45,7 @@ func TestNamesAreForgotten(t *testing.T) {
 	}
 }
 
-func codeOf(err error) Code {
+func codeOf(err error) contract.Code {
 	if r, ok := err.(*Rejection); ok {
 		return r.Code
 	}
@@ -56,7 +56,7 @@ func codeOf(err error) Code {
 // ordinary way is the exception. (Results do not depend on it; the price does.)
 func TestNamesArePredicted(t *testing.T) {
 	events, _ := corpus(t, 5000, 0)
-	d := newDecoder(t, schema.FactEvents(), Config{})
+	d := newDecoder(t, contract.FactEvents(), Config{})
 	n := &d.fast.names
 	for _, value := range events {
 		if _, err := d.AppendRow(nil, value, meta); err != nil {

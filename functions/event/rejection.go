@@ -4,40 +4,13 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
-)
 
-// Code says in one stable word why a record cannot become a row. Dashboards,
-// queries and replays tell rejections apart by it.
-type Code string
-
-// The codes that AppendRow rejects with.
-const (
-	CodeInvalidJSON   Code = "invalid_json" // no JSON object, or null
-	CodeInvalidUTF8   Code = "invalid_utf8"
-	CodeDuplicateName Code = "duplicate_name" // of two members of one object, at any depth
-	CodeTooDeep       Code = "too_deep"       // Config.MaxDepth
-	CodeTooLarge      Code = "too_large"      // Config.MaxBytes
-
-	CodeMissingField        Code = "missing_field" // absent or null
-	CodeEmptyField          Code = "empty_field"   // a required string
-	CodeWrongType           Code = "wrong_type"
-	CodeOutOfRange          Code = "out_of_range" // a number that its column cannot hold
-	CodeInvalidBase64       Code = "invalid_base64"
-	CodeInvalidEventType    Code = "invalid_event_type"     // Config.Types
-	CodeInvalidTimestamp    Code = "invalid_timestamp"      // ParseTimestamp
-	CodeTimestampOutOfRange Code = "timestamp_out_of_range" // Config.MaxAge, Config.MaxAhead; the years 1 to 9999
-)
-
-// The codes that others give to records.
-const (
-	CodeRowRejected        Code = "row_rejected"                // BigQuery refused the row
-	CodeAttemptsExhausted  Code = "delivery_attempts_exhausted" // Pub/Sub gave up
-	CodeUndecodablePayload Code = "undecodable_payload"         // a packed batch that is damaged
+	"sluice/internal/contract"
 )
 
 // Rejection is why an event cannot become a row.
 type Rejection struct {
-	Code    Code
+	Code    contract.Code
 	Field   string // the column at fault, or empty
 	Message string // a sentence that the producer's author can act on; no values from the event
 }
@@ -48,12 +21,12 @@ func (r *Rejection) Error() string { return string(r.Code) + ": " + r.Message }
 // on. A text that is not UTF-8 anywhere is called that, because it is the likelier cause.
 func rejectSyntax(value []byte, offset int) *Rejection {
 	if at := invalidUTF8(value); at >= 0 {
-		return &Rejection{Code: CodeInvalidUTF8, Message: "the event is not valid UTF-8 at byte " + strconv.Itoa(at) + ": encode it as UTF-8"}
+		return &Rejection{Code: contract.CodeInvalidUTF8, Message: "the event is not valid UTF-8 at byte " + strconv.Itoa(at) + ": encode it as UTF-8"}
 	}
 	if offset >= len(value) {
-		return &Rejection{Code: CodeInvalidJSON, Message: "the event is not valid JSON: it ends too early, after " + strconv.Itoa(len(value)) + " bytes"}
+		return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is not valid JSON: it ends too early, after " + strconv.Itoa(len(value)) + " bytes"}
 	}
-	return &Rejection{Code: CodeInvalidJSON, Message: "the event is not valid JSON at byte " + strconv.Itoa(offset)}
+	return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is not valid JSON at byte " + strconv.Itoa(offset)}
 }
 
 // invalidUTF8 is the offset of the first byte that is not UTF-8, or -1.
@@ -74,7 +47,7 @@ func invalidUTF8(b []byte) int {
 // looks no further: what it says is true whatever follows.
 func rejectNoObject(value []byte) *Rejection {
 	if value == nil {
-		return &Rejection{Code: CodeInvalidJSON, Message: "the event is null (a Kafka tombstone): send one JSON object"}
+		return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is null (a Kafka tombstone): send one JSON object"}
 	}
 	if at := invalidUTF8(value); at >= 0 {
 		return rejectSyntax(value, at)
@@ -91,22 +64,22 @@ func rejectNoObject(value []byte) *Rejection {
 	case strings.HasPrefix(text, `"`):
 		what = "a string"
 	}
-	return &Rejection{Code: CodeInvalidJSON, Message: "the event is " + what + ": send one JSON object"}
+	return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is " + what + ": send one JSON object"}
 }
 
 func rejectTooLarge(size, limit int) *Rejection {
-	return &Rejection{Code: CodeTooLarge, Message: "the event has " + strconv.Itoa(size) + " bytes: send at most " + strconv.Itoa(limit)}
+	return &Rejection{Code: contract.CodeTooLarge, Message: "the event has " + strconv.Itoa(size) + " bytes: send at most " + strconv.Itoa(limit)}
 }
 
 func rejectTooDeep(limit int) *Rejection {
-	return &Rejection{Code: CodeTooDeep, Message: "the event nests objects and arrays deeper than " + strconv.Itoa(limit) + " levels: flatten it"}
+	return &Rejection{Code: contract.CodeTooDeep, Message: "the event nests objects and arrays deeper than " + strconv.Itoa(limit) + " levels: flatten it"}
 }
 
 // rejectDuplicate takes the column of the name, which is empty if the name is no
 // column's: such names are the producer's, and may be personal data.
 func rejectDuplicate(column string) *Rejection {
 	if column == "" {
-		return &Rejection{Code: CodeDuplicateName, Message: "the event has two members of the same name in one object: send each once"}
+		return &Rejection{Code: contract.CodeDuplicateName, Message: "the event has two members of the same name in one object: send each once"}
 	}
-	return &Rejection{Code: CodeDuplicateName, Field: column, Message: column + " occurs twice in the event: send it once"}
+	return &Rejection{Code: contract.CodeDuplicateName, Field: column, Message: column + " occurs twice in the event: send it once"}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"sluice/functions/warehouse/schema"
+	"sluice/internal/contract"
 )
 
 // strictDecoder is the straightforward decoder, on jsontext's tokens. It is what
@@ -162,7 +162,7 @@ func (d *strictDecoder) unquote(scratch *[]byte, raw []byte) ([]byte, error) {
 // appendField appends the field f whose member is raw.
 func (d *strictDecoder) appendField(row []byte, f *field, kind jsontext.Kind, raw []byte, now int64) ([]byte, *Rejection) {
 	switch {
-	case f.Type == schema.JSON:
+	case f.Type == contract.JSON:
 		row = protowire.AppendVarint(row, f.tag)
 		return protowire.AppendBytes(row, raw), nil
 	case kind == '"':
@@ -171,25 +171,25 @@ func (d *strictDecoder) appendField(row []byte, f *field, kind jsontext.Kind, ra
 			return row, rejectSyntax(raw, 0)
 		}
 		return d.columns.appendText(row, f, s, now)
-	case kind == '0' && f.Type == schema.Int64:
+	case kind == '0' && f.Type == contract.Int64:
 		// Not by ParseInt's error: it calls 100000000000000000000.0 out of range.
 		if bytes.ContainsAny(raw, ".eE") {
-			return row, f.reject(CodeWrongType, "has a fraction or an exponent: send an integer")
+			return row, f.reject(contract.CodeWrongType, "has a fraction or an exponent: send an integer")
 		}
 		n, err := strconv.ParseInt(string(raw), 10, 64)
 		if err != nil {
-			return row, f.reject(CodeOutOfRange, "does not fit into 64 bits")
+			return row, f.reject(contract.CodeOutOfRange, "does not fit into 64 bits")
 		}
 		row = protowire.AppendVarint(row, f.tag)
 		return protowire.AppendVarint(row, uint64(n)), nil
-	case kind == '0' && f.Type == schema.Float64:
+	case kind == '0' && f.Type == contract.Float64:
 		n, err := strconv.ParseFloat(string(raw), 64)
 		if err != nil {
-			return row, f.reject(CodeOutOfRange, "does not fit into a 64-bit floating point number")
+			return row, f.reject(contract.CodeOutOfRange, "does not fit into a 64-bit floating point number")
 		}
 		row = protowire.AppendVarint(row, f.tag)
 		return protowire.AppendFixed64(row, math.Float64bits(n)), nil
-	case (kind == 't' || kind == 'f') && f.Type == schema.Bool:
+	case (kind == 't' || kind == 'f') && f.Type == contract.Bool:
 		row = protowire.AppendVarint(row, f.tag)
 		return protowire.AppendVarint(row, protowire.EncodeBool(kind == 't')), nil
 	}

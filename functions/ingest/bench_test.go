@@ -17,9 +17,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"sluice/functions/push"
-	"sluice/functions/warehouse/schema"
 	"sluice/internal/batch"
-	"sluice/test/generate"
+	"sluice/internal/contract"
+	"sluice/internal/local/generate"
 )
 
 // BenchmarkHandlerVsZstd measures all the work that Ingest does for a push, from the
@@ -31,7 +31,7 @@ func BenchmarkHandlerVsZstd(b *testing.B) {
 	const events, perBatch, rounds = 20_000, 500, 30
 	bodies := pushes(b, events, perBatch)
 
-	w, err := newWorker(Config{Table: schema.FactEvents()})
+	w, err := newWorker(Config{Table: contract.FactEvents()})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,7 +1,7 @@
 // Package ingest is the function that turns pushed batches of events into rows of
 // fact_events.
 //
-//	f, err := ingest.New(ingest.Config{Table: schema.FactEvents(), …}, appender, publisher)
+//	f, err := ingest.New(ingest.Config{Table: contract.FactEvents(), …}, appender, publisher)
 //	handler := gate.Handler(push.Config{Function: "Ingest", …}, f.Handle)
 //
 // Each record of a batch ends in one of two places: as a row, or, if it can never
@@ -26,13 +26,13 @@ import (
 	"sluice/functions/event"
 	"sluice/functions/push"
 	"sluice/functions/warehouse"
-	"sluice/functions/warehouse/schema"
 	"sluice/internal/batch"
+	"sluice/internal/contract"
 )
 
 // Config is what Ingest needs to know.
 type Config struct {
-	Table  *schema.Table // of the rows
+	Table  *contract.Table // of the rows
 	Event  event.Config
 	Limits batch.Limits // of a payload; zero fields: batch.DefaultLimits
 	// Consumer names this service and its revision in dead letters.
@@ -146,7 +146,7 @@ func (f *Function) undecodable(ctx context.Context, m *push.Message, cause error
 	b := &batch.Batch{Records: []batch.Record{{Offset: batch.NoOffset, Value: m.Data}}}
 	start := time.Now()
 	err := f.publish(ctx, m, b, []reject{{0, batch.Rejection{
-		Code:    string(event.CodeUndecodablePayload),
+		Code:    string(contract.CodeUndecodablePayload),
 		Message: fmt.Sprintf("The payload of Pub/Sub message %s cannot be read: %v", m.ID, damage),
 	}}}, l)
 	l.publish = time.Since(start)

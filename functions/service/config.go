@@ -62,17 +62,17 @@ type Config struct {
 
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
-	contract := event.DefaultConfig()
+	rules := event.DefaultConfig()
 	return Config{
 		Port:            "8080",
 		Dataset:         "clickstream",
 		FactEventsTable: "fact_events",
 		EventsDLQTable:  "events_dlq",
 		DeadLetterTopic: "clickstream-dead-letter",
-		EventTypes:      contract.Types,
-		EventMaxAge:     contract.MaxAge,
-		EventMaxAhead:   contract.MaxAhead,
-		EventDecoder:    contract.Decoder,
+		EventTypes:      rules.Types,
+		EventMaxAge:     rules.MaxAge,
+		EventMaxAhead:   rules.MaxAhead,
+		EventDecoder:    rules.Decoder,
 		HandlerTimeout:  push.DefaultConfig().Timeout,
 		AppendTimeout:   warehouse.DefaultAppenderConfig().Timeout,
 		BreakerOpen:     warehouse.DefaultAppenderConfig().BreakerOpen,

@@ -20,8 +20,8 @@ import (
 	"sluice/functions/event"
 	"sluice/functions/service"
 	"sluice/internal/batch"
-	"sluice/test/embedded/pubsub"
-	"sluice/test/embedded/warehouse"
+	"sluice/internal/local/pubsub"
+	"sluice/internal/local/warehouse"
 )
 
 // Protects the main promise in both forms of a push: every good record is a row, and

@@ -13,8 +13,8 @@ import (
 	client "cloud.google.com/go/pubsub/v2"
 
 	"sluice/functions/service"
-	"sluice/test/embedded/pubsub"
-	"sluice/test/embedded/warehouse"
+	"sluice/internal/local/pubsub"
+	"sluice/internal/local/warehouse"
 )
 
 // Protects the promise under everything at once: while BigQuery refuses, hangs, loses

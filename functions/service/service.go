@@ -30,7 +30,7 @@ import (
 	"sluice/functions/ingest"
 	"sluice/functions/push"
 	"sluice/functions/warehouse"
-	"sluice/functions/warehouse/schema"
+	"sluice/internal/contract"
 )
 
 // Service is the functions of one process.
@@ -70,7 +70,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 		}
 	}
 	if c.serves(Ingest) {
-		t := schema.FactEvents()
+		t := contract.FactEvents()
 		deadLetters, err := s.publisher(ctx, c)
 		if err != nil {
 			return nil, err
@@ -89,7 +89,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 		s.handlers[Ingest] = s.gate.Handler(p, f.Handle)
 	}
 	if c.serves(DeadLetter) {
-		t := schema.EventsDLQ()
+		t := contract.EventsDLQ()
 		f, err := deadletter.New(deadletter.Config{Table: t, Tracer: c.Tracer}, s.appender(c, write, t, c.EventsDLQTable, log))
 		if err != nil {
 			return nil, err
@@ -101,7 +101,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 }
 
 // appender returns an appender to the table of that name.
-func (s *Service) appender(c Config, client *storage.BigQueryWriteClient, t *schema.Table, name string, log *slog.Logger) *warehouse.Appender {
+func (s *Service) appender(c Config, client *storage.BigQueryWriteClient, t *contract.Table, name string, log *slog.Logger) *warehouse.Appender {
 	a := warehouse.NewAppender(client, t, warehouse.AppenderConfig{
 		Table:       fmt.Sprintf("projects/%s/datasets/%s/tables/%s", c.Project, c.Dataset, name),
 		TraceID:     "sluice:" + cmp.Or(c.Revision, "functions"),

@@ -17,11 +17,11 @@ import (
 	client "cloud.google.com/go/pubsub/v2"
 
 	"sluice/functions/service"
-	"sluice/functions/warehouse/schema"
 	"sluice/internal/batch"
+	"sluice/internal/contract"
+	"sluice/internal/local/pubsub"
+	"sluice/internal/local/warehouse"
 	"sluice/internal/telemetry"
-	"sluice/test/embedded/pubsub"
-	"sluice/test/embedded/warehouse"
 )
 
 // world is Pub/Sub, the functions and the warehouse in one process, wired as they
@@ -48,7 +48,7 @@ func start(t *testing.T, o options) *world {
 	t.Helper()
 	w := &world{t: t, log: new(logLines)}
 	var err error
-	w.warehouse, err = warehouse.Start(warehouse.Config{Tables: []*schema.Table{schema.FactEvents(), schema.EventsDLQ()}})
+	w.warehouse, err = warehouse.Start(warehouse.Config{Tables: []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}})
 	check(t, err)
 	t.Cleanup(func() { w.warehouse.Close() })
 	w.pubsub, err = pubsub.Start(pubsub.Config{BackoffScale: 0.002})

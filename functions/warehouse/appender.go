@@ -2,7 +2,7 @@
 // API's default stream: at least once, visible as soon as acknowledged.
 //
 //	client, err := storage.NewBigQueryWriteClient(ctx)     // cloud.google.com/go/bigquery/storage/apiv1
-//	table := schema.FactEvents()
+//	table := contract.FactEvents()
 //	a := warehouse.NewAppender(client, table, warehouse.AppenderConfig{Table: "projects/P/datasets/D/tables/fact_events"}, log)
 //	rejected, err := a.Write(ctx, rows)                    // rows are protobuf wire bytes by the table's descriptor
 //	…
@@ -36,7 +36,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
 
-	"sluice/functions/warehouse/schema"
+	"sluice/internal/contract"
 )
 
 // AppenderConfig says where and how rows are appended. Zero values of all but
@@ -112,7 +112,7 @@ type Appender struct {
 }
 
 // NewAppender returns an Appender for the table t. It opens nothing yet.
-func NewAppender(client *storage.BigQueryWriteClient, t *schema.Table, c AppenderConfig, log *slog.Logger) *Appender {
+func NewAppender(client *storage.BigQueryWriteClient, t *contract.Table, c AppenderConfig, log *slog.Logger) *Appender {
 	c = c.orDefault()
 	d := t.Descriptor()
 	a := &Appender{

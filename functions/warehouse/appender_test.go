@@ -18,8 +18,8 @@ import (
 	grpcstatus "google.golang.org/grpc/status"
 
 	"sluice/functions/warehouse"
-	"sluice/functions/warehouse/schema"
-	embedded "sluice/test/embedded/warehouse"
+	"sluice/internal/contract"
+	embedded "sluice/internal/local/warehouse"
 )
 
 // Protects the order of answers: each caller gets that of its own request, with
@@ -38,7 +38,7 @@ func TestAnswersMatchRequests(t *testing.T) {
 			}
 		}
 	})
-	a := newAppender(t, addr, schema.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, MaxInFlight: 7})
+	a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, MaxInFlight: 7})
 	var wg sync.WaitGroup
 	for i := range 200 {
 		wg.Go(func() {
@@ -69,7 +69,7 @@ func TestRequestsArePipelined(t *testing.T) {
 		_, err := s.Recv()
 		return err
 	})
-	a := newAppender(t, addr, schema.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable})
+	a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable})
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
@@ -105,7 +105,7 @@ func TestStreamErrorFailsWhatIsInFlight(t *testing.T) {
 			}
 		}
 	})
-	a := newAppender(t, addr, schema.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable})
+	a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable})
 	one := [][]byte{[]byte("row")}
 	check(t, a.Append(t.Context(), one))
 	var failed atomic.Int32
@@ -166,7 +166,7 @@ func TestBlockedSendBlocksNobodyElse(t *testing.T) {
 		return nil
 	})
 	defer close(release)
-	a := newAppender(t, addr, schema.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Timeout: time.Minute, BreakerFailures: 1000})
+	a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Timeout: time.Minute, BreakerFailures: 1000})
 	big := [][]byte{bytes.Repeat([]byte("x"), 4<<20)}
 	var wg sync.WaitGroup
 	for range 8 {
@@ -237,7 +237,7 @@ func TestStreamClosedWhileIdle(t *testing.T) {
 				}
 			}
 		})
-		a := newAppender(t, addr, schema.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Idle: time.Nanosecond})
+		a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Idle: time.Nanosecond})
 		one := [][]byte{[]byte("row")}
 		check(t, a.Append(t.Context(), one))
 		<-closed
@@ -249,7 +249,7 @@ func TestStreamClosedWhileIdle(t *testing.T) {
 	// The request crosses the news on the wire: the stream fails under it.
 	t.Run("closing", func(t *testing.T) {
 		s, addr := startScript(t, crossing)
-		a := newAppender(t, addr, schema.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Idle: time.Nanosecond})
+		a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Idle: time.Nanosecond})
 		one := [][]byte{[]byte("row")}
 		check(t, a.Append(t.Context(), one))
 		check(t, a.Append(t.Context(), one))
@@ -260,7 +260,7 @@ func TestStreamClosedWhileIdle(t *testing.T) {
 	// A stream that was heard of just now is no stale one: redelivery is the retry.
 	t.Run("not idle", func(t *testing.T) {
 		s, addr := startScript(t, crossing)
-		a := newAppender(t, addr, schema.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Idle: time.Hour})
+		a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Idle: time.Hour})
 		one := [][]byte{[]byte("row")}
 		check(t, a.Append(t.Context(), one))
 		if err := a.Append(t.Context(), one); err == nil {
@@ -278,7 +278,7 @@ func TestStreamClosedWhileIdle(t *testing.T) {
 			}
 			return grpcstatus.Error(codes.Unavailable, "away")
 		})
-		a := newAppender(t, addr, schema.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Idle: time.Nanosecond})
+		a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Idle: time.Nanosecond})
 		if err := a.Append(t.Context(), [][]byte{[]byte("row")}); err == nil {
 			t.Error("want an error")
 		}
@@ -310,7 +310,7 @@ func TestCircuitBreaker(t *testing.T) {
 	fault := w.Fail(embedded.Fault{Code: codes.Unavailable, InResponse: true, Count: -1})
 	broken := func(open time.Duration) *warehouse.Appender {
 		t.Helper()
-		a := newAppender(t, w.Addr(), schema.FactEvents(), warehouse.AppenderConfig{Table: w.TableName("fact_events"), BreakerFailures: 3, BreakerOpen: open})
+		a := newAppender(t, w.Addr(), contract.FactEvents(), warehouse.AppenderConfig{Table: w.TableName("fact_events"), BreakerFailures: 3, BreakerOpen: open})
 		for range 3 {
 			if err := a.Append(t.Context(), rows(t, "a")); err == nil || errors.Is(err, gobreaker.ErrOpenState) {
 				t.Fatalf("got %v", err)

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"sluice/functions/warehouse"
-	"sluice/functions/warehouse/schema"
+	"sluice/internal/contract"
 )
 
 // Protects the way in which a column is added: to the table, then to the service.
@@ -80,7 +80,7 @@ func TestRefusedSchemaIsSentAgain(t *testing.T) {
 					check(t, s.Send(&storagepb.AppendRowsResponse{Response: &storagepb.AppendRowsResponse_Error{Error: refusal.Proto()}}))
 				}
 			})
-			a := newAppender(t, addr, schema.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable})
+			a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable})
 			if _, err := a.Write(t.Context(), rows(t, "a")); err == nil {
 				t.Fatal("want a refusal")
 			}
@@ -105,7 +105,7 @@ func TestRetiredStreamEnds(t *testing.T) {
 		close(ended)
 		return nil
 	})
-	a := newAppender(t, addr, schema.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Timeout: 100 * time.Millisecond})
+	a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Timeout: 100 * time.Millisecond})
 	if err := a.Append(t.Context(), rows(t, "a")); err == nil {
 		t.Fatal("want a refusal")
 	}
@@ -120,7 +120,7 @@ func TestTableIsDroppedAndCreated(t *testing.T) {
 	if rejected, err := a.Write(t.Context(), rows(t, "a", "b")); err == nil || len(rejected) > 0 {
 		t.Errorf("rejected %v, error %v: want an error", rejected, err)
 	}
-	check(t, w.CreateTable(t.Context(), schema.FactEvents()))
+	check(t, w.CreateTable(t.Context(), contract.FactEvents()))
 	_, err := a.Write(t.Context(), rows(t, "a", "b"))
 	check(t, err)
 	if n := landed(t, w); n != 2 {
@@ -129,20 +129,20 @@ func TestTableIsDroppedAndCreated(t *testing.T) {
 }
 
 // withColumn is fact_events with a STRING column more.
-func withColumn(t *testing.T, name string) *schema.Table {
+func withColumn(t *testing.T, name string) *contract.Table {
 	t.Helper()
 	var columns []map[string]string
-	check(t, json.Unmarshal(schema.File("fact_events"), &columns))
+	check(t, json.Unmarshal(contract.File("fact_events"), &columns))
 	columns = append(columns, map[string]string{"name": name, "type": "STRING", "mode": "NULLABLE"})
 	text, err := json.Marshal(columns)
 	check(t, err)
-	table, err := schema.Parse("fact_events", text)
+	table, err := contract.Parse("fact_events", text)
 	check(t, err)
 	return table
 }
 
 // campaign is a row that fills the new column.
-func campaign(t *testing.T, table *schema.Table, id string) []byte {
+func campaign(t *testing.T, table *contract.Table, id string) []byte {
 	t.Helper()
 	column, _ := table.Column("campaign")
 	return protowire.AppendString(protowire.AppendTag(row(t, id), column.Number, protowire.BytesType), "summer")

@@ -17,21 +17,21 @@ import (
 
 	"sluice/functions/event"
 	"sluice/functions/warehouse"
-	"sluice/functions/warehouse/schema"
-	embedded "sluice/test/embedded/warehouse"
+	"sluice/internal/contract"
+	embedded "sluice/internal/local/warehouse"
 )
 
 // startWarehouse starts the embedded warehouse and an Appender to its fact_events.
 func startWarehouse(t *testing.T, c warehouse.AppenderConfig) (*embedded.Server, *warehouse.Appender) {
 	t.Helper()
-	w, err := embedded.Start(embedded.Config{Tables: []*schema.Table{schema.FactEvents()}, Location: "EU"})
+	w, err := embedded.Start(embedded.Config{Tables: []*contract.Table{contract.FactEvents()}, Location: "EU"})
 	check(t, err)
 	t.Cleanup(func() { w.Close() })
 	c.Table = w.TableName("fact_events")
-	return w, newAppender(t, w.Addr(), schema.FactEvents(), c)
+	return w, newAppender(t, w.Addr(), contract.FactEvents(), c)
 }
 
-func newAppender(t *testing.T, addr string, table *schema.Table, c warehouse.AppenderConfig) *warehouse.Appender {
+func newAppender(t *testing.T, addr string, table *contract.Table, c warehouse.AppenderConfig) *warehouse.Appender {
 	t.Helper()
 	client, err := storage.NewBigQueryWriteClient(t.Context(), option.WithEndpoint(addr), option.WithoutAuthentication(),
 		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
@@ -49,7 +49,7 @@ func newAppender(t *testing.T, addr string, table *schema.Table, c warehouse.App
 // row is an event with that id, as a row of t.
 func row(t *testing.T, id string) []byte {
 	t.Helper()
-	d, err := event.NewDecoder(schema.FactEvents(), event.Config{})
+	d, err := event.NewDecoder(contract.FactEvents(), event.Config{})
 	check(t, err)
 	value := fmt.Sprintf(`{"event_id":%q,"event_timestamp":%q,"event_type":"search","user_id":"u"}`, id, time.Now().UTC().Format(time.RFC3339))
 	b, err := d.AppendRow(nil, []byte(value), event.Meta{Offset: -1})

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"sluice/functions/warehouse"
-	embedded "sluice/test/embedded/warehouse"
+	embedded "sluice/internal/local/warehouse"
 )
 
 // bad makes rows bad that hold the word.

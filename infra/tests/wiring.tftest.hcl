@@ -111,8 +111,8 @@ run "events_stay_in_the_region" {
 run "tables_have_the_services_schema" {
   assert {
     condition = alltrue([
-      jsondecode(google_bigquery_table.fact_events.schema) == jsondecode(file("${path.module}/../functions/warehouse/schema/fact_events.json")),
-      jsondecode(google_bigquery_table.events_dlq.schema) == jsondecode(file("${path.module}/../functions/warehouse/schema/events_dlq.json")),
+      jsondecode(google_bigquery_table.fact_events.schema) == jsondecode(file("${path.module}/../internal/contract/fact_events.json")),
+      jsondecode(google_bigquery_table.events_dlq.schema) == jsondecode(file("${path.module}/../internal/contract/events_dlq.json")),
       google_bigquery_table.fact_events.time_partitioning[0].field == "event_timestamp",
       google_bigquery_table.events_dlq.time_partitioning[0].field == "failed_at",
     ])

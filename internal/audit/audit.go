@@ -31,7 +31,7 @@ import (
 	"strings"
 	"time"
 
-	queries "sluice/functions/warehouse/sql"
+	"sluice/internal/contract"
 	"sluice/internal/query"
 )
 
@@ -283,7 +283,7 @@ var eventsSince = regexp.MustCompile(`-- (AND (?:event_timestamp|failed_at) >= )
 
 // text is an audit query's.
 func (c *Config) text(name string) (string, error) {
-	text, err := queries.Text(name, c.Dataset)
+	text, err := contract.SQL(name, c.Dataset)
 	if err == nil && !c.EventsSince.IsZero() {
 		text = eventsSince.ReplaceAllString(text, "${1}"+timestamp(c.EventsSince))
 	}

@@ -9,11 +9,11 @@ import (
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
-	"sluice/functions/warehouse/schema"
 	"sluice/internal/audit"
+	"sluice/internal/contract"
+	embedded "sluice/internal/local/kafka"
+	"sluice/internal/local/warehouse"
 	"sluice/internal/query"
-	embedded "sluice/test/embedded/kafka"
-	"sluice/test/embedded/warehouse"
 )
 
 const group = "clickstream-to-bigquery"
@@ -25,7 +25,7 @@ var at = time.Now().Add(time.Hour).Truncate(time.Second).UTC()
 // tables is a warehouse to be filled by hand.
 func tables(t *testing.T) query.Engine {
 	t.Helper()
-	w, err := warehouse.Start(warehouse.Config{Tables: []*schema.Table{schema.FactEvents(), schema.EventsDLQ()}})
+	w, err := warehouse.Start(warehouse.Config{Tables: []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"testing"
 
-	"sluice/test/generate"
+	"sluice/internal/local/generate"
 )
 
 // generated are batches of 500 generated events, and their length in bytes.

@@ -30,7 +30,7 @@ import (
 	"time"
 
 	"sluice/functions/event"
-	queries "sluice/functions/warehouse/sql"
+	"sluice/internal/contract"
 	"sluice/internal/query"
 )
 
@@ -150,7 +150,7 @@ func (c *cursor) compare(o *cursor) int {
 
 // query is that of the letters behind the cursor, in the cursor's order.
 func (r *Replay) query() (statement string, args []any, err error) {
-	text, err := queries.Text("replay_candidates", r.Dataset)
+	text, err := contract.SQL("replay_candidates", r.Dataset)
 	if err != nil {
 		return "", nil, err
 	}
@@ -290,7 +290,7 @@ func (r *Replay) prepare(ctx context.Context, t *transform, l *Letter) (skip str
 }
 
 // undecodable reports whether the letter is a whole payload that was no batch.
-func (l *Letter) undecodable() bool { return l.Code == string(event.CodeUndecodablePayload) }
+func (l *Letter) undecodable() bool { return l.Code == string(contract.CodeUndecodablePayload) }
 
 // Plan is what a dry run finds.
 type Plan struct {
@@ -508,7 +508,7 @@ type Outcome struct {
 
 // Outcomes lists the replays that have brought rows.
 func Outcomes(ctx context.Context, engine query.Engine, dataset string) ([]Outcome, error) {
-	text, err := queries.Text("replays", dataset)
+	text, err := contract.SQL("replays", dataset)
 	if err != nil {
 		return nil, err
 	}

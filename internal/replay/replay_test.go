@@ -18,19 +18,19 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"sluice/functions/event"
-	"sluice/functions/warehouse/schema"
+	"sluice/internal/contract"
+	"sluice/internal/local"
+	fakepubsub "sluice/internal/local/pubsub"
+	"sluice/internal/local/warehouse"
 	"sluice/internal/query"
 	"sluice/internal/replay"
 	"sluice/internal/telemetry"
-	fakepubsub "sluice/test/embedded/pubsub"
-	"sluice/test/embedded/warehouse"
-	"sluice/test/stack"
 )
 
 // start starts a pipeline that ends with the test.
-func start(t *testing.T) *stack.Stack {
+func start(t *testing.T) *local.Stack {
 	t.Helper()
-	s, err := stack.Start(t.Context(), stack.Config{Partitions: 2, Log: telemetry.NewLogger(t.Output(), slog.LevelWarn)})
+	s, err := local.Start(t.Context(), local.Config{Partitions: 2, Log: telemetry.NewLogger(t.Output(), slog.LevelWarn)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func start(t *testing.T) *stack.Stack {
 }
 
 // produce sends the events to Kafka and waits until each has arrived somewhere.
-func produce(t *testing.T, s *stack.Stack, events ...string) {
+func produce(t *testing.T, s *local.Stack, events ...string) {
 	t.Helper()
 	p, err := s.NewProducer()
 	if err != nil {
@@ -65,22 +65,22 @@ func produce(t *testing.T, s *stack.Stack, events ...string) {
 	}
 }
 
-func engine(s *stack.Stack) query.Engine { return query.Database{DB: s.Warehouse.DB()} }
+func engine(s *local.Stack) query.Engine { return query.Database{DB: s.Warehouse.DB()} }
 
 // throughPubSub is the target of replays through Pub/Sub.
-func throughPubSub(t *testing.T, s *stack.Stack) replay.PubSub {
+func throughPubSub(t *testing.T, s *local.Stack) replay.PubSub {
 	t.Helper()
-	client, err := pubsub.NewClient(t.Context(), stack.Project, s.PubSub.ClientOptions()...)
+	client, err := pubsub.NewClient(t.Context(), local.Project, s.PubSub.ClientOptions()...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	publisher := client.Publisher(stack.Topic)
+	publisher := client.Publisher(local.Topic)
 	t.Cleanup(func() { publisher.Stop(); client.Close() })
 	return replay.PubSub{Publisher: publisher}
 }
 
 // settle waits until Pub/Sub has nothing left, and audits.
-func settle(t *testing.T, s *stack.Stack) {
+func settle(t *testing.T, s *local.Stack) {
 	t.Helper()
 	if err := s.PubSub.WaitIdle(t.Context()); err != nil {
 		t.Fatal(err)
@@ -132,7 +132,7 @@ func TestThroughPubSub(t *testing.T) {
 	produce(t, s, misspelt("one"), good, misspelt("two"), "no event", misspelt("three"))
 	before := ask(t, engine(s), "SELECT kafka_partition, kafka_offset, epoch_us(kafka_timestamp) FROM events_dlq WHERE error_code = 'invalid_event_type' ORDER BY 1, 2")
 
-	r := replay.New(stack.Dataset, replay.Filter{Codes: []string{"invalid_event_type"}})
+	r := replay.New(local.Dataset, replay.Filter{Codes: []string{"invalid_event_type"}})
 	r.Transform = `if $code == "invalid_event_type" and $field == "event_type" then .event_type = "page_view" else empty end`
 	if err := replay.Execute(t.Context(), engine(s), r, throughPubSub(t, s), replay.Options{}); err != nil || r.Sent != 3 || !r.Done {
 		t.Fatalf("%+v, %v", r, err)
@@ -145,12 +145,12 @@ func TestThroughPubSub(t *testing.T) {
 	if got := ask(t, engine(s), "SELECT DISTINCT CAST(properties AS VARCHAR), event_type FROM fact_events WHERE replay_id IS NOT NULL"); !strings.Contains(got, "2.50") || !strings.Contains(got, "12345678901234567890") || !strings.HasSuffix(got, "|page_view") {
 		t.Errorf("the repaired event is %s", got)
 	}
-	outcomes, err := replay.Outcomes(t.Context(), engine(s), stack.Dataset)
+	outcomes, err := replay.Outcomes(t.Context(), engine(s), local.Dataset)
 	if err != nil || len(outcomes) != 1 || outcomes[0].ID != r.ID || outcomes[0].Landed != 3 || outcomes[0].Rejected != 0 {
 		t.Errorf("outcomes are %+v, %v", outcomes, err)
 	}
 
-	again := replay.New(stack.Dataset, r.Filter)
+	again := replay.New(local.Dataset, r.Filter)
 	again.Transform = r.Transform
 	if err := replay.Execute(t.Context(), engine(s), again, throughPubSub(t, s), replay.Options{}); err != nil || again.Sent != 0 {
 		t.Errorf("a second replay sends %d letters, %v", again.Sent, err)
@@ -165,7 +165,7 @@ func TestThroughPubSub(t *testing.T) {
 	}
 
 	// What is not repaired is rejected again, and its row says by which replay.
-	rest := replay.New(stack.Dataset, replay.Filter{})
+	rest := replay.New(local.Dataset, replay.Filter{})
 	if err := replay.Execute(t.Context(), engine(s), rest, throughPubSub(t, s), replay.Options{}); err != nil || rest.Sent != 1 {
 		t.Errorf("the rest is %d letters, %v", rest.Sent, err)
 	}
@@ -186,11 +186,11 @@ func TestResumeAfterFailure(t *testing.T) {
 	}
 	produce(t, s, events...)
 	file := filepath.Join(t.TempDir(), "kept", "replay.json")
-	r := replay.New(stack.Dataset, replay.Filter{})
+	r := replay.New(local.Dataset, replay.Filter{})
 	r.Transform = `.event_type = "search"`
 
 	// Pub/Sub refuses for good from some message on.
-	fault := s.PubSub.FailPublish(fakepubsub.PublishFault{Topic: stack.Topic, Skip: 2, Count: -1, Code: codes.PermissionDenied})
+	fault := s.PubSub.FailPublish(fakepubsub.PublishFault{Topic: local.Topic, Skip: 2, Count: -1, Code: codes.PermissionDenied})
 	var steps []int64
 	err := replay.Execute(t.Context(), engine(s), r, throughPubSub(t, s), replay.Options{File: file, Progress: func(r *replay.Replay) { steps = append(steps, r.Sent) }})
 	fault.Remove()
@@ -223,7 +223,7 @@ func TestResumeAfterFailure(t *testing.T) {
 func TestThroughKafka(t *testing.T) {
 	s := start(t)
 	produce(t, s, misspelt("one"), misspelt("two"))
-	r := replay.New(stack.Dataset, replay.Filter{})
+	r := replay.New(local.Dataset, replay.Filter{})
 	r.Transform, r.Via = `.event_type = "search"`, replay.ViaKafka
 	target, err := replay.OpenKafka(kafka.ConfigMap{"bootstrap.servers": s.Kafka.Brokers()}, "", nil)
 	if err != nil {
@@ -245,7 +245,7 @@ func TestThroughKafka(t *testing.T) {
 	// shows it. What is no record is not sent.
 	insert(t, engine(s), `INSERT INTO clickstream.events_dlq (error_code, error, failed_at, original_event) VALUES
 		('undecodable_payload', 'because', ?, 'payload'), ('invalid_json', 'because', ?, 'bare')`, time.Now(), time.Now())
-	again := replay.New(stack.Dataset, replay.Filter{})
+	again := replay.New(local.Dataset, replay.Filter{})
 	again.Transform, again.Via = r.Transform, replay.ViaKafka
 	if err := replay.Execute(t.Context(), engine(s), again, target, replay.Options{}); err != nil || again.Sent != 2 ||
 		!maps.Equal(again.Skipped, map[string]int64{replay.SkipPayload: 1, replay.SkipNoRecord: 1}) {
@@ -319,7 +319,7 @@ func TestSteps(t *testing.T) {
 // tables is a warehouse to be filled by hand.
 func tables(t *testing.T) query.Engine {
 	t.Helper()
-	w, err := warehouse.Start(warehouse.Config{Tables: []*schema.Table{schema.FactEvents(), schema.EventsDLQ()}})
+	w, err := warehouse.Start(warehouse.Config{Tables: []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,7 +370,7 @@ func TestFilters(t *testing.T) { testFilters(t, tables(t)) }
 
 func testFilters(t *testing.T, e query.Engine) {
 	day := fill(t, e)
-	decoder, err := event.NewDecoder(schema.FactEvents(), event.Config{})
+	decoder, err := event.NewDecoder(contract.FactEvents(), event.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

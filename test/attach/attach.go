@@ -5,7 +5,7 @@
 //
 //	a, err := attach.Start(ctx, attach.Config{Kafka: "localhost:9092", Log: log})
 //	defer a.Stop(ctx)
-//	producer, err := stack.NewProducer(a.Brokers(), a.Topic())
+//	producer, err := local.NewProducer(a.Brokers(), a.Topic())
 //	from, err := a.Ends()
 //	…                                                  // produce
 //	to, err := a.Ends()
@@ -35,12 +35,12 @@ import (
 
 	"sluice/bridge"
 	"sluice/functions/service"
-	"sluice/functions/warehouse/schema"
+	"sluice/internal/contract"
+	"sluice/internal/local"
+	"sluice/internal/local/kafka"
+	embedded "sluice/internal/local/pubsub"
+	"sluice/internal/local/warehouse"
 	"sluice/internal/query"
-	"sluice/test/embedded/kafka"
-	embedded "sluice/test/embedded/pubsub"
-	"sluice/test/embedded/warehouse"
-	"sluice/test/stack"
 )
 
 // Config says what is reached by address; an empty address is an embedded server.
@@ -51,8 +51,8 @@ type Config struct {
 	BigQueryGRPC string // and of its Storage API; both or none
 
 	Dir        string // keeps the embedded warehouse; empty: in memory
-	Project    string // default stack.Project
-	Topic      string // of Kafka; default stack.Topic
+	Project    string // default local.Project
+	Topic      string // of Kafka; default local.Topic
 	Partitions int    // of the Kafka topic if it is created; default 4
 	Bridges    int    // default 1
 	// Wrapped pushes in the JSON envelope. Google's emulator needs it: it makes text
@@ -78,8 +78,8 @@ type Attached struct {
 // Start starts the embedded servers that are wanted, creates what is missing, and
 // starts the functions and the bridges.
 func Start(ctx context.Context, c Config) (_ *Attached, err error) {
-	c.Project = cmp.Or(c.Project, stack.Project)
-	c.Topic = cmp.Or(c.Topic, stack.Topic)
+	c.Project = cmp.Or(c.Project, local.Project)
+	c.Topic = cmp.Or(c.Topic, local.Topic)
 	c.Partitions = cmp.Or(c.Partitions, 4)
 	c.Bridges = cmp.Or(c.Bridges, 1)
 	if (c.BigQueryREST == "") != (c.BigQueryGRPC == "") {
@@ -154,11 +154,11 @@ func (a *Attached) Brokers() string { return a.brokers }
 func (a *Attached) Topic() string { return a.config.Topic }
 
 func (a *Attached) startWarehouse(ctx context.Context) error {
-	tables := []*schema.Table{schema.FactEvents(), schema.EventsDLQ()}
+	tables := []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}
 	if a.config.BigQueryREST != "" {
 		return a.attachBigQuery(ctx, tables)
 	}
-	w, err := warehouse.Start(warehouse.Config{Dir: a.config.Dir, Project: a.config.Project, Dataset: stack.Dataset, Tables: tables, Log: a.config.Log})
+	w, err := warehouse.Start(warehouse.Config{Dir: a.config.Dir, Project: a.config.Project, Dataset: local.Dataset, Tables: tables, Log: a.config.Log})
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func (a *Attached) pubSubOptions() []option.ClientOption {
 
 func (a *Attached) startFunctions(ctx context.Context) error {
 	c := service.DefaultConfig()
-	c.Project, c.Dataset, c.DeadLetterTopic = a.config.Project, stack.Dataset, stack.DeadLetterTopic
+	c.Project, c.Dataset, c.DeadLetterTopic = a.config.Project, local.Dataset, local.DeadLetterTopic
 	c.BigQueryEmulator, c.PubSubEmulator = a.append, a.pubsub
 	c.Revision = "functions-local"
 	made, err := service.New(ctx, c, a.config.Log)
@@ -258,7 +258,7 @@ func (a *Attached) startFunctions(ctx context.Context) error {
 func (a *Attached) startBridge(ctx context.Context) error {
 	c := bridge.DefaultConfig()
 	c.Brokers, c.Topics = a.brokers, a.config.Topic
-	c.Project, c.Topic, c.DeadLetterTopic = a.config.Project, stack.Topic, stack.DeadLetterTopic
+	c.Project, c.Topic, c.DeadLetterTopic = a.config.Project, local.Topic, local.DeadLetterTopic
 	c.HTTPAddr = ""
 	publisher, err := pubsub.NewClient(ctx, a.config.Project, a.pubSubOptions()...)
 	if err != nil {
@@ -284,7 +284,7 @@ func (a *Attached) startBridge(ctx context.Context) error {
 }
 
 // Ends returns the end offset of each partition of the Kafka topic.
-func (a *Attached) Ends() (stack.Offsets, error) {
+func (a *Attached) Ends() (local.Offsets, error) {
 	metadata, err := a.admin.GetMetadata(&a.config.Topic, false, 10_000)
 	if err != nil {
 		return nil, fmt.Errorf("topic %s of Kafka: %w", a.config.Topic, err)
@@ -299,7 +299,7 @@ func (a *Attached) Ends() (stack.Offsets, error) {
 	if err != nil {
 		return nil, fmt.Errorf("topic %s of Kafka: %w", a.config.Topic, err)
 	}
-	ends := make(stack.Offsets, len(latest))
+	ends := make(local.Offsets, len(latest))
 	for p, info := range result.ResultInfos {
 		if info.Error.Code() != client.ErrNoError {
 			return nil, fmt.Errorf("topic %s of Kafka, partition %d: %w", a.config.Topic, p.Partition, info.Error)
@@ -311,7 +311,7 @@ func (a *Attached) Ends() (stack.Offsets, error) {
 
 // between is the SQL condition for the records from the offsets from (inclusive) up to
 // the offsets to (exclusive), empty if there are none, and how many they are.
-func (a *Attached) between(from, to stack.Offsets) (condition string, records int64) {
+func (a *Attached) between(from, to local.Offsets) (condition string, records int64) {
 	var spans []string
 	for partition, end := range to {
 		begin := int64(0)
@@ -331,9 +331,9 @@ func (a *Attached) between(from, to stack.Offsets) (condition string, records in
 
 // Account counts the records from the offsets from (inclusive) up to the offsets
 // to (exclusive) by their coordinates, in SQL that every engine here takes.
-func (a *Attached) Account(ctx context.Context, from, to stack.Offsets) (stack.Account, error) {
+func (a *Attached) Account(ctx context.Context, from, to local.Offsets) (local.Account, error) {
 	condition, records := a.between(from, to)
-	account := stack.Account{Missing: records}
+	account := local.Account{Missing: records}
 	if records == 0 {
 		return account, nil
 	}
@@ -345,7 +345,7 @@ WITH arrived AS (
 ),
 records AS (SELECT kafka_partition, kafka_offset, SUM(fact) AS fact, SUM(dlq) AS dlq FROM arrived GROUP BY kafka_partition, kafka_offset)
 SELECT COUNTIF(fact > 0), COUNTIF(fact = 0), COALESCE(SUM(fact) + SUM(dlq) - COUNTIF(fact > 0) - COUNTIF(dlq > 0), 0) FROM records`,
-		stack.Dataset, condition))
+		local.Dataset, condition))
 	if err != nil {
 		return account, fmt.Errorf("counting the records in the warehouse: %w", err)
 	}
@@ -356,7 +356,7 @@ SELECT COUNTIF(fact > 0), COUNTIF(fact = 0), COALESCE(SUM(fact) + SUM(dlq) - COU
 
 // Await waits until every record between the offsets has landed or been
 // dead-lettered, until nothing has arrived for patience, or until ctx ends.
-func (a *Attached) Await(ctx context.Context, from, to stack.Offsets, patience time.Duration) (stack.Account, error) {
+func (a *Attached) Await(ctx context.Context, from, to local.Offsets, patience time.Duration) (local.Account, error) {
 	missing, since := int64(-1), time.Now()
 	for {
 		account, err := a.Account(context.WithoutCancel(ctx), from, to)
@@ -379,15 +379,15 @@ func (a *Attached) Await(ctx context.Context, from, to stack.Offsets, patience t
 
 // Latency is how long the records between the offsets took from Kafka's timestamp to the row that Ingest
 // made; the append's acknowledgement comes a moment later and is not seen from here.
-func (a *Attached) Latency(ctx context.Context, from, to stack.Offsets) (stack.Percentiles, error) {
-	var none stack.Percentiles
+func (a *Attached) Latency(ctx context.Context, from, to local.Offsets) (local.Percentiles, error) {
+	var none local.Percentiles
 	condition, records := a.between(from, to)
 	if records == 0 {
 		return none, nil
 	}
 	rows, err := a.integers(ctx, fmt.Sprintf(`
 SELECT DIV(UNIX_MICROS(ingested_at) - UNIX_MICROS(kafka_timestamp), 1000) AS ms, COUNT(*) AS n
-FROM %s.fact_events WHERE %s AND kafka_timestamp IS NOT NULL GROUP BY ms ORDER BY ms`, stack.Dataset, condition))
+FROM %s.fact_events WHERE %s AND kafka_timestamp IS NOT NULL GROUP BY ms ORDER BY ms`, local.Dataset, condition))
 	if err != nil {
 		return none, fmt.Errorf("latencies: %w", err)
 	}
@@ -407,5 +407,5 @@ FROM %s.fact_events WHERE %s AND kafka_timestamp IS NOT NULL GROUP BY ms ORDER B
 		}
 		return rows[len(rows)-1][0]
 	}
-	return stack.Percentiles{P50: at(0.5), P95: at(0.95), P99: at(0.99), Max: rows[len(rows)-1][0]}, nil
+	return local.Percentiles{P50: at(0.5), P95: at(0.95), P99: at(0.99), Max: rows[len(rows)-1][0]}, nil
 }

@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"sluice/internal/local"
+	"sluice/internal/local/generate"
+	"sluice/internal/local/kafka"
+	"sluice/internal/local/pubsub"
 	"sluice/test/attach"
-	"sluice/test/embedded/kafka"
-	"sluice/test/embedded/pubsub"
-	"sluice/test/generate"
-	"sluice/test/stack"
 )
 
 // Protects ./scripts/run --kafka --pubsub: what is missing is created, every
@@ -24,7 +24,7 @@ func TestServersByAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer k.Close()
-	p, err := pubsub.Start(pubsub.Config{Project: stack.Project})
+	p, err := pubsub.Start(pubsub.Config{Project: local.Project})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestServersByAddress(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		producer, err := stack.NewProducer(a.Brokers(), a.Topic())
+		producer, err := local.NewProducer(a.Brokers(), a.Topic())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,14 +15,14 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"sluice/functions/warehouse/schema"
+	"sluice/internal/contract"
+	"sluice/internal/local"
+	"sluice/internal/local/warehouse"
 	"sluice/internal/query"
-	"sluice/test/embedded/warehouse"
-	"sluice/test/stack"
 )
 
 // attachBigQuery creates the dataset and the tables that are missing.
-func (a *Attached) attachBigQuery(ctx context.Context, tables []*schema.Table) error {
+func (a *Attached) attachBigQuery(ctx context.Context, tables []*contract.Table) error {
 	client, err := bigquery.NewClient(ctx, a.config.Project, option.WithEndpoint("http://"+a.config.BigQueryREST), option.WithoutAuthentication())
 	if err != nil {
 		return err
@@ -31,13 +31,13 @@ func (a *Attached) attachBigQuery(ctx context.Context, tables []*schema.Table) e
 	// The client tries requests again for as long as it may.
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	dataset := client.Dataset(stack.Dataset)
+	dataset := client.Dataset(local.Dataset)
 	if _, err := dataset.Metadata(ctx); missing(err) {
 		if err := dataset.Create(ctx, nil); err != nil {
-			return fmt.Errorf("dataset %s: %w", stack.Dataset, err)
+			return fmt.Errorf("dataset %s: %w", local.Dataset, err)
 		}
 	} else if err != nil {
-		return fmt.Errorf("dataset %s: %w", stack.Dataset, err)
+		return fmt.Errorf("dataset %s: %w", local.Dataset, err)
 	}
 	appends, err := storage.NewBigQueryWriteClient(ctx, option.WithEndpoint(a.config.BigQueryGRPC), option.WithoutAuthentication(),
 		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
@@ -47,7 +47,7 @@ func (a *Attached) attachBigQuery(ctx context.Context, tables []*schema.Table) e
 	defer appends.Close()
 	for _, t := range tables {
 		if _, err := dataset.Table(t.Name).Metadata(ctx); missing(err) {
-			columns, err := bigquery.SchemaFromJSON(schema.File(t.Name))
+			columns, err := bigquery.SchemaFromJSON(contract.File(t.Name))
 			if err != nil {
 				return fmt.Errorf("table %s: %w", t.Name, err)
 			}
@@ -59,7 +59,7 @@ func (a *Attached) attachBigQuery(ctx context.Context, tables []*schema.Table) e
 			return fmt.Errorf("table %s: %w", t.Name, err)
 		}
 		// goccy's emulator knows a default stream from the first look at it.
-		name := fmt.Sprintf("projects/%s/datasets/%s/tables/%s/streams/_default", a.config.Project, stack.Dataset, t.Name)
+		name := fmt.Sprintf("projects/%s/datasets/%s/tables/%s/streams/_default", a.config.Project, local.Dataset, t.Name)
 		if _, err := appends.GetWriteStream(ctx, &storagepb.GetWriteStreamRequest{Name: name}); err != nil {
 			return fmt.Errorf("default stream of table %s: %w", t.Name, err)
 		}

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"sluice/test/stack"
+	"sluice/internal/local"
 )
 
 // subscribe creates the topics and the push subscriptions that are missing, the
@@ -26,8 +26,8 @@ func (a *Attached) subscribe(ctx context.Context, functions string) (err error) 
 		return "projects/" + a.config.Project + "/" + collection + "/" + name
 	}
 	for _, s := range []struct{ topic, name, path string }{
-		{stack.DeadLetterTopic, stack.DeadLetter, "/DeadLetter"},
-		{stack.Topic, stack.Ingest, "/Ingest"},
+		{local.DeadLetterTopic, local.DeadLetter, "/DeadLetter"},
+		{local.Topic, local.Ingest, "/Ingest"},
 	} {
 		if _, err := client.TopicAdminClient.CreateTopic(ctx, &pubsubpb.Topic{Name: full("topics", s.topic)}); err != nil && status.Code(err) != codes.AlreadyExists {
 			return err
@@ -40,8 +40,8 @@ func (a *Attached) subscribe(ctx context.Context, functions string) (err error) 
 			Name: full("subscriptions", s.name), Topic: full("topics", s.topic), PushConfig: push, AckDeadlineSeconds: 60,
 			RetryPolicy: &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(time.Second), MaximumBackoff: durationpb.New(10 * time.Second)},
 		}
-		if s.topic == stack.Topic {
-			sub.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: full("topics", stack.DeadLetterTopic), MaxDeliveryAttempts: 100}
+		if s.topic == local.Topic {
+			sub.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: full("topics", local.DeadLetterTopic), MaxDeliveryAttempts: 100}
 		}
 		_, err := client.SubscriptionAdminClient.CreateSubscription(ctx, sub)
 		if status.Code(err) == codes.AlreadyExists {

@@ -6,12 +6,12 @@ import (
 
 	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
-	"sluice/functions/warehouse/schema"
+	"sluice/internal/contract"
+	"sluice/internal/local/kafka"
+	"sluice/internal/local/pubsub"
+	"sluice/internal/local/warehouse"
 	"sluice/internal/query"
 	"sluice/test/conformance"
-	"sluice/test/embedded/kafka"
-	"sluice/test/embedded/pubsub"
-	"sluice/test/embedded/warehouse"
 )
 
 // Protects the embedded servers' claim to behave as the real ones: the suite that
@@ -29,7 +29,7 @@ func TestEmbeddedServers(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { p.Close() })
-			w, err := warehouse.Start(warehouse.Config{Project: "conformance", Tables: []*schema.Table{schema.FactEvents(), schema.EventsDLQ()}})
+			w, err := warehouse.Start(warehouse.Config{Project: "conformance", Tables: []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -17,10 +17,10 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"sluice/bridge"
+	"sluice/internal/local"
+	"sluice/internal/local/generate"
+	"sluice/internal/local/warehouse"
 	"sluice/internal/telemetry"
-	"sluice/test/embedded/warehouse"
-	"sluice/test/generate"
-	"sluice/test/stack"
 )
 
 // patience is how long nothing may arrive before records count as missing. It is
@@ -28,10 +28,10 @@ import (
 const patience = 2 * time.Minute
 
 // start starts a pipeline that is stopped, and must stop cleanly, with the test.
-func start(t *testing.T, c stack.Config) *stack.Stack {
+func start(t *testing.T, c local.Config) *local.Stack {
 	t.Helper()
 	c.Log = telemetry.NewLogger(t.Output(), slog.LevelWarn)
-	s, err := stack.Start(t.Context(), c)
+	s, err := local.Start(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ type record struct {
 }
 
 // send produces the records to partition 0 and waits until all have arrived.
-func send(t *testing.T, s *stack.Stack, records ...record) stack.Account {
+func send(t *testing.T, s *local.Stack, records ...record) local.Account {
 	t.Helper()
 	p, err := s.NewProducer()
 	if err != nil {
@@ -72,7 +72,7 @@ func send(t *testing.T, s *stack.Stack, records ...record) stack.Account {
 
 // await waits until all that p was given has arrived, and is content only if
 // nothing is missing.
-func await(t *testing.T, s *stack.Stack, p *stack.Producer, from stack.Offsets) stack.Account {
+func await(t *testing.T, s *local.Stack, p *local.Producer, from local.Offsets) local.Account {
 	t.Helper()
 	if err := p.Flush(t.Context()); err != nil {
 		t.Fatal(err)
@@ -91,7 +91,7 @@ func await(t *testing.T, s *stack.Stack, p *stack.Producer, from stack.Offsets) 
 var kafkaTime = time.Now().Add(-time.Second).Truncate(time.Millisecond).UTC()
 
 // query returns the rows of a statement as text, NULL for null.
-func query(t *testing.T, s *stack.Stack, statement string, args ...any) [][]string {
+func query(t *testing.T, s *local.Stack, statement string, args ...any) [][]string {
 	t.Helper()
 	rows, err := s.Warehouse.DB().QueryContext(t.Context(), statement, args...)
 	if err != nil {
@@ -127,7 +127,7 @@ func query(t *testing.T, s *stack.Stack, statement string, args ...any) [][]stri
 }
 
 // one returns the only row of a statement.
-func one(t *testing.T, s *stack.Stack, statement string, args ...any) []string {
+func one(t *testing.T, s *local.Stack, statement string, args ...any) []string {
 	t.Helper()
 	rows := query(t, s, statement, args...)
 	if len(rows) != 1 {
@@ -174,7 +174,7 @@ func TestGoodEventsLandExactlyAsSent(t *testing.T) {
 	}
 	for _, transport := range transports {
 		t.Run(transport.name, func(t *testing.T) {
-			s := start(t, stack.Config{Partitions: 1, Wrapped: transport.wrapped})
+			s := start(t, local.Config{Partitions: 1, Wrapped: transport.wrapped})
 			var records []record
 			for _, c := range cases {
 				records = append(records, record{key: []byte("k"), value: []byte(c.event)})
@@ -225,7 +225,7 @@ func TestBadEventsAreDeadLetteredAndTheirNeighboursLand(t *testing.T) {
 			}
 			// The batch leaves when all of them are in it, however long that takes.
 			oneBatch := func(c *bridge.Config) { c.BatchRecords, c.Linger = len(records), time.Hour }
-			s := start(t, stack.Config{Partitions: 1, Wrapped: transport.wrapped, TuneBridge: oneBatch})
+			s := start(t, local.Config{Partitions: 1, Wrapped: transport.wrapped, TuneBridge: oneBatch})
 			account := send(t, s, records...)
 			if account.Landed != int64(len(faults))+1 || account.DeadLettered != int64(len(faults)) || account.DuplicateRows != 0 {
 				t.Errorf("%+v, want %d landed and %d dead-lettered", account, len(faults)+1, len(faults))
@@ -268,13 +268,13 @@ func TestBadEventsAreDeadLetteredAndTheirNeighboursLand(t *testing.T) {
 func TestBareEventPublishedToTheTopic(t *testing.T) {
 	for _, transport := range transports {
 		t.Run(transport.name, func(t *testing.T) {
-			s := start(t, stack.Config{Partitions: 1, Bridges: -1, Wrapped: transport.wrapped})
-			client, err := pubsub.NewClient(t.Context(), stack.Project, s.PubSub.ClientOptions()...)
+			s := start(t, local.Config{Partitions: 1, Bridges: -1, Wrapped: transport.wrapped})
+			client, err := pubsub.NewClient(t.Context(), local.Project, s.PubSub.ClientOptions()...)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer client.Close()
-			publisher := client.Publisher(stack.Topic)
+			publisher := client.Publisher(local.Topic)
 			defer publisher.Stop()
 			good := `{"event_id":"bare","event_timestamp":"` + time.Now().UTC().Format(time.RFC3339) + `","event_type":"search","user_id":"u","q":1}`
 			bad := `{"event_id":"bare-bad","event_type":"search","user_id":"u"}`
@@ -305,8 +305,8 @@ func TestBareEventPublishedToTheTopic(t *testing.T) {
 func TestMessageThatKeepsFailingEndsInTheDeadLetterTable(t *testing.T) {
 	for _, transport := range transports {
 		t.Run(transport.name, func(t *testing.T) {
-			s := start(t, stack.Config{Partitions: 1, Wrapped: transport.wrapped,
-				Push: stack.PushConfig{MaxDeliveryAttempts: 5, BackoffScale: 0.0001}})
+			s := start(t, local.Config{Partitions: 1, Wrapped: transport.wrapped,
+				Push: local.PushConfig{MaxDeliveryAttempts: 5, BackoffScale: 0.0001}})
 			fault := s.Warehouse.Fail(warehouse.Fault{Table: "fact_events", Code: codes.Unavailable, Count: -1})
 			defer fault.Remove()
 			g := generate.New(generate.Config{Seed: 4})
@@ -321,7 +321,7 @@ func TestMessageThatKeepsFailingEndsInTheDeadLetterTable(t *testing.T) {
 			for offset, r := range records {
 				got := one(t, s, `SELECT error_code, original_event, hex(kafka_key), CAST(delivery_attempt AS VARCHAR), consumer FROM events_dlq WHERE kafka_offset = ?`, offset)
 				want := []string{"delivery_attempts_exhausted", string(r.value), fmt.Sprintf("%X", r.key), "5"}
-				if strings.Join(got[:4], "|") != strings.Join(want, "|") || !strings.Contains(got[4], stack.Ingest) {
+				if strings.Join(got[:4], "|") != strings.Join(want, "|") || !strings.Contains(got[4], local.Ingest) {
 					t.Errorf("dead letter %d is %q, want %q", offset, got, want)
 				}
 			}
@@ -331,7 +331,7 @@ func TestMessageThatKeepsFailingEndsInTheDeadLetterTable(t *testing.T) {
 
 // Deployments and crashes in mid-stream lose nothing.
 func TestRestartsInMidStreamLoseNothing(t *testing.T) {
-	s := start(t, stack.Config{
+	s := start(t, local.Config{
 		TuneBridge: func(c *bridge.Config) { c.BatchRecords = 50 }, // many messages, so that restarts meet some in flight
 	})
 	p, err := s.NewProducer()

@@ -12,9 +12,9 @@ import (
 
 	"sluice/bridge"
 	"sluice/functions/service"
-	"sluice/test/embedded/pubsub"
-	"sluice/test/embedded/warehouse"
-	"sluice/test/stack"
+	"sluice/internal/local"
+	"sluice/internal/local/pubsub"
+	"sluice/internal/local/warehouse"
 )
 
 func smallBatches(c *bridge.Config) {
@@ -26,7 +26,7 @@ func smallBatches(c *bridge.Config) {
 
 // impatient functions give BigQuery up after a second, so that a test need not wait
 // for the deployed 15.
-func impatient(c *stack.Config) {
+func impatient(c *local.Config) {
 	c.TuneFunctions = func(s *service.Config) {
 		s.AppendTimeout = time.Second
 		s.HandlerTimeout = 3 * time.Second
@@ -35,7 +35,7 @@ func impatient(c *stack.Config) {
 }
 
 // patient functions outlast a BigQuery that is only slow, also where the machine is.
-func patient(c *stack.Config) {
+func patient(c *local.Config) {
 	c.TuneFunctions = func(s *service.Config) { s.AppendTimeout = 45 * time.Second }
 }
 
@@ -83,7 +83,7 @@ func publishFails(f pubsub.PublishFault) func(*world) {
 }
 
 // failures is how many pushes to Ingest have failed so far.
-func (w *world) failures() int64 { return w.PubSub.Stats(stack.Ingest).Failed }
+func (w *world) failures() int64 { return w.PubSub.Stats(local.Ingest).Failed }
 
 // cycleBridge stops and starts the bridge a few times, as deployments do.
 func cycleBridge(w *world) {
@@ -193,7 +193,7 @@ var matrix = []fault{
 		name: "publishing dead letters fails", duplicates: "the good neighbours of each bad event", delay: "batches with a bad event, until it works again",
 		stack: impatient,
 		strike: func(w *world) {
-			h := w.PubSub.FailPublish(pubsub.PublishFault{Topic: stack.DeadLetterTopic, Code: codes.PermissionDenied, Count: -1})
+			h := w.PubSub.FailPublish(pubsub.PublishFault{Topic: local.DeadLetterTopic, Code: codes.PermissionDenied, Count: -1})
 			w.produce(1500)
 			w.until("the fault is met", func() bool { return h.Hits() >= 2 })
 			h.Remove()
@@ -201,16 +201,16 @@ var matrix = []fault{
 	},
 	{
 		name: "publishing fails for a while", duplicates: none, delay: "until it works again, then seconds",
-		strike: publishFails(pubsub.PublishFault{Topic: stack.Topic, Code: codes.Unavailable}),
+		strike: publishFails(pubsub.PublishFault{Topic: local.Topic, Code: codes.Unavailable}),
 	},
 	{
 		name: "no permission to publish", duplicates: none, delay: "until it is granted, then seconds",
-		strike: publishFails(pubsub.PublishFault{Topic: stack.Topic, Code: codes.PermissionDenied}),
+		strike: publishFails(pubsub.PublishFault{Topic: local.Topic, Code: codes.PermissionDenied}),
 	},
 	{
 		name: "publishing stores the messages and its answer is lost", duplicates: "each such request", delay: "a retry, below 1 s",
 		strike: func(w *world) {
-			h := w.PubSub.FailPublish(pubsub.PublishFault{Topic: stack.Topic, StoreFirst: true, Count: 20})
+			h := w.PubSub.FailPublish(pubsub.PublishFault{Topic: local.Topic, StoreFirst: true, Count: 20})
 			w.produce(1500)
 			w.until("the fault is met", func() bool { return h.Hits() >= 20 })
 		},
@@ -219,7 +219,7 @@ var matrix = []fault{
 		name: "publishing fails for one message only", duplicates: none, delay: "that message's partition, until it works again",
 		strike: func(w *world) {
 			var victim []byte
-			h := w.PubSub.FailPublish(pubsub.PublishFault{Topic: stack.Topic, Code: codes.InvalidArgument, Count: 8, When: func(r *pubsubpb.PublishRequest) bool {
+			h := w.PubSub.FailPublish(pubsub.PublishFault{Topic: local.Topic, Code: codes.InvalidArgument, Count: 8, When: func(r *pubsubpb.PublishRequest) bool {
 				for _, m := range r.Messages {
 					if victim == nil {
 						victim = append([]byte(nil), m.Data...)
@@ -320,10 +320,10 @@ var matrix = []fault{
 	},
 	{
 		name: "Kafka's partitions move to other brokers", duplicates: none, delay: "below 1 s",
-		stack: func(c *stack.Config) { c.Brokers = 3 },
+		stack: func(c *local.Config) { c.Brokers = 3 },
 		strike: func(w *world) {
 			for range 5 {
-				w.must(w.Kafka.MoveLeaders(stack.Topic))
+				w.must(w.Kafka.MoveLeaders(local.Topic))
 				w.produce(300)
 			}
 		},
@@ -341,7 +341,7 @@ var matrix = []fault{
 	},
 	{
 		name: "the parts' clocks disagree by an hour, producers' by a day", duplicates: none, delay: none,
-		stack: func(c *stack.Config) {
+		stack: func(c *local.Config) {
 			c.PubSubNow = func() time.Time { return time.Now().Add(-time.Hour) }
 			c.WarehouseNow = func() time.Time { return time.Now().Add(time.Hour) }
 		},

@@ -16,9 +16,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"google.golang.org/grpc/codes"
 
-	"sluice/test/embedded/pubsub"
-	"sluice/test/embedded/warehouse"
-	"sluice/test/stack"
+	"sluice/internal/local"
+	"sluice/internal/local/pubsub"
+	"sluice/internal/local/warehouse"
 )
 
 var (
@@ -38,7 +38,7 @@ func TestChaos(t *testing.T) {
 	}
 	t.Logf("./scripts/test --chaos %g --seed %d", chaosTime.Minutes(), seed)
 	c := &chaos{r: rand.New(rand.NewPCG(seed, 5)), bridge: build(t, "sluice/bridge/cmd/bridge"), struck: map[string]int{}}
-	config := stack.Config{Brokers: 3, Partitions: 6, Bridges: 2, Push: stack.PushConfig{BackoffScale: 0.005}, TuneBridge: smallBatches}
+	config := local.Config{Brokers: 3, Partitions: 6, Bridges: 2, Push: local.PushConfig{BackoffScale: 0.005}, TuneBridge: smallBatches}
 	impatient(&config)
 	c.world = start(t, config)
 	// Some rows are bad for BigQuery all the time.
@@ -141,10 +141,10 @@ func (c *chaos) kinds() []kind {
 		away("the warehouse", c.Warehouse.Down, c.Warehouse.Up),
 		publishes(pubsub.PublishFault{Code: codes.Unavailable}),
 		publishes(pubsub.PublishFault{Code: codes.Internal, StoreFirst: true}),
-		publishes(pubsub.PublishFault{Topic: stack.DeadLetterTopic, Code: codes.PermissionDenied}),
-		publishes(pubsub.PublishFault{Topic: stack.Topic, Code: codes.ResourceExhausted}),
+		publishes(pubsub.PublishFault{Topic: local.DeadLetterTopic, Code: codes.PermissionDenied}),
+		publishes(pubsub.PublishFault{Topic: local.Topic, Code: codes.ResourceExhausted}),
 		publishes(pubsub.PublishFault{Wait: 500 * time.Millisecond}),
-		publishes(pubsub.PublishFault{Topic: stack.DeadLetterTopic, Hang: true}),
+		publishes(pubsub.PublishFault{Topic: local.DeadLetterTopic, Hang: true}),
 		{"connections to Pub/Sub break", func() func() { c.PubSub.Drop(); return func() {} }},
 		away("Pub/Sub", c.PubSub.Down, c.PubSub.Up),
 		pushes(pubsub.PushFault{}),
@@ -153,7 +153,7 @@ func (c *chaos) kinds() []kind {
 		pushes(pubsub.PushFault{Wait: time.Second}),
 		{"pushes pause", func() func() { c.PubSub.Pause(""); return func() { c.PubSub.Resume("") } }},
 		away("Kafka", c.Kafka.Down, c.Kafka.Up),
-		{"partitions move", func() func() { c.ok(c.Kafka.MoveLeaders(stack.Topic)); return func() {} }},
+		{"partitions move", func() func() { c.ok(c.Kafka.MoveLeaders(local.Topic)); return func() {} }},
 		kafka(1, kerr.NotLeaderForPartition),
 		kafka(8, kerr.CoordinatorNotAvailable),
 		kafka(12, kerr.NotCoordinator),

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/test/stack"
+	"sluice/internal/local"
 )
 
 // build builds a program of the product once for all tests.
@@ -101,7 +101,7 @@ func (w *world) bridgeProcess(binary string, env ...string) *process {
 	first := len(w.processes) == 1
 	w.mu.Unlock()
 	p.cmd.Env = append(os.Environ(),
-		"KAFKA_BROKERS="+w.Kafka.Brokers(), "PUBSUB_EMULATOR_HOST="+w.PubSub.Addr(), "GOOGLE_CLOUD_PROJECT="+stack.Project,
+		"KAFKA_BROKERS="+w.Kafka.Brokers(), "PUBSUB_EMULATOR_HOST="+w.PubSub.Addr(), "GOOGLE_CLOUD_PROJECT="+local.Project,
 		"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=info", "BATCH_RECORDS=50", "LINGER=50ms", "CONSUMER_NAME="+p.name,
 		fmt.Sprintf("KAFKA_CONFIG_SESSION_TIMEOUT_MS=%d", sessionTimeout.Milliseconds()), "KAFKA_CONFIG_HEARTBEAT_INTERVAL_MS=500",
 		fmt.Sprintf("KAFKA_CONFIG_MAX_POLL_INTERVAL_MS=%d", pollInterval.Milliseconds()))
@@ -165,7 +165,7 @@ func (p *process) kill() {
 func TestBridgeKilledFiftyTimes(t *testing.T) {
 	t.Parallel()
 	binary := build(t, "sluice/bridge/cmd/bridge")
-	w := start(t, stack.Config{Bridges: -1, Push: stack.PushConfig{BackoffScale: 0.005}})
+	w := start(t, local.Config{Bridges: -1, Push: local.PushConfig{BackoffScale: 0.005}})
 	w.load(50, 1000)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -193,7 +193,7 @@ func TestBridgeKilledFiftyTimes(t *testing.T) {
 func TestBridgeKilledInMidRebalance(t *testing.T) {
 	t.Parallel()
 	binary := build(t, "sluice/bridge/cmd/bridge")
-	w := start(t, stack.Config{Bridges: -1, Partitions: 8, Push: stack.PushConfig{BackoffScale: 0.005}})
+	w := start(t, local.Config{Bridges: -1, Partitions: 8, Push: local.PushConfig{BackoffScale: 0.005}})
 	w.load(51, 1000)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -234,7 +234,7 @@ func (w *world) functionsProcess(binary, address string, env ...string) *process
 	_, port, err := net.SplitHostPort(address)
 	w.must(err)
 	f := &process{cmd: exec.Command(binary), done: make(chan struct{})}
-	f.cmd.Env = append(os.Environ(), "PORT="+port, "GOOGLE_CLOUD_PROJECT="+stack.Project, "LOG_LEVEL=ERROR",
+	f.cmd.Env = append(os.Environ(), "PORT="+port, "GOOGLE_CLOUD_PROJECT="+local.Project, "LOG_LEVEL=ERROR",
 		"BIGQUERY_STORAGE_EMULATOR_HOST="+w.Warehouse.Addr(), "PUBSUB_EMULATOR_HOST="+w.PubSub.Addr())
 	f.cmd.Env = append(f.cmd.Env, env...)
 	f.cmd.Stderr = &f.log
@@ -245,7 +245,7 @@ func (w *world) functionsProcess(binary, address string, env ...string) *process
 	}()
 	w.t.Cleanup(f.kill)
 	w.until("the functions listen", func() bool { return answers(address) })
-	for subscription, target := range map[string]string{stack.Ingest: "/Ingest", stack.DeadLetter: "/DeadLetter"} {
+	for subscription, target := range map[string]string{local.Ingest: "/Ingest", local.DeadLetter: "/DeadLetter"} {
 		w.must(w.PubSub.SetEndpoint(w.t.Context(), subscription, "http://"+address+target))
 	}
 	return f
@@ -275,7 +275,7 @@ func freeAddress(t *testing.T) string {
 func TestFunctionsKilledTenTimes(t *testing.T) {
 	t.Parallel()
 	binary := build(t, "sluice/functions/cmd/functions")
-	w := start(t, stack.Config{Push: stack.PushConfig{BackoffScale: 0.005}, TuneBridge: smallBatches})
+	w := start(t, local.Config{Push: local.PushConfig{BackoffScale: 0.005}, TuneBridge: smallBatches})
 	w.must(w.StopFunctions(t.Context()))
 	address := freeAddress(t)
 	w.load(52, 1000)
@@ -284,7 +284,7 @@ func TestFunctionsKilledTenTimes(t *testing.T) {
 		w.flow(200)
 		// There is always something to be served when it ends.
 		before := w.failures()
-		w.until("the functions serve", func() bool { return w.PubSub.Stats(stack.Ingest).Outstanding > 0 })
+		w.until("the functions serve", func() bool { return w.PubSub.Stats(local.Ingest).Outstanding > 0 })
 		p.kill()
 		w.until("pushes fail", func() bool { return w.failures() > before })
 	}

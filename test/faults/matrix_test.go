@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/test/stack"
+	"sluice/internal/local"
 )
 
 var update = flag.Bool("update", false, "write the table of README.md")
@@ -21,7 +21,7 @@ type fault struct {
 	duplicates string // "none" is checked
 	delay      string
 
-	stack  func(*stack.Config) // how the pipeline is made, if not as it is deployed
+	stack  func(*local.Config) // how the pipeline is made, if not as it is deployed
 	before func(w *world)      // happens before the load, if not nil
 	strike func(w *world)      // happens under load; when it returns, the fault is over
 }
@@ -36,7 +36,7 @@ func TestMatrix(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			// Small batches, so that a fault meets many of them.
-			c := stack.Config{Push: stack.PushConfig{BackoffScale: 0.005}, TuneBridge: smallBatches}
+			c := local.Config{Push: local.PushConfig{BackoffScale: 0.005}, TuneBridge: smallBatches}
 			if f.stack != nil {
 				f.stack(&c)
 			}

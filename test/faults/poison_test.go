@@ -13,18 +13,18 @@ import (
 
 	"sluice/internal/audit"
 	"sluice/internal/batch"
+	"sluice/internal/local"
+	"sluice/internal/local/generate"
 	"sluice/internal/query"
-	"sluice/test/generate"
-	"sluice/test/stack"
 )
 
 // publish puts payloads on the topic, as a bridge or anybody else does.
 func (w *world) publish(payloads ...[]byte) {
 	w.t.Helper()
-	client, err := pubsub.NewClient(w.t.Context(), stack.Project, w.PubSub.ClientOptions()...)
+	client, err := pubsub.NewClient(w.t.Context(), local.Project, w.PubSub.ClientOptions()...)
 	w.must(err)
 	defer client.Close()
-	p := client.Publisher(stack.Topic)
+	p := client.Publisher(local.Topic)
 	p.PublishSettings.ByteThreshold = 1 << 20
 	defer p.Stop()
 	var results []*pubsub.PublishResult
@@ -42,7 +42,7 @@ func (w *world) publish(payloads ...[]byte) {
 // event is dead-lettered by itself, every neighbour lands, nothing is delivered twice.
 func TestPoisonInEveryPosition(t *testing.T) {
 	t.Parallel()
-	w := start(t, stack.Config{Bridges: -1})
+	w := start(t, local.Config{Bridges: -1})
 	g := generate.New(generate.Config{Seed: 3})
 	faults := generate.Faults()
 	const size = 24
@@ -51,7 +51,7 @@ func TestPoisonInEveryPosition(t *testing.T) {
 	var next [4]int64 // offsets, by partition
 	pack := func(isBad func(i int) bool) {
 		partition := len(payloads) % len(next)
-		e := batch.NewEncoder(batch.Header{Topic: stack.Topic, Partition: int32(partition)})
+		e := batch.NewEncoder(batch.Header{Topic: local.Topic, Partition: int32(partition)})
 		for i := range size {
 			r := batch.Record{Offset: next[partition], Timestamp: time.Now().UnixMilli()}
 			if isBad(i) {
@@ -79,12 +79,12 @@ func TestPoisonInEveryPosition(t *testing.T) {
 		pack(func(int) bool { return true })
 	}
 	w.publish(payloads...)
-	report, err := audit.Run(t.Context(), query.Database{DB: w.Warehouse.DB()}, nil, audit.Config{Dataset: stack.Dataset})
+	report, err := audit.Run(t.Context(), query.Database{DB: w.Warehouse.DB()}, nil, audit.Config{Dataset: local.Dataset})
 	w.must(err)
 	if c := report.Totals; c.Landed != good || c.DeadLettered != bad || c.Consumed != good+bad || c.DuplicateRows != 0 {
 		t.Errorf("%d good and %d bad records have become %+v", good, bad, c)
 	}
-	if s := w.PubSub.Stats(stack.Ingest); s.Failed != 0 {
+	if s := w.PubSub.Stats(local.Ingest); s.Failed != 0 {
 		t.Errorf("%d deliveries failed", s.Failed)
 	}
 	t.Logf("%d batches, %d good events landed, %d bad ones are dead letters, lost 0, duplicate rows 0", len(payloads), good, bad)
@@ -94,11 +94,11 @@ func TestPoisonInEveryPosition(t *testing.T) {
 // dead-lettered once, with its bytes, while good batches land.
 func TestGarbageAndBombs(t *testing.T) {
 	t.Parallel()
-	w := start(t, stack.Config{Push: stack.PushConfig{BackoffScale: 0.005}, TuneBridge: smallBatches})
+	w := start(t, local.Config{Push: local.PushConfig{BackoffScale: 0.005}, TuneBridge: smallBatches})
 	w.load(77, 1500)
 	w.flow(500)
 
-	e := batch.NewEncoder(batch.Header{Topic: stack.Topic})
+	e := batch.NewEncoder(batch.Header{Topic: local.Topic})
 	for i := range 100 {
 		e.Append(&batch.Record{Offset: int64(i), Value: bytes.Repeat([]byte("x"), 100)})
 	}
@@ -140,7 +140,7 @@ func TestGarbageAndBombs(t *testing.T) {
 // neighbours land, and the partition moves on.
 func TestRecordsTooLarge(t *testing.T) {
 	t.Parallel()
-	w := start(t, stack.Config{TuneBridge: smallBatches})
+	w := start(t, local.Config{TuneBridge: smallBatches})
 	w.load(5, 1000)
 	w.flow(300)
 	const large = 6

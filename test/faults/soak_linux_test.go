@@ -16,8 +16,8 @@ import (
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
-	"sluice/test/generate"
-	"sluice/test/stack"
+	"sluice/internal/local"
+	"sluice/internal/local/generate"
 )
 
 var (
@@ -33,7 +33,7 @@ func TestSoak(t *testing.T) {
 	// The defaults of production: nothing is made small here. Nor large: an instance of
 	// Ingest is given 32 requests at a time (infra/functions.tf), and each holds its batch.
 	// On disk, Kafka and the warehouse need less memory for so many records.
-	w := start(t, stack.Config{Bridges: -1, Dir: t.TempDir(), Push: stack.PushConfig{MaxOutstanding: 32}})
+	w := start(t, local.Config{Bridges: -1, Dir: t.TempDir(), Push: local.PushConfig{MaxOutstanding: 32}})
 	served := &sampled{address: freeAddress(t)}
 	_, port, err := net.SplitHostPort(served.address)
 	w.must(err)
@@ -48,7 +48,7 @@ func TestSoak(t *testing.T) {
 	go func() { flooded <- w.flood(flooding) }()
 
 	var all series
-	var from stack.Offsets
+	var from local.Offsets
 	var arrived int64
 	type count struct {
 		arrived int64
@@ -125,7 +125,7 @@ func (w *world) flood(ctx context.Context) error {
 
 // forget waits until everything that is in Kafka now has arrived, counts it, and
 // removes it there and in the warehouse, which would keep all of it.
-func (w *world) forget(from *stack.Offsets) (int64, error) {
+func (w *world) forget(from *local.Offsets) (int64, error) {
 	to := w.Ends()
 	account, err := w.AwaitAll(w.t.Context(), *from, to, patience)
 	if err != nil {
@@ -140,7 +140,7 @@ func (w *world) forget(from *stack.Offsets) (int64, error) {
 		return 0, err
 	}
 	defer admin.Close()
-	topic := stack.Topic
+	topic := local.Topic
 	committed := w.Kafka.Committed("clickstream-to-bigquery", topic)
 	var old []kafka.TopicPartition
 	for p, end := range to {

@@ -16,10 +16,10 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
 	"sluice/internal/audit"
+	"sluice/internal/local"
+	"sluice/internal/local/generate"
 	"sluice/internal/query"
 	"sluice/internal/telemetry"
-	"sluice/test/generate"
-	"sluice/test/stack"
 )
 
 // patience is how long nothing may arrive before records count as lost. Machines are
@@ -28,9 +28,9 @@ const patience = 90 * time.Second
 
 // world is a pipeline under load.
 type world struct {
-	*stack.Stack
+	*local.Stack
 	t        *testing.T
-	producer *stack.Producer
+	producer *local.Producer
 	produced atomic.Int64
 	skewed   atomic.Bool // records' Kafka timestamps are a day before or behind
 	stop     chan struct{}
@@ -44,11 +44,11 @@ type world struct {
 }
 
 // start starts a pipeline that must end cleanly with the test.
-func start(t *testing.T, c stack.Config) *world {
+func start(t *testing.T, c local.Config) *world {
 	t.Helper()
 	// What is logged on the way is the fault's echo: errors are enough.
 	c.Log = telemetry.NewLogger(quiet{t}, slog.LevelError)
-	s, err := stack.Start(t.Context(), c)
+	s, err := local.Start(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func (w *world) check(r *audit.Report) {
 	}
 	if t.Consumed != w.produced.Load() {
 		w.t.Errorf("the audit knows of %d records, %d were produced", t.Consumed, w.produced.Load())
-		w.t.Logf("ends %d, committed %d", w.Ends(), w.Kafka.Committed("clickstream-to-bigquery", stack.Topic))
+		w.t.Logf("ends %d, committed %d", w.Ends(), w.Kafka.Committed("clickstream-to-bigquery", local.Topic))
 		w.t.Logf("the group is %+v", w.Kafka.Cluster().GroupInfo("clickstream-to-bigquery"))
 		if n := len(w.processes); n > 0 {
 			w.t.Logf("the last bridge said\n%s", &w.processes[n-1].log)

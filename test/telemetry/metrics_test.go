@@ -17,9 +17,9 @@ import (
 
 	"sluice/bridge"
 	"sluice/functions/service"
-	"sluice/test/embedded/pubsub"
-	"sluice/test/embedded/warehouse"
-	"sluice/test/stack"
+	"sluice/internal/local"
+	"sluice/internal/local/pubsub"
+	"sluice/internal/local/warehouse"
 )
 
 // row is what the table tells of a metric and a program can check.
@@ -118,14 +118,14 @@ func documented(t *testing.T) map[string]row {
 // is its unit.
 func TestMetricsTable(t *testing.T) {
 	ours, theirs := sdkmetric.NewManualReader(), sdkmetric.NewManualReader()
-	s, p := start(t, stack.Config{
+	s, p := start(t, local.Config{
 		TuneBridge: func(c *bridge.Config) { c.MeterOptions = []sdkmetric.Option{sdkmetric.WithReader(ours)} },
 		TuneFunctions: func(c *service.Config) {
 			c.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(theirs)).Meter("test")
 		},
 	})
 	// One failure of each kind, for the attributes that only failures have.
-	s.PubSub.FailPublish(pubsub.PublishFault{Topic: stack.Topic, Code: codes.Unavailable, Count: 1})
+	s.PubSub.FailPublish(pubsub.PublishFault{Topic: local.Topic, Code: codes.Unavailable, Count: 1})
 	s.Warehouse.Fail(warehouse.Fault{Table: "fact_events", Code: codes.Unavailable, Count: 1})
 	for i := range 20 {
 		send(t, p, fmt.Sprint(i), []string{"search", "none of ours"}[i%2], "")

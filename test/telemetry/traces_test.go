@@ -15,11 +15,11 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"sluice/bridge"
-	"sluice/test/stack"
+	"sluice/internal/local"
 )
 
 // start starts a pipeline of one partition whose batches wait for each other's records.
-func start(t *testing.T, c stack.Config) (*stack.Stack, *stack.Producer) {
+func start(t *testing.T, c local.Config) (*local.Stack, *local.Producer) {
 	t.Helper()
 	c.Partitions = 1
 	c.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
@@ -30,7 +30,7 @@ func start(t *testing.T, c stack.Config) (*stack.Stack, *stack.Producer) {
 			tune(b)
 		}
 	}
-	s, err := stack.Start(t.Context(), c)
+	s, err := local.Start(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func start(t *testing.T, c stack.Config) (*stack.Stack, *stack.Producer) {
 }
 
 // send produces an event with a traceparent, empty: none.
-func send(t *testing.T, p *stack.Producer, id, kind, traceparent string) {
+func send(t *testing.T, p *local.Producer, id, kind, traceparent string) {
 	t.Helper()
 	var headers []kafka.Header
 	if traceparent != "" {
@@ -63,7 +63,7 @@ func send(t *testing.T, p *stack.Producer, id, kind, traceparent string) {
 }
 
 // arrive waits until everything is in the tables.
-func arrive(t *testing.T, s *stack.Stack, p *stack.Producer) {
+func arrive(t *testing.T, s *local.Stack, p *local.Producer) {
 	t.Helper()
 	if err := p.Flush(t.Context()); err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ const (
 func TestTraceThroughThePipeline(t *testing.T) {
 	told := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(told))
-	s, p := start(t, stack.Config{Tracer: provider.Tracer("test")})
+	s, p := start(t, local.Config{Tracer: provider.Tracer("test")})
 	send(t, p, "a", "search", "00-"+traceA+"-"+spanA+"-01")
 	send(t, p, "b", "none of ours", "00-"+traceB+"-"+spanB+"-01")
 	send(t, p, "c", "search", "")
@@ -135,7 +135,7 @@ func TestTraceThroughThePipeline(t *testing.T) {
 func TestBatchBeginsATrace(t *testing.T) {
 	told := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(told))
-	s, p := start(t, stack.Config{Tracer: provider.Tracer("test")})
+	s, p := start(t, local.Config{Tracer: provider.Tracer("test")})
 	send(t, p, "a", "none of ours", "")
 	arrive(t, s, p)
 	traces := map[trace.TraceID]bool{}
@@ -154,7 +154,7 @@ func TestBatchBeginsATrace(t *testing.T) {
 func TestUnsampledTracesAreNotTold(t *testing.T) {
 	told := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(told))
-	s, p := start(t, stack.Config{Tracer: provider.Tracer("test")})
+	s, p := start(t, local.Config{Tracer: provider.Tracer("test")})
 	send(t, p, "a", "none of ours", "00-"+traceA+"-"+spanA+"-00")
 	arrive(t, s, p)
 	if spans := told.GetSpans(); len(spans) > 0 {
@@ -168,7 +168,7 @@ func TestUnsampledTracesAreNotTold(t *testing.T) {
 // Without a tracer traces go through all the same: who has one elsewhere finds the
 // dead letter.
 func TestTracesPassWithoutATracer(t *testing.T) {
-	s, p := start(t, stack.Config{})
+	s, p := start(t, local.Config{})
 	send(t, p, "a", "none of ours", "00-"+traceA+"-"+spanA+"-01")
 	arrive(t, s, p)
 	if got := deadTrace(t, s); got != traceA {
@@ -186,7 +186,7 @@ func parentName(spans tracetest.SpanStubs, of tracetest.SpanStub) string {
 }
 
 // deadTrace is the trace_id of the only dead letter.
-func deadTrace(t *testing.T, s *stack.Stack) (id string) {
+func deadTrace(t *testing.T, s *local.Stack) (id string) {
 	t.Helper()
 	if err := s.Warehouse.DB().QueryRowContext(t.Context(), "SELECT COALESCE(trace_id, '') FROM events_dlq").Scan(&id); err != nil {
 		t.Fatal(err)

@@ -24,13 +24,12 @@ import (
 
 	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
-	"sluice/functions/warehouse/schema"
-	queries "sluice/functions/warehouse/sql"
+	"sluice/internal/contract"
+	embeddedkafka "sluice/internal/local/kafka"
+	embeddedpubsub "sluice/internal/local/pubsub"
+	"sluice/internal/local/warehouse"
 	"sluice/internal/query"
 	"sluice/test/conformance"
-	embeddedkafka "sluice/test/embedded/kafka"
-	embeddedpubsub "sluice/test/embedded/pubsub"
-	"sluice/test/embedded/warehouse"
 	"sluice/test/thirdparty/bigquery"
 	"sluice/test/thirdparty/kafka"
 	"sluice/test/thirdparty/pubsub"
@@ -120,7 +119,9 @@ func googlePubSub(ctx context.Context, t *testing.T, s *conformance.Servers) {
 	s.Wrapped = true // see package pubsub: binary payloads
 }
 
-func tables() []*schema.Table { return []*schema.Table{schema.FactEvents(), schema.EventsDLQ()} }
+func tables() []*contract.Table {
+	return []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}
+}
 
 func localWarehouse(t *testing.T, s *conformance.Servers) {
 	w, err := warehouse.Start(warehouse.Config{Project: project, Dataset: dataset, Tables: tables()})
@@ -141,8 +142,8 @@ func bigQueryEmulator(ctx context.Context, t *testing.T, s *conformance.Servers)
 	if err := b.CreateTables(ctx); err != nil {
 		t.Fatal(err)
 	}
-	for _, view := range queries.Views() {
-		text, err := queries.Text(view, dataset)
+	for _, view := range contract.Views() {
+		text, err := contract.SQL(view, dataset)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/test/stack"
+	"sluice/internal/local"
 	"sluice/test/thirdparty/bigquery"
 	"sluice/test/thirdparty/kafka"
 	"sluice/test/thirdparty/pubsub"
@@ -23,7 +23,7 @@ func TestRunOnServersByAddress(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
 	binary := filepath.Join(t.TempDir(), "sluice")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "sluice/test/cmd/sluice").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "sluice/scripts/cmd/local").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	k, err := kafka.Start(ctx, kafka.Config{Dir: t.TempDir()})
@@ -37,7 +37,7 @@ func TestRunOnServersByAddress(t *testing.T) {
 	}
 	defer p.Close()
 	// The dataset is another one than the stack's, so that run has to create its own.
-	b, err := bigquery.Start(ctx, bigquery.Config{Dir: t.TempDir(), Project: stack.Project, Dataset: "other"})
+	b, err := bigquery.Start(ctx, bigquery.Config{Dir: t.TempDir(), Project: local.Project, Dataset: "other"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,9 +18,9 @@ import (
 	"testing"
 	"time"
 
-	"sluice/functions/warehouse/schema"
-	"sluice/test/embedded/pubsub"
-	"sluice/test/embedded/warehouse"
+	"sluice/internal/contract"
+	"sluice/internal/local/pubsub"
+	"sluice/internal/local/warehouse"
 )
 
 // Protects operators: a wrong configuration is told before anything listens, all
@@ -149,7 +149,7 @@ func start(t *testing.T, w *warehouse.Server, p *pubsub.Server, env ...string) *
 
 func servers(t *testing.T) (*warehouse.Server, *pubsub.Server) {
 	t.Helper()
-	w, err := warehouse.Start(warehouse.Config{Tables: []*schema.Table{schema.FactEvents(), schema.EventsDLQ()}})
+	w, err := warehouse.Start(warehouse.Config{Tables: []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}})
 	check(t, err)
 	t.Cleanup(func() { w.Close() })
 	p, err := pubsub.Start(pubsub.Config{})

@@ -38,8 +38,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"sluice/functions/warehouse/schema"
-	"sluice/test/embedded/warehouse"
+	"sluice/internal/contract"
+	"sluice/internal/local/warehouse"
 	"sluice/test/thirdparty/process"
 )
 
@@ -141,7 +141,7 @@ func (e *Emulator) Client() *bigquery.Client { return e.client }
 
 // CreateTables creates the project's tables from their schema files, as Terraform does.
 func (e *Emulator) CreateTables(ctx context.Context) error {
-	for _, t := range []*schema.Table{schema.FactEvents(), schema.EventsDLQ()} {
+	for _, t := range []*contract.Table{contract.FactEvents(), contract.EventsDLQ()} {
 		if err := e.createTable(ctx, t, warehouse.DefaultPartitions()[t.Name].Column); err != nil {
 			return err
 		}
@@ -149,8 +149,8 @@ func (e *Emulator) CreateTables(ctx context.Context) error {
 	return nil
 }
 
-func (e *Emulator) createTable(ctx context.Context, t *schema.Table, partition string) error {
-	columns, err := bigquery.SchemaFromJSON(schema.File(t.Name))
+func (e *Emulator) createTable(ctx context.Context, t *contract.Table, partition string) error {
+	columns, err := bigquery.SchemaFromJSON(contract.File(t.Name))
 	if err != nil {
 		return fmt.Errorf("bigquery emulator: table %s: %w", t.Name, err)
 	}

@@ -18,11 +18,10 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	appender "sluice/functions/warehouse"
-	"sluice/functions/warehouse/schema"
-	queries "sluice/functions/warehouse/sql"
+	"sluice/internal/contract"
+	"sluice/internal/local/warehouse"
 	"sluice/internal/query"
 	"sluice/test/conformance"
-	"sluice/test/embedded/warehouse"
 	"sluice/test/thirdparty/bigquery"
 )
 
@@ -41,7 +40,7 @@ func start(t *testing.T) (context.Context, engines) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	t.Cleanup(cancel)
-	tables := []*schema.Table{schema.FactEvents(), schema.EventsDLQ()}
+	tables := []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}
 	var e engines
 	var err error
 	if e.emulator, err = bigquery.Start(ctx, bigquery.Config{Dir: t.TempDir(), Project: project, Dataset: dataset}); err != nil {
@@ -55,8 +54,8 @@ func start(t *testing.T) (context.Context, engines) {
 	if err := e.emulator.CreateTables(ctx); err != nil {
 		t.Fatal(err)
 	}
-	for _, view := range queries.Views() {
-		text, err := queries.Text(view, dataset)
+	for _, view := range contract.Views() {
+		text, err := contract.SQL(view, dataset)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +67,7 @@ func start(t *testing.T) (context.Context, engines) {
 }
 
 // write appends the rows to both with the product's appender.
-func (e engines) write(ctx context.Context, t *testing.T, table *schema.Table, rows [][]byte) {
+func (e engines) write(ctx context.Context, t *testing.T, table *contract.Table, rows [][]byte) {
 	t.Helper()
 	for name, address := range map[string]string{"emulator": e.emulator.Addr(), "local": e.local.Addr()} {
 		client, err := storage.NewBigQueryWriteClient(ctx, option.WithEndpoint(address), option.WithoutAuthentication(),
@@ -93,7 +92,7 @@ func (e engines) write(ctx context.Context, t *testing.T, table *schema.Table, r
 // values are a row's columns by name.
 type values map[string]any
 
-func encode(t *schema.Table, v values) []byte {
+func encode(t *contract.Table, v values) []byte {
 	var b []byte
 	for _, c := range t.Columns {
 		value, ok := v[c.Name]
@@ -135,7 +134,7 @@ func TestQueriesAgree(t *testing.T) {
 	ctx, e := start(t)
 	now := time.Now().UTC().Truncate(24 * time.Hour).Add(-12 * time.Hour)
 	at := func(d time.Duration) int64 { return now.Add(d).UnixMicro() }
-	fact, dlq := schema.FactEvents(), schema.EventsDLQ()
+	fact, dlq := contract.FactEvents(), contract.EventsDLQ()
 	var rows [][]byte
 	for i, c := range []struct {
 		id              string
@@ -202,9 +201,9 @@ func TestQueriesAgree(t *testing.T) {
 	}
 
 	// Every text of the project, as it stands; in any order, since some have none.
-	for _, name := range queries.Names() {
+	for _, name := range contract.Queries() {
 		t.Run("file "+name, func(t *testing.T) {
-			text, err := queries.Text(name, dataset)
+			text, err := contract.SQL(name, dataset)
 			if err != nil {
 				t.Fatal(err)
 			}

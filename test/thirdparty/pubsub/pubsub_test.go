@@ -21,7 +21,7 @@ import (
 	"google.golang.org/api/option"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	embedded "sluice/test/embedded/pubsub"
+	embedded "sluice/internal/local/pubsub"
 	"sluice/test/thirdparty/pubsub"
 )
 

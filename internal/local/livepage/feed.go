@@ -1,0 +1,103 @@
+package livepage
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"sluice/internal/local"
+)
+
+// latest is how many rows the lists show.
+const latest = 12
+
+// Event is a line of the list of events. Times are Unix microseconds, 0: unknown.
+type Event struct {
+	Coordinates
+	ID       string  `json:"id"`
+	Type     string  `json:"type"`
+	User     string  `json:"user"`
+	About    string  `json:"about"` // the product or the page, if any
+	Ingested int64   `json:"ingested"`
+	TookMS   float64 `json:"took_ms"` // from Kafka's timestamp to the row; negative: unknown
+}
+
+// Rejected is a line of the list of dead letters.
+type Rejected struct {
+	Coordinates
+	Code   string `json:"code"`
+	Field  string `json:"field"`
+	Error  string `json:"error"`
+	Failed int64  `json:"failed"`
+}
+
+// Coordinates name a record. Offset −1: the event did not come through Kafka.
+type Coordinates struct {
+	Partition int64 `json:"partition"`
+	Offset    int64 `json:"offset"`
+}
+
+// feed reads the latest rows of both tables.
+type feed struct {
+	db              *sql.DB
+	ingested, fails int64 // the latest times seen, so that the next look is a short one
+}
+
+func newFeed(s *local.Stack) *feed { return &feed{db: s.Warehouse.DB()} }
+
+// overlap is how far rows may come out of order.
+const overlap = 10 * time.Second
+
+func (f *feed) latest(ctx context.Context) ([]Event, []Rejected, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	events, err := f.events(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	rejected, err := f.rejected(ctx)
+	return events, rejected, err
+}
+
+func (f *feed) events(ctx context.Context) ([]Event, error) {
+	rows, err := f.db.QueryContext(ctx, `
+SELECT event_id, event_type, user_id, COALESCE(product_id, page_url, ''), COALESCE(kafka_partition, -1), COALESCE(kafka_offset, -1),
+  epoch_us(ingested_at), COALESCE((epoch_us(ingested_at) - epoch_us(kafka_timestamp)) / 1000.0, -1)
+FROM fact_events WHERE ingested_at >= make_timestamptz(?)
+ORDER BY ingested_at DESC, kafka_partition, kafka_offset DESC LIMIT ?`, f.ingested-overlap.Microseconds(), latest)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var events []Event
+	for rows.Next() {
+		var e Event
+		if err := rows.Scan(&e.ID, &e.Type, &e.User, &e.About, &e.Partition, &e.Offset, &e.Ingested, &e.TookMS); err != nil {
+			return nil, err
+		}
+		f.ingested = max(f.ingested, e.Ingested)
+		events = append(events, e)
+	}
+	return events, rows.Err()
+}
+
+func (f *feed) rejected(ctx context.Context) ([]Rejected, error) {
+	rows, err := f.db.QueryContext(ctx, `
+SELECT error_code, COALESCE(error_field, ''), error, COALESCE(kafka_partition, -1), COALESCE(kafka_offset, -1), epoch_us(failed_at)
+FROM events_dlq WHERE failed_at >= make_timestamptz(?)
+ORDER BY failed_at DESC, kafka_partition, kafka_offset DESC LIMIT ?`, f.fails-time.Hour.Microseconds(), latest)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var rejected []Rejected
+	for rows.Next() {
+		var r Rejected
+		if err := rows.Scan(&r.Code, &r.Field, &r.Error, &r.Partition, &r.Offset, &r.Failed); err != nil {
+			return nil, err
+		}
+		f.fails = max(f.fails, r.Failed)
+		rejected = append(rejected, r)
+	}
+	return rejected, rows.Err()
+}

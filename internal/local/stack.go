@@ -1,0 +1,295 @@
+// Package stack is the whole pipeline in one process: the bridge and the
+// functions as they are deployed, between embedded servers in the places of Kafka,
+// Pub/Sub and BigQuery. Only endpoints differ from production.
+//
+//	s, err := local.Start(ctx, local.Config{Log: log})
+//	defer s.Stop(ctx)
+//	producer, err := s.NewProducer()
+//	from := s.Ends()
+//	producer.Produce(ctx, key, value, nil)   // and so on
+//	producer.Flush(ctx)
+//	to := s.Ends()
+//	account, err := s.AwaitAll(ctx, from, to, time.Minute)
+//	account.Missing                          // 0
+//	s.Warehouse.DB().Query("SELECT … FROM events")
+//
+// The servers are the place to make something fail: s.Kafka, s.PubSub and
+// s.Warehouse have the means. StopFunctions, StartFunctions, StopBridge, KillBridge
+// and StartBridge take our own parts down and up.
+package local
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"sluice/bridge"
+	"sluice/functions/service"
+	"sluice/internal/contract"
+	"sluice/internal/local/kafka"
+	"sluice/internal/local/pubsub"
+	"sluice/internal/local/warehouse"
+)
+
+// Names of what the stack creates: those that the product is deployed with.
+const (
+	Project         = "sluice-local"
+	Dataset         = "clickstream"
+	Topic           = "clickstream"
+	DeadLetterTopic = "clickstream-dead-letter"
+	Ingest          = "ingest"      // the push subscription of Topic
+	DeadLetter      = "dead-letter" // the push subscription of DeadLetterTopic
+)
+
+// Config says what to start. The zero value is usable but for Log.
+type Config struct {
+	Dir        string // keeps Kafka and the warehouse; empty: in memory
+	Topic      string // of Kafka; default Topic
+	Partitions int    // of the Kafka topic, default 4
+	Brokers    int    // of Kafka, default 1
+	Bridges    int    // default 1; negative: none yet
+	Wrapped    bool   // push in the JSON envelope instead of unwrapped
+
+	// Push is the subscriptions' retry behaviour; the zero value is the deployed
+	// one on a clock that runs fast, so that a run recovers in seconds.
+	Push PushConfig
+
+	// Tune changes the parts' own configuration before they start, a bridge's each
+	// time that one does; the group stays the product's.
+	TuneBridge    func(*bridge.Config)
+	TuneFunctions func(*service.Config)
+	// Tracer is told what the bridges and the functions do; nil: nobody is.
+	Tracer trace.Tracer
+	// Around goes around the functions' handler, if not nil: an observer's place.
+	Around func(http.Handler) http.Handler
+
+	// The clocks of Pub/Sub and of the warehouse; default time.Now.
+	PubSubNow, WarehouseNow func() time.Time
+
+	Log *slog.Logger
+}
+
+// PushConfig is how Pub/Sub delivers.
+type PushConfig struct {
+	AckDeadline            time.Duration // default 60 s
+	MinBackoff, MaxBackoff time.Duration // default 10 s and 600 s
+	BackoffScale           float64       // of the two; default 0.01
+	MaxDeliveryAttempts    int           // default 100
+	MaxOutstanding         int           // pushes of one subscription at a time; default 100
+}
+
+// Stack is a running pipeline.
+type Stack struct {
+	Kafka     *kafka.Cluster
+	PubSub    *pubsub.Server
+	Warehouse *warehouse.Server
+	Latency   *Latency
+
+	config Config
+	log    *slog.Logger
+	rows   atomic.Int64 // of fact_events
+	dead   atomic.Int64 // of events_dlq
+
+	started atomic.Int64 // bridges, ever
+	life    context.Context
+	end     context.CancelFunc // of life
+	running sync.WaitGroup     // what ends with life
+
+	mu        sync.Mutex
+	functions *functions
+	bridges   []*Bridge
+	address   string // of the functions, once they have been started
+	release   func() // gives the address up
+}
+
+// Start starts everything and returns when records can flow.
+func Start(ctx context.Context, c Config) (_ *Stack, err error) {
+	c.Topic = cmp.Or(c.Topic, Topic)
+	c.Partitions = cmp.Or(c.Partitions, 4)
+	c.Bridges = cmp.Or(c.Bridges, 1)
+	c.Push.AckDeadline = cmp.Or(c.Push.AckDeadline, time.Minute)
+	c.Push.MinBackoff = cmp.Or(c.Push.MinBackoff, 10*time.Second)
+	c.Push.MaxBackoff = cmp.Or(c.Push.MaxBackoff, 600*time.Second)
+	c.Push.BackoffScale = cmp.Or(c.Push.BackoffScale, 0.01)
+	c.Push.MaxDeliveryAttempts = cmp.Or(c.Push.MaxDeliveryAttempts, 100)
+
+	s := &Stack{config: c, log: c.Log, Latency: newLatency()}
+	s.life, s.end = context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			defer cancel()
+			err = errors.Join(err, s.Stop(stopping))
+		}
+	}()
+
+	s.Warehouse, err = warehouse.Start(warehouse.Config{
+		Dir: c.Dir, Project: Project, Dataset: Dataset, Now: c.WarehouseNow, Log: c.Log,
+		Tables: []*contract.Table{contract.FactEvents(), contract.EventsDLQ()},
+		OnAppend: func(table string, rows int, kafkaTimestamps []int64) {
+			if table == contract.FactEvents().Name {
+				s.rows.Add(int64(rows))
+				s.Latency.record(time.Now(), kafkaTimestamps)
+			} else {
+				s.dead.Add(int64(rows))
+			}
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.PubSub, err = pubsub.Start(pubsub.Config{Project: Project, BackoffScale: c.Push.BackoffScale, MaxOutstanding: c.Push.MaxOutstanding, Now: c.PubSubNow, Log: c.Log})
+	if err != nil {
+		return nil, err
+	}
+	kafkaDir := ""
+	if c.Dir != "" {
+		kafkaDir = filepath.Join(c.Dir, "kafka")
+	}
+	s.Kafka, err = kafka.Start(kafka.Config{Brokers: c.Brokers, Topics: map[string]int32{c.Topic: int32(c.Partitions)}, Dir: kafkaDir})
+	if err != nil {
+		return nil, err
+	}
+	s.running.Go(func() { s.Kafka.Unstick(s.life, s.group(), stuckAfter) })
+	if c.Dir != "" {
+		if err = s.rewind(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err = s.StartFunctions(ctx); err != nil {
+		return nil, err
+	}
+	if err = s.subscribe(ctx); err != nil {
+		return nil, err
+	}
+	for range max(c.Bridges, 0) {
+		if _, err = s.StartBridge(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// subscribe creates the topics and the push subscriptions as Terraform does, the
+// dead-letter subscription before its topic is used.
+func (s *Stack) subscribe(ctx context.Context) error {
+	push := s.config.Push
+	ingest := pubsub.PushSubscription{
+		Name: Ingest, Topic: Topic, Endpoint: s.endpoint("/Ingest"), Unwrapped: !s.config.Wrapped,
+		AckDeadline: push.AckDeadline, MinBackoff: push.MinBackoff, MaxBackoff: push.MaxBackoff, Retention: 31 * 24 * time.Hour,
+		DeadLetterTopic: DeadLetterTopic, MaxDeliveryAttempts: push.MaxDeliveryAttempts,
+	}
+	dead := ingest
+	dead.Name, dead.Topic, dead.Endpoint = DeadLetter, DeadLetterTopic, s.endpoint("/DeadLetter")
+	dead.DeadLetterTopic, dead.MaxDeliveryAttempts = "", 0
+	return cmp.Or(
+		s.PubSub.CreateTopic(ctx, DeadLetterTopic),
+		s.PubSub.CreatePushSubscription(ctx, dead),
+		s.PubSub.CreateTopic(ctx, Topic),
+		s.PubSub.CreatePushSubscription(ctx, ingest),
+	)
+}
+
+// Stop takes everything down in the order of the flow: the bridges drain, what
+// they published is delivered, the functions drain, the servers end.
+func (s *Stack) Stop(ctx context.Context) error {
+	var errs []error
+	s.end()
+	s.running.Wait()
+	s.mu.Lock()
+	bridges := s.bridges
+	s.bridges = nil
+	s.mu.Unlock()
+	for _, b := range bridges {
+		errs = append(errs, b.stop(ctx))
+	}
+	if s.PubSub != nil && s.Serving() {
+		if err := s.PubSub.WaitIdle(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("at the end %w", err))
+		}
+	}
+	errs = append(errs, s.StopFunctions(ctx))
+	if s.release != nil {
+		s.release()
+	}
+	if s.PubSub != nil {
+		errs = append(errs, s.PubSub.Close())
+	}
+	if s.Kafka != nil {
+		errs = append(errs, s.Kafka.Close())
+	}
+	if s.Warehouse != nil {
+		errs = append(errs, s.Warehouse.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// NewProducer returns a producer for the stack's Kafka topic.
+func (s *Stack) NewProducer() (*Producer, error) {
+	return NewProducer(s.Kafka.Brokers(), s.config.Topic)
+}
+
+// Ends returns the end offset of each partition of the Kafka topic.
+func (s *Stack) Ends() Offsets { return s.Kafka.EndOffsets(s.config.Topic) }
+
+// Now tells where records are at the moment.
+type Now struct {
+	Rows        int64 // appended to fact_events since the start
+	DeadLetters int64 // appended to events_dlq since the start
+	Lag         int64 // records that the bridges have not got acknowledged, or committed
+	Backlog     int   // messages in Pub/Sub
+}
+
+// Now tells where records are at the moment.
+func (s *Stack) Now() Now {
+	n := Now{
+		Rows: s.rows.Load(), DeadLetters: s.dead.Load(),
+		Backlog: s.PubSub.Stats(Ingest).Backlog + s.PubSub.Stats(DeadLetter).Backlog,
+	}
+	known := 0 // partitions
+	for _, b := range s.Bridges() {
+		stats := b.Stats()
+		lag, partitions := stats.TotalLag()
+		n.Lag += lag
+		known += partitions
+	}
+	if known < s.config.Partitions {
+		// Nobody has them all at the moment: what the group has not committed.
+		n.Lag = s.Kafka.Lag(s.group(), s.config.Topic)
+	}
+	return n
+}
+
+// AwaitAll waits until every record of the stack's topic from the offsets from up
+// to the offsets to has landed or been dead-lettered, until nothing has arrived
+// for patience, or until ctx ends; it returns the account at that moment, and
+// with ctx's end its error.
+func (s *Stack) AwaitAll(ctx context.Context, from, to Offsets, patience time.Duration) (Account, error) {
+	arrived, since := int64(-1), time.Now()
+	for {
+		now := s.rows.Load() + s.dead.Load()
+		if now != arrived {
+			arrived, since = now, time.Now()
+		}
+		account, err := s.Account(context.WithoutCancel(ctx), from, to)
+		if err != nil || account.Missing == 0 || time.Since(since) > patience {
+			return account, err
+		}
+		// Counting costs more the more there is to count.
+		pause := min(100*time.Millisecond+time.Duration(account.Landed/10_000)*time.Millisecond, time.Second)
+		select {
+		case <-ctx.Done():
+			return account, ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"syscall"
+	"time"
+
+	"sluice/functions/event"
+	"sluice/functions/push"
+	"sluice/internal/batch"
+	"sluice/internal/contract"
+	"sluice/internal/local/generate"
+	"sluice/internal/telemetry"
+)
+
+// sizes are the batches whose compression is measured; between them it is
+// interpolated.
+var sizes = []int{1, 3, 10, 33, 100, 333, 1000}
+
+// Measure takes the quantities of so many events from the project's own generator,
+// packer and decoder.
+func Measure(sample int) (Quantities, error) {
+	g := generate.New(generate.Config{Seed: 1})
+	events, total := make([][]byte, sample), 0
+	for i := range events {
+		events[i] = bytes.Clone(g.Next().Value)
+		total += len(events[i])
+	}
+	q := Quantities{Sample: sample, EventBytes: float64(total) / float64(sample)}
+
+	// Packing, at each size. The CPU is that of the largest.
+	payloads := make(map[int]float64, len(sizes))
+	var packed [][]byte
+	for _, size := range sizes {
+		var out [][]byte
+		used, err := cpu(func() (err error) {
+			out, err = pack(events, size)
+			return err
+		})
+		if err != nil {
+			return q, err
+		}
+		bytes := 0
+		for _, p := range out {
+			bytes += len(p)
+		}
+		payloads[size] = float64(bytes) / float64(sample)
+		packed, q.PackCPU = out, used/float64(sample)
+	}
+	q.PayloadBytes = func(records float64) float64 { return interpolate(payloads, records) }
+
+	// Decoding, of the largest batches.
+	rows := 0
+	used, err := cpu(func() (err error) {
+		rows, err = decode(packed)
+		return err
+	})
+	if err != nil {
+		return q, err
+	}
+	q.IngestCPU, q.RowBytes = used/float64(sample), float64(rows)/float64(sample)
+	q.LineBytes = line()
+	return q, nil
+}
+
+func pack(events [][]byte, size int) ([][]byte, error) {
+	var out [][]byte
+	e := batch.NewEncoder(batch.Header{Topic: "clickstream", Partition: 1})
+	for i, value := range events {
+		e.Append(&batch.Record{Offset: int64(i), Timestamp: time.Now().UnixMilli(), Key: value[:8], Value: value})
+		if e.Len() < size && i < len(events)-1 {
+			continue
+		}
+		payload, err := e.Payload(nil)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, payload)
+		e.Reset(batch.Header{Topic: "clickstream", Partition: 1})
+	}
+	return out, nil
+}
+
+// decode makes rows of the events and returns their bytes.
+func decode(payloads [][]byte) (int, error) {
+	d, err := event.NewDecoder(contract.FactEvents(), event.DefaultConfig())
+	if err != nil {
+		return 0, err
+	}
+	var dec batch.Decoder
+	var wire []byte
+	rows := 0
+	for _, payload := range payloads {
+		b, err := dec.Decode(payload, batch.DefaultLimits)
+		if err != nil {
+			return 0, err
+		}
+		wire = wire[:0]
+		for i := range b.Records {
+			r := &b.Records[i]
+			wire, err = d.AppendRow(wire, r.Value, event.Meta{IngestedAt: time.Now().UnixMicro(), Topic: b.Topic, Partition: b.Partition, Offset: r.Offset, Timestamp: r.Timestamp})
+			if err != nil {
+				return 0, fmt.Errorf("a generated event is no row: %w", err)
+			}
+		}
+		rows += len(wire)
+	}
+	return rows, nil
+}
+
+// line is the length of a request's log line, with what Cloud Logging adds to each
+// entry of Cloud Run (resource, labels, names: about 600 bytes).
+func line() float64 {
+	var log bytes.Buffer
+	gate := push.NewGate(telemetry.NewLogger(&log, slog.LevelInfo))
+	h := gate.Handler(push.Config{Function: "Ingest", Project: "acme-clickstream"}, func(_ context.Context, m *push.Message) error {
+		m.Note(slog.String("topic", "clickstream"), slog.Int("partition", 11), slog.Int64("first_offset", 123456789), slog.Int64("last_offset", 123457788),
+			slog.Int("records", 1000), slog.Int("landed", 1000), slog.Float64("decode_ms", 1.234), slog.Float64("append_ms", 123.456),
+			slog.Float64("publish_ms", 0), slog.Float64("age_ms", 456.789))
+		return nil
+	})
+	r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader([]byte("x")))
+	r.Header.Set("x-goog-pubsub-message-id", "12345678901234567")
+	r.Header.Set("x-goog-pubsub-subscription-name", "projects/acme-clickstream/subscriptions/clickstream-ingest")
+	r.Header.Set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	h.ServeHTTP(httptest.NewRecorder(), r)
+	return float64(log.Len()) + 600
+}
+
+// cpu is the CPU time, in seconds, that f takes; the best of three, because the
+// machine may be shared.
+func cpu(f func() error) (float64, error) {
+	best := 0.0
+	for i := range 3 {
+		before, err := used()
+		if err != nil {
+			return 0, err
+		}
+		if err := f(); err != nil {
+			return 0, err
+		}
+		after, err := used()
+		if err != nil {
+			return 0, err
+		}
+		if t := after - before; i == 0 || t < best {
+			best = t
+		}
+	}
+	return best, nil
+}
+
+// used is the CPU time of this process so far.
+func used() (float64, error) {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0, fmt.Errorf("the CPU time of this process: %w", err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds(), nil
+}
+
+// interpolate returns the bytes at a batch size between those measured.
+func interpolate(measured map[int]float64, records float64) float64 {
+	for i := 1; i < len(sizes); i++ {
+		low, high := float64(sizes[i-1]), float64(sizes[i])
+		if records <= high {
+			share := max(0, (records-low)/(high-low))
+			return measured[sizes[i-1]]*(1-share) + measured[sizes[i]]*share
+		}
+	}
+	return measured[sizes[len(sizes)-1]]
+}

@@ -1,0 +1,327 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"sluice/internal/local"
+	"sluice/internal/local/generate"
+	"sluice/internal/local/livepage"
+	"sluice/internal/telemetry"
+)
+
+// runFlags are the flags of run.
+type runFlags struct {
+	input      string
+	seed       uint64
+	events     int
+	rate       float64
+	bad        float64
+	duplicate  float64
+	once       bool
+	json       bool
+	data       string
+	partitions int
+	bridges    int
+	wrapped    bool
+	logLevel   slog.Level
+	logSet     bool
+	patience   time.Duration
+	kafka      string
+	pubsub     string
+	bigquery   string
+	listen     string
+	listenSet  bool
+}
+
+func parseRunFlags(args []string) (runFlags, error) {
+	f := runFlags{logLevel: slog.LevelWarn}
+	flags := flag.NewFlagSet("run", flag.ContinueOnError)
+	flags.StringVar(&f.input, "input", "", "newline-delimited JSON `file` to send, .gz and .zst as they are; - is standard input (default: generated clickstream)")
+	flags.Uint64Var(&f.seed, "seed", 1, "seed of the generated events: the same seed makes the same events")
+	flags.IntVar(&f.events, "events", -1, "send this many events (default: all of --input, or no end)")
+	flags.Float64Var(&f.rate, "rate", 0, "events per second (default: 1000 generated events per second, or as fast as it goes with --once or --input; 0 given: as fast as it goes)")
+	flags.Float64Var(&f.bad, "bad", 1, "`percent` of the generated events that are bad")
+	flags.Float64Var(&f.duplicate, "duplicate", 0, "`percent` of the generated events that repeat an earlier one")
+	flags.BoolVar(&f.once, "once", false, "stop when every record has landed or been dead-lettered; exit status 1 if one is missing")
+	flags.BoolVar(&f.json, "json", false, "print one summary object on standard output")
+	flags.StringVar(&f.data, "data", "", "keep the warehouse and Kafka's topics in this `folder` (default: in memory, about 1 GB for a million events)")
+	flags.IntVar(&f.partitions, "partitions", 4, "partitions of the Kafka topic")
+	flags.IntVar(&f.bridges, "bridges", 1, "how many bridges share the partitions")
+	flags.BoolVar(&f.wrapped, "wrapped", false, "push messages in Pub/Sub's JSON envelope instead of unwrapped")
+	flags.TextVar(&f.logLevel, "log-level", f.logLevel, "lowest `level` of the services' own log lines on standard error: DEBUG, INFO, WARN, ERROR; unless given, similar warnings come once in five seconds")
+	flags.DurationVar(&f.patience, "patience", time.Minute, "with --once: give up when nothing has arrived for this long")
+	flags.StringVar(&f.kafka, "kafka", "", "use the Kafka at these `brokers` (host:port, separated by commas) instead of the embedded one")
+	flags.StringVar(&f.pubsub, "pubsub", "", "use the Pub/Sub emulator at this `host:port` instead of the embedded one; messages are then pushed wrapped")
+	flags.StringVar(&f.bigquery, "bigquery", "", "use the BigQuery emulator at these two addresses, `REST,GRPC`, instead of the embedded warehouse")
+	flags.StringVar(&f.listen, "listen", livepage.DefaultAddr, "`host:port` of the live page, off for none (with --once: off unless given; without it another port is taken if the default one is)")
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), `Runs the whole pipeline in one process: Kafka, bridge, Pub/Sub, functions, warehouse.
+The servers are embedded, the bridge and the functions are the ones that are deployed.
+
+  ./scripts/run                                     generated clickstream until Ctrl-C
+  ./scripts/run --once --events 100000 --json       a fixed load, and its summary
+  ./scripts/run --once --input events.ndjson.gz --data .data
+  ./scripts/query --data .data 'SELECT * FROM pipeline_health_per_minute'
+
+`)
+		flags.PrintDefaults()
+	}
+	if err := parse(flags, args); err != nil {
+		return f, err
+	}
+	if err := noMore(flags); err != nil {
+		return f, err
+	}
+	given := map[string]bool{}
+	flags.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
+	f.listenSet, f.logSet = given["listen"], given["log-level"]
+	switch {
+	case given["events"] && f.events < 0:
+		return f, usageError("--events is %d, a number of events from 0 on is needed", f.events)
+	case !(f.rate >= 0): // NaN neither
+		return f, usageError("--rate is %g, events per second from 0 on are needed", f.rate)
+	case !(f.bad >= 0 && f.bad <= 100):
+		return f, usageError("--bad is %g, a percentage from 0 to 100 is needed", f.bad)
+	case !(f.duplicate >= 0 && f.duplicate <= 100):
+		return f, usageError("--duplicate is %g, a percentage from 0 to 100 is needed", f.duplicate)
+	case f.partitions < 1 || f.partitions > 1000:
+		return f, usageError("--partitions is %d, a number from 1 to 1000 is needed", f.partitions)
+	case f.bridges < 1 || f.bridges > 16:
+		return f, usageError("--bridges is %d, a number from 1 to 16 is needed", f.bridges)
+	case f.patience <= 0:
+		return f, usageError("--patience is %s, a time above 0 is needed", f.patience)
+	case f.input != "" && (given["bad"] || given["duplicate"] || given["seed"]):
+		return f, usageError("--bad, --duplicate and --seed are for generated events, not for --input")
+	case f.bigquery != "" && strings.Count(f.bigquery, ",") != 1:
+		return f, usageError("--bigquery needs two addresses, of the REST interface and of the Storage API: REST,GRPC")
+	case f.attached() && f.listenSet && f.listen != "off":
+		return f, usageError("--listen shows the embedded servers: it goes with none of --kafka, --pubsub and --bigquery")
+	case f.once && f.input == "" && f.events < 0:
+		return f, usageError("--once needs an end: give --events or --input")
+	}
+	if info, err := os.Stat(f.data); f.data != "" && err == nil && !info.IsDir() {
+		return f, usageError("--data %s is a file: a folder is needed, which need not exist yet", f.data)
+	}
+	if f.once && !f.listenSet {
+		f.listen = "off"
+	}
+	if !given["rate"] && f.input == "" && !f.once {
+		f.rate = 1000
+	}
+	return f, nil
+}
+
+// Summary is what --json prints.
+type Summary struct {
+	Produced        int64             `json:"produced"`
+	Landed          int64             `json:"landed"`
+	DeadLettered    int64             `json:"dead_lettered"`
+	DuplicateRows   int64             `json:"duplicate_rows"`
+	Missing         int64             `json:"missing"`
+	Seconds         float64           `json:"seconds"`
+	EventsPerSecond float64           `json:"events_per_second"`
+	Latency         local.Percentiles `json:"latency_ms"`
+
+	interrupted bool  // before the end that --once waits for
+	failed      error // why not all of the input was sent
+}
+
+func run(ctx context.Context, args []string) error {
+	f, err := parseRunFlags(args)
+	if err != nil {
+		return err
+	}
+	var in source = &generated{
+		generator: generate.New(generate.Config{Seed: f.seed, Bad: f.bad, Duplicate: f.duplicate}),
+		left:      f.events,
+	}
+	if f.input != "" {
+		if in, err = openLines(ctx, f.input, f.events); err != nil {
+			return err
+		}
+	}
+	defer in.close()
+
+	progress := newProgress(os.Stderr)
+	if f.attached() {
+		return runAttached(ctx, f, in, progress)
+	}
+	config := local.Config{
+		Dir:        f.data,
+		Partitions: f.partitions,
+		Bridges:    f.bridges,
+		Wrapped:    f.wrapped,
+		Log:        f.logger(progress),
+	}
+	exports, err := openExports(ctx, &config)
+	if err != nil {
+		return err
+	}
+	defer exports.close()
+	view, err := openView(f, &config)
+	if err != nil {
+		return err
+	}
+	defer view.release()
+	s, err := local.Start(ctx, config)
+	if err != nil {
+		return err
+	}
+	summary, err := drive(ctx, s, f, in, progress, view)
+	// The pipeline is taken down whatever happened, under its own bound.
+	stopping, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := errors.Join(err, s.Stop(stopping)); err != nil {
+		return err
+	}
+	return summary.report(f)
+}
+
+// logger writes what the services log.
+func (f runFlags) logger(w io.Writer) *slog.Logger {
+	log := telemetry.NewLogger(w, f.logLevel)
+	if f.logSet {
+		return log
+	}
+	return slog.New(newCalm(log.Handler()))
+}
+
+// report prints the summary as f says. Its error is that --once has not come to its end,
+// or that something is missing.
+func (s Summary) report(f runFlags) error {
+	if f.json {
+		if err := json.NewEncoder(os.Stdout).Encode(s); err != nil {
+			return err
+		}
+	} else {
+		s.print(os.Stdout)
+	}
+	switch {
+	case s.failed != nil:
+		return fmt.Errorf("the input was sent up to here only: %w", s.failed)
+	case f.once && s.interrupted:
+		return errors.New("interrupted: not all of the input has been sent, or has arrived")
+	case s.Missing > 0 && f.data != "" && !f.attached():
+		return fmt.Errorf("%d records had not arrived: the next ./scripts/run --data %s goes on with them", s.Missing, f.data)
+	case s.Missing > 0:
+		return errFailed
+	}
+	return nil
+}
+
+// drive sends the input through the pipeline and waits for it as f says.
+func drive(ctx context.Context, s *local.Stack, f runFlags, in source, progress *progress, view *view) (_ Summary, err error) {
+	var summary Summary
+	from := s.Ends()
+	producer, err := s.NewProducer()
+	if err != nil {
+		return summary, err
+	}
+	defer producer.Close()
+	if err := view.show(s, producer, progress); err != nil {
+		return summary, err
+	}
+	defer func() { err = errors.Join(err, view.close()) }()
+	if f.data == "" && !f.once && f.events < 0 {
+		fmt.Fprintln(progress, "kept in memory, about 1 GB for a million events: --data DIR keeps it on disk")
+	}
+
+	begin := time.Now()
+	stopProgress := progress.start(func() string { return progressLine(s, producer, begin) })
+	defer stopProgress()
+
+	failed := produce(ctx, producer, in, f.rate)
+	if !f.once && failed == nil {
+		<-ctx.Done() // the input may have ended before
+	}
+	if ctx.Err() != nil {
+		failed = nil // nobody wanted the rest
+		// What the page's switches broke is mended before anything is waited for.
+		if err := view.close(); err != nil {
+			return summary, err
+		}
+	}
+	flushing, cancel := context.WithTimeout(context.Background(), max(f.patience, time.Minute))
+	defer cancel()
+	if err := producer.Flush(flushing); err != nil {
+		return summary, fmt.Errorf("producing to Kafka: %w", err)
+	}
+	produced, to := producer.Delivered(), s.Ends()
+
+	// After an interrupt the rest gets a while to land: a graceful end leaves nothing in flight.
+	waiting := ctx
+	if !f.once && ctx.Err() != nil {
+		bounded, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		waiting = bounded
+	}
+	// What an earlier run on the same folder left undone is waited for too.
+	all, err := s.AwaitAll(waiting, nil, to, f.patience)
+	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return summary, err
+	}
+	account, err := s.Account(context.WithoutCancel(ctx), from, to)
+	if err != nil {
+		return summary, err
+	}
+	seconds := time.Since(begin).Seconds()
+	summary = Summary{
+		Produced: produced, Landed: account.Landed, DeadLettered: account.DeadLettered,
+		DuplicateRows: account.DuplicateRows, Missing: all.Missing,
+		Seconds: seconds, EventsPerSecond: float64(produced) / seconds, Latency: s.Latency.Percentiles(),
+		interrupted: ctx.Err() != nil, failed: failed,
+	}
+	return summary, nil
+}
+
+// produce sends the input at rate events per second; 0: as fast as it goes.
+func produce(ctx context.Context, p *local.Producer, in source, rate float64) error {
+	begin := time.Now()
+	for n := 0; ; n++ {
+		if n%64 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if rate > 0 {
+			due := begin.Add(time.Duration(float64(n) / rate * float64(time.Second)))
+			if wait := time.Until(due); wait > time.Millisecond {
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-time.After(wait):
+				}
+			}
+		}
+		key, value, err := in.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := p.Produce(ctx, key, value, nil); err != nil {
+			return fmt.Errorf("producing event %d to Kafka: %w", n+1, err)
+		}
+	}
+}
+
+func (s Summary) print(w io.Writer) {
+	fmt.Fprintf(w, `produced       %12d
+landed         %12d
+dead-lettered  %12d
+missing        %12d
+duplicate rows %12d
+seconds        %12.1f
+events/s       %12.0f
+latency        p50 %d ms, p95 %d ms, p99 %d ms, max %d ms
+`, s.Produced, s.Landed, s.DeadLettered, s.Missing, s.DuplicateRows, s.Seconds, s.EventsPerSecond,
+		s.Latency.P50, s.Latency.P95, s.Latency.P99, s.Latency.Max)
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/bigquery"
+
+	"sluice/internal/contract"
+	"sluice/internal/local/warehouse"
+	"sluice/internal/query"
+)
+
+// target is where the tables are: a warehouse that run --data kept, or BigQuery.
+type target struct {
+	data, project, dataset, location string
+}
+
+func (t *target) flags(fs *flag.FlagSet) {
+	fs.StringVar(&t.data, "data", ".data", "the `folder` that ./scripts/run --data kept; not with --project")
+	fs.StringVar(&t.project, "project", "", "Google Cloud `project` of the dataset: the tables are in BigQuery, reached with application default credentials")
+	fs.StringVar(&t.dataset, "dataset", "clickstream", "BigQuery `dataset` of the tables")
+	fs.StringVar(&t.location, "location", "", "where the dataset lives, such as europe-west3; empty: BigQuery finds out")
+}
+
+func (t *target) local() bool { return t.project == "" }
+
+// name is the dataset as a query names it.
+func (t *target) name() string {
+	if t.local() {
+		return warehouseDataset
+	}
+	return t.project + "." + t.dataset
+}
+
+// words are the flags that name it.
+func (t *target) words() string {
+	if t.local() {
+		return "--data " + t.data
+	}
+	words := "--project " + t.project + " --dataset " + t.dataset
+	if t.location != "" {
+		words += " --location " + t.location
+	}
+	return words
+}
+
+// warehouseDataset is the dataset of every local warehouse.
+const warehouseDataset = "clickstream"
+
+// engine opens the tables; close frees them.
+func (t *target) engine(ctx context.Context) (engine query.Engine, close func() error, err error) {
+	if !t.local() {
+		client, err := bigquery.NewClient(ctx, t.project)
+		if err != nil {
+			return nil, nil, fmt.Errorf("make the BigQuery client (gcloud auth application-default login gives credentials): %w", err)
+		}
+		client.Location = t.location
+		return query.BigQuery{Client: client}, client.Close, nil
+	}
+	w, err := openWarehouse(t.data)
+	if err != nil {
+		return nil, nil, err
+	}
+	return query.Database{DB: w.DB()}, w.Close, nil
+}
+
+// openWarehouse opens a warehouse that must be there.
+func openWarehouse(dir string) (*warehouse.Server, error) {
+	if _, err := os.Stat(filepath.Join(dir, "warehouse.duckdb")); err != nil {
+		return nil, fmt.Errorf("--data %s holds no warehouse: keep one with ./scripts/run --data %[1]s (%w)", dir, err)
+	}
+	w, err := warehouse.Start(warehouse.Config{Dir: dir, Tables: []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}})
+	if err != nil {
+		return nil, fmt.Errorf("--data %s, which no running pipeline may have open: %w", dir, err)
+	}
+	return w, nil
+}
+
+// moment is a flag of a time: RFC 3339, a date, or a duration before now, which may be
+// in days.
+type moment struct{ time.Time }
+
+func (m *moment) Set(s string) error {
+	ago := s
+	if days, err := strconv.ParseUint(strings.TrimSuffix(s, "d"), 10, 16); err == nil && strings.HasSuffix(s, "d") {
+		ago = fmt.Sprintf("%dh", days*24)
+	}
+	if d, err := time.ParseDuration(ago); err == nil && d >= 0 {
+		m.Time = time.Now().Add(-d)
+		return nil
+	}
+	for _, layout := range []string{time.RFC3339, time.DateTime, time.DateOnly} {
+		if t, err := time.Parse(layout, s); err == nil {
+			m.Time = t
+			return nil
+		}
+	}
+	return errors.New("want a time such as 2026-11-22T12:00:00Z, a day such as 2026-11-22, or how long ago it is, such as 15m or 30d")
+}
+
+func (m *moment) String() string {
+	if m == nil || m.IsZero() {
+		return ""
+	}
+	return m.UTC().Format(time.RFC3339)
+}
+
+// values is a flag that may be repeated, or hold several values with commas.
+type values []string
+
+func (v *values) Set(s string) error {
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			*v = append(*v, part)
+		}
+	}
+	return nil
+}
+
+func (v *values) String() string {
+	if v == nil {
+		return ""
+	}
+	return strings.Join(*v, ",")
+}
