@@ -229,11 +229,11 @@ func TestEveryRejectionCodeHasAMetric(t *testing.T) {
 	}
 }
 
-// rejectionCodes are the rejection codes that functions/event declares.
+// rejectionCodes are the rejection codes that internal/contract declares.
 func rejectionCodes(t *testing.T) []string {
 	t.Helper()
 	var names []string
-	for _, m := range regexp.MustCompile(`Code\w+\s+Code = "(\w+)"`).FindAllStringSubmatch(read(t, "../functions/event/rejection.go"), -1) {
+	for _, m := range regexp.MustCompile(`Code\w+\s+Code = "(\w+)"`).FindAllStringSubmatch(read(t, "../internal/contract/code.go"), -1) {
 		names = append(names, m[1])
 	}
 	if len(names) < 10 {
