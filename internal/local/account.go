@@ -37,14 +37,14 @@ func (s *Stack) Account(ctx context.Context, from, to Offsets) (Account, error) 
 // Audit is what ./scripts/audit does: everything that the bridges' group has committed
 // must have arrived. It gives the bridges a while to commit all that Kafka has.
 func (s *Stack) Audit(ctx context.Context) (*audit.Report, error) {
-	for end := time.Now().Add(20 * time.Second); s.Kafka.Lag(s.group(), s.config.Topic) > 0 && time.Now().Before(end); {
+	for end := time.Now().Add(20 * time.Second); s.Kafka.Lag(s.Group(), s.config.Topic) > 0 && time.Now().Before(end); {
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
-	k, err := audit.OpenKafka(kafka.ConfigMap{"bootstrap.servers": s.Kafka.Brokers()}, s.group(), nil)
+	k, err := audit.OpenKafka(kafka.ConfigMap{"bootstrap.servers": s.Kafka.Brokers()}, s.Group(), nil)
 	if err != nil {
 		return nil, err
 	}

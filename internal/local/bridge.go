@@ -9,13 +9,11 @@ import (
 	"time"
 
 	"cloud.google.com/go/pubsub/v2"
-
-	"sluice/bridge"
 )
 
 // Bridge is one running bridge of a Stack.
 type Bridge struct {
-	*bridge.Bridge
+	Member
 	name   string // Kafka's client.id
 	client *pubsub.Client
 	mute   *mute
@@ -26,31 +24,23 @@ type Bridge struct {
 
 // StartBridge starts one more bridge.
 func (s *Stack) StartBridge(ctx context.Context) (*Bridge, error) {
-	c := bridge.DefaultConfig()
-	c.Brokers = s.Kafka.Brokers()
-	c.Topics = s.config.Topic
-	c.Project = Project
-	c.Topic = Topic
-	c.DeadLetterTopic = DeadLetterTopic
-	c.HTTPAddr = ""
-	c.Consumer = fmt.Sprintf("bridge-%d", s.started.Add(1))
-	if s.config.TuneBridge != nil {
-		s.config.TuneBridge(&c)
-	}
 	client, err := pubsub.NewClient(ctx, Project, s.PubSub.ClientOptions()...)
 	if err != nil {
 		return nil, err
 	}
 	mute := &mute{Handler: s.log.Handler(), dead: new(atomic.Bool)}
-	running, err := bridge.New(c, client, slog.New(mute))
+	name := fmt.Sprintf("bridge-%d", s.started.Add(1))
+	running, err := s.config.Parts.Bridge(BridgeConfig{
+		Name: name, Brokers: s.Kafka.Brokers(), Topic: s.config.Topic, Project: Project,
+		Client: client, Tracer: s.config.Tracer, Log: slog.New(mute),
+	})
 	if err != nil {
 		client.Close()
 		return nil, err
 	}
-	running.Trace(s.config.Tracer)
 	// The bridge's life ends with Stop, not with the context of its start.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	b := &Bridge{Bridge: running, name: c.Consumer, client: client, mute: mute, cancel: cancel, ended: make(chan struct{})}
+	b := &Bridge{Member: running, name: name, client: client, mute: mute, cancel: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(b.ended)
 		b.err = running.Run(ctx)
@@ -108,12 +98,12 @@ func (s *Stack) KillBridge(b *Bridge) {
 			case <-s.life.Done():
 				return
 			}
-			dead := s.Kafka.Dead(s.group())
+			dead := s.Kafka.Dead(s.Group())
 			if len(dead) == 0 {
 				return
 			}
 			for _, member := range dead {
-				_ = s.Kafka.Evict(s.life, s.group(), member) // with Kafka down, or in a sync, it is tried again
+				_ = s.Kafka.Evict(s.life, s.Group(), member) // with Kafka down, or in a sync, it is tried again
 			}
 		}
 	})

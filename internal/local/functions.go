@@ -8,14 +8,13 @@ import (
 	"net/http"
 	"time"
 
-	"sluice/functions/service"
 	"sluice/internal/local/listener"
 )
 
 // functions is the running functions: both, as one process without
 // FUNCTION_TARGET serves them.
 type functions struct {
-	service *service.Service
+	service Functions
 	server  *http.Server
 	served  chan error
 }
@@ -27,18 +26,9 @@ func (s *Stack) StartFunctions(ctx context.Context) error {
 	if s.functions != nil {
 		return errors.New("the functions are running")
 	}
-	c := service.DefaultConfig()
-	c.Project = Project
-	c.Dataset = Dataset
-	c.DeadLetterTopic = DeadLetterTopic
-	c.BigQueryEmulator = s.Warehouse.Addr()
-	c.PubSubEmulator = s.PubSub.Addr()
-	c.Revision = "functions-local"
-	c.Tracer = s.config.Tracer
-	if s.config.TuneFunctions != nil {
-		s.config.TuneFunctions(&c)
-	}
-	made, err := service.New(ctx, c, s.log)
+	made, err := s.config.Parts.Functions(ctx, FunctionsConfig{
+		Project: Project, BigQuery: s.Warehouse.Addr(), PubSub: s.PubSub.Addr(), Tracer: s.config.Tracer, Log: s.log,
+	})
 	if err != nil {
 		return err
 	}
@@ -52,15 +42,14 @@ func (s *Stack) StartFunctions(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, made.Close(ctx))
 	}
-	mux := http.NewServeMux()
-	for _, target := range []string{service.Ingest, service.DeadLetter} {
-		mux.Handle("/"+target, made.Handler(target))
-	}
-	var handler http.Handler = mux
+	handler := http.Handler(made)
 	if s.config.Around != nil {
-		handler = s.config.Around(mux)
+		handler = s.config.Around(made)
 	}
-	f := &functions{service: made, server: &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}, served: make(chan error, 1)}
+	f := &functions{
+		service: made, served: make(chan error, 1),
+		server: &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second},
+	}
 	go func() { f.served <- f.server.Serve(l) }()
 	s.functions = f
 	return nil

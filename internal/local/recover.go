@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
-
-	"sluice/bridge"
 )
 
 // rewind sets the group back to the first record of each partition that has not
@@ -15,7 +13,7 @@ import (
 // without Stop loses what the bridge had committed but no function had got;
 // the service itself keeps them. What had arrived arrives again, as it may.
 func (s *Stack) rewind(ctx context.Context) error {
-	group := s.group()
+	group := s.Group()
 	committed := s.Kafka.Committed(group, s.config.Topic)
 	rows, err := s.Warehouse.DB().QueryContext(ctx, `
 WITH arrived AS (
@@ -70,5 +68,5 @@ SELECT p, COUNT(*) FILTER (WHERE o = n) FROM numbered GROUP BY p`, s.config.Topi
 	return nil
 }
 
-// group is the bridges' consumer group.
-func (s *Stack) group() string { return bridge.DefaultConfig().Group }
+// Group is the bridges' consumer group.
+func (s *Stack) Group() string { return s.config.Parts.Group }

@@ -32,8 +32,6 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
-	"sluice/bridge"
-	"sluice/functions/service"
 	"sluice/internal/contract"
 	"sluice/internal/local/kafka"
 	"sluice/internal/local/pubsub"
@@ -63,10 +61,8 @@ type Config struct {
 	// one on a clock that runs fast, so that a run recovers in seconds.
 	Push PushConfig
 
-	// Tune changes the parts' own configuration before they start, a bridge's each
-	// time that one does; the group stays the product's.
-	TuneBridge    func(*bridge.Config)
-	TuneFunctions func(*service.Config)
+	// Parts are the bridge and the functions; package scripts/pipeline gives the deployed ones.
+	Parts Parts
 	// Tracer is told what the bridges and the functions do; nil: nobody is.
 	Tracer trace.Tracer
 	// Around goes around the functions' handler, if not nil: an observer's place.
@@ -159,7 +155,7 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.running.Go(func() { s.Kafka.Unstick(s.life, s.group(), stuckAfter) })
+	s.running.Go(func() { s.Kafka.Unstick(s.life, s.Group(), stuckAfter) })
 	if c.Dir != "" {
 		if err = s.rewind(ctx); err != nil {
 			return nil, err
@@ -258,13 +254,12 @@ func (s *Stack) Now() Now {
 	known := 0 // partitions
 	for _, b := range s.Bridges() {
 		stats := b.Stats()
-		lag, partitions := stats.TotalLag()
-		n.Lag += lag
-		known += partitions
+		n.Lag += stats.Lag
+		known += stats.LagPartitions
 	}
 	if known < s.config.Partitions {
 		// Nobody has them all at the moment: what the group has not committed.
-		n.Lag = s.Kafka.Lag(s.group(), s.config.Topic)
+		n.Lag = s.Kafka.Lag(s.Group(), s.config.Topic)
 	}
 	return n
 }

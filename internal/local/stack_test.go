@@ -2,19 +2,19 @@ package local_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"runtime"
 	"testing"
 	"time"
 
 	"sluice/internal/local"
+	"sluice/scripts/pipeline"
 )
 
 // Protects long runs, in which bridges and functions come and go: they leave nothing
 // behind in this process.
 func TestNothingIsLeftBehind(t *testing.T) {
-	s, err := local.Start(t.Context(), local.Config{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	s, err := pipeline.Start(t.Context(), pipeline.Config{Config: local.Config{Log: slog.New(slog.DiscardHandler)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 
 // Protects the lag that a run shows from being 0 while nobody takes the records.
 func TestLagWithoutABridge(t *testing.T) {
-	s, err := local.Start(t.Context(), local.Config{Bridges: -1, Log: slog.New(slog.DiscardHandler)})
+	s, err := pipeline.Start(t.Context(), pipeline.Config{Config: local.Config{Bridges: -1, Log: slog.New(slog.DiscardHandler)}})
 	if err != nil {
 		t.Fatal(err)
 	}

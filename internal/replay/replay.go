@@ -2,7 +2,7 @@
 // fail is repaired, or repaired by a jq expression on the way.
 //
 //	r := replay.New("clickstream", replay.Filter{Codes: []string{"invalid_event_type"}})
-//	plan, err := replay.Look(ctx, engine, r, decoder)        // the dry run: what would be sent
+//	plan, err := replay.Look(ctx, engine, r, judge)          // the dry run: what would be sent
 //	err = replay.Execute(ctx, engine, r, target, options)    // sends; r.Save between steps
 //	r, err := replay.Load(file)                              // after a kill: Execute goes on
 //
@@ -29,7 +29,6 @@ import (
 	"strings"
 	"time"
 
-	"sluice/functions/event"
 	"sluice/internal/contract"
 	"sluice/internal/query"
 )
@@ -317,9 +316,13 @@ type PlanSkipped struct {
 
 const sampled = 10
 
-// Look finds out what r would send, and sends nothing. The decoder tells which
-// letters would be rejected again.
-func Look(ctx context.Context, engine query.Engine, r *Replay, decoder *event.Decoder) (*Plan, error) {
+// Judge says whether today's contract would reject an event: its error is the rejection.
+// offset is the record's, batch.NoOffset if it did not come through Kafka.
+type Judge func(value []byte, offset int64) error
+
+// Look finds out what r would send, and sends nothing. The judge says which letters
+// would be rejected again.
+func Look(ctx context.Context, engine query.Engine, r *Replay, judge Judge) (*Plan, error) {
 	t, err := newTransform(r.Transform)
 	if err != nil {
 		return nil, err
@@ -341,7 +344,7 @@ func Look(ctx context.Context, engine query.Engine, r *Replay, decoder *event.De
 			p.Codes = append(p.Codes, PlanCode{Code: l.Code, Field: l.Field})
 		}
 		p.Codes[i].Letters++
-		if _, err := decoder.AppendRow(nil, l.Value, event.Meta{Offset: l.Offset}); err != nil {
+		if err := judge(l.Value, l.Offset); err != nil {
 			p.Codes[i].Fails++
 		}
 		if len(p.Sample) < sampled {

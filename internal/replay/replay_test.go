@@ -25,12 +25,15 @@ import (
 	"sluice/internal/query"
 	"sluice/internal/replay"
 	"sluice/internal/telemetry"
+	"sluice/scripts/pipeline"
 )
 
 // start starts a pipeline that ends with the test.
 func start(t *testing.T) *local.Stack {
 	t.Helper()
-	s, err := local.Start(t.Context(), local.Config{Partitions: 2, Log: telemetry.NewLogger(t.Output(), slog.LevelWarn)})
+	s, err := pipeline.Start(t.Context(), pipeline.Config{Config: local.Config{
+		Partitions: 2, Log: telemetry.NewLogger(t.Output(), slog.LevelWarn),
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,7 +373,7 @@ func TestFilters(t *testing.T) { testFilters(t, tables(t)) }
 
 func testFilters(t *testing.T, e query.Engine) {
 	day := fill(t, e)
-	decoder, err := event.NewDecoder(contract.FactEvents(), event.Config{})
+	judge, err := event.Judge()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -392,7 +395,7 @@ func testFilters(t *testing.T, e query.Engine) {
 		{"a time", replay.Filter{Since: day.Add(3 * time.Second), Until: day.Add(9 * time.Second)}, 2},
 		{"none", replay.Filter{Codes: []string{"'; DROP TABLE events_dlq; --"}}, 0},
 	} {
-		p, err := replay.Look(t.Context(), e, replay.New("clickstream", c.filter), decoder)
+		p, err := replay.Look(t.Context(), e, replay.New("clickstream", c.filter), judge)
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
@@ -402,12 +405,12 @@ func testFilters(t *testing.T, e query.Engine) {
 	}
 	r := replay.New("clickstream", replay.Filter{})
 	r.Limit = 3
-	p, err := replay.Look(t.Context(), e, r, decoder)
+	p, err := replay.Look(t.Context(), e, r, judge)
 	if err != nil || p.Letters != 3 {
 		t.Errorf("with a limit of 3: %+v, %v", p, err)
 	}
 	r.Limit = 0
-	p, err = replay.Look(t.Context(), e, r, decoder)
+	p, err = replay.Look(t.Context(), e, r, judge)
 	if err != nil {
 		t.Fatal(err)
 	}

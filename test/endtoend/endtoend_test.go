@@ -21,6 +21,7 @@ import (
 	"sluice/internal/local/generate"
 	"sluice/internal/local/warehouse"
 	"sluice/internal/telemetry"
+	"sluice/scripts/pipeline"
 )
 
 // patience is how long nothing may arrive before records count as missing. It is
@@ -28,10 +29,10 @@ import (
 const patience = 2 * time.Minute
 
 // start starts a pipeline that is stopped, and must stop cleanly, with the test.
-func start(t *testing.T, c local.Config) *local.Stack {
+func start(t *testing.T, c pipeline.Config) *local.Stack {
 	t.Helper()
 	c.Log = telemetry.NewLogger(t.Output(), slog.LevelWarn)
-	s, err := local.Start(t.Context(), c)
+	s, err := pipeline.Start(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +175,7 @@ func TestGoodEventsLandExactlyAsSent(t *testing.T) {
 	}
 	for _, transport := range transports {
 		t.Run(transport.name, func(t *testing.T) {
-			s := start(t, local.Config{Partitions: 1, Wrapped: transport.wrapped})
+			s := start(t, pipeline.Config{Config: local.Config{Partitions: 1, Wrapped: transport.wrapped}})
 			var records []record
 			for _, c := range cases {
 				records = append(records, record{key: []byte("k"), value: []byte(c.event)})
@@ -225,7 +226,7 @@ func TestBadEventsAreDeadLetteredAndTheirNeighboursLand(t *testing.T) {
 			}
 			// The batch leaves when all of them are in it, however long that takes.
 			oneBatch := func(c *bridge.Config) { c.BatchRecords, c.Linger = len(records), time.Hour }
-			s := start(t, local.Config{Partitions: 1, Wrapped: transport.wrapped, TuneBridge: oneBatch})
+			s := start(t, pipeline.Config{Config: local.Config{Partitions: 1, Wrapped: transport.wrapped}, TuneBridge: oneBatch})
 			account := send(t, s, records...)
 			if account.Landed != int64(len(faults))+1 || account.DeadLettered != int64(len(faults)) || account.DuplicateRows != 0 {
 				t.Errorf("%+v, want %d landed and %d dead-lettered", account, len(faults)+1, len(faults))
@@ -268,7 +269,7 @@ func TestBadEventsAreDeadLetteredAndTheirNeighboursLand(t *testing.T) {
 func TestBareEventPublishedToTheTopic(t *testing.T) {
 	for _, transport := range transports {
 		t.Run(transport.name, func(t *testing.T) {
-			s := start(t, local.Config{Partitions: 1, Bridges: -1, Wrapped: transport.wrapped})
+			s := start(t, pipeline.Config{Config: local.Config{Partitions: 1, Bridges: -1, Wrapped: transport.wrapped}})
 			client, err := pubsub.NewClient(t.Context(), local.Project, s.PubSub.ClientOptions()...)
 			if err != nil {
 				t.Fatal(err)
@@ -305,8 +306,10 @@ func TestBareEventPublishedToTheTopic(t *testing.T) {
 func TestMessageThatKeepsFailingEndsInTheDeadLetterTable(t *testing.T) {
 	for _, transport := range transports {
 		t.Run(transport.name, func(t *testing.T) {
-			s := start(t, local.Config{Partitions: 1, Wrapped: transport.wrapped,
-				Push: local.PushConfig{MaxDeliveryAttempts: 5, BackoffScale: 0.0001}})
+			s := start(t, pipeline.Config{Config: local.Config{
+				Partitions: 1, Wrapped: transport.wrapped,
+				Push: local.PushConfig{MaxDeliveryAttempts: 5, BackoffScale: 0.0001},
+			}})
 			fault := s.Warehouse.Fail(warehouse.Fault{Table: "fact_events", Code: codes.Unavailable, Count: -1})
 			defer fault.Remove()
 			g := generate.New(generate.Config{Seed: 4})
@@ -331,7 +334,7 @@ func TestMessageThatKeepsFailingEndsInTheDeadLetterTable(t *testing.T) {
 
 // Deployments and crashes in mid-stream lose nothing.
 func TestRestartsInMidStreamLoseNothing(t *testing.T) {
-	s := start(t, local.Config{
+	s := start(t, pipeline.Config{
 		TuneBridge: func(c *bridge.Config) { c.BatchRecords = 50 }, // many messages, so that restarts meet some in flight
 	})
 	p, err := s.NewProducer()

@@ -15,6 +15,7 @@ import (
 	"sluice/internal/local"
 	"sluice/internal/local/pubsub"
 	"sluice/internal/local/warehouse"
+	"sluice/scripts/pipeline"
 )
 
 func smallBatches(c *bridge.Config) {
@@ -26,7 +27,7 @@ func smallBatches(c *bridge.Config) {
 
 // impatient functions give BigQuery up after a second, so that a test need not wait
 // for the deployed 15.
-func impatient(c *local.Config) {
+func impatient(c *pipeline.Config) {
 	c.TuneFunctions = func(s *service.Config) {
 		s.AppendTimeout = time.Second
 		s.HandlerTimeout = 3 * time.Second
@@ -35,7 +36,7 @@ func impatient(c *local.Config) {
 }
 
 // patient functions outlast a BigQuery that is only slow, also where the machine is.
-func patient(c *local.Config) {
+func patient(c *pipeline.Config) {
 	c.TuneFunctions = func(s *service.Config) { s.AppendTimeout = 45 * time.Second }
 }
 
@@ -320,7 +321,7 @@ var matrix = []fault{
 	},
 	{
 		name: "Kafka's partitions move to other brokers", duplicates: none, delay: "below 1 s",
-		stack: func(c *local.Config) { c.Brokers = 3 },
+		stack: func(c *pipeline.Config) { c.Brokers = 3 },
 		strike: func(w *world) {
 			for range 5 {
 				w.must(w.Kafka.MoveLeaders(local.Topic))
@@ -341,7 +342,7 @@ var matrix = []fault{
 	},
 	{
 		name: "the parts' clocks disagree by an hour, producers' by a day", duplicates: none, delay: none,
-		stack: func(c *local.Config) {
+		stack: func(c *pipeline.Config) {
 			c.PubSubNow = func() time.Time { return time.Now().Add(-time.Hour) }
 			c.WarehouseNow = func() time.Time { return time.Now().Add(time.Hour) }
 		},

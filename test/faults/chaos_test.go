@@ -19,6 +19,7 @@ import (
 	"sluice/internal/local"
 	"sluice/internal/local/pubsub"
 	"sluice/internal/local/warehouse"
+	"sluice/scripts/pipeline"
 )
 
 var (
@@ -38,7 +39,7 @@ func TestChaos(t *testing.T) {
 	}
 	t.Logf("./scripts/test --chaos %g --seed %d", chaosTime.Minutes(), seed)
 	c := &chaos{r: rand.New(rand.NewPCG(seed, 5)), bridge: build(t, "sluice/bridge/cmd/bridge"), struck: map[string]int{}}
-	config := local.Config{Brokers: 3, Partitions: 6, Bridges: 2, Push: local.PushConfig{BackoffScale: 0.005}, TuneBridge: smallBatches}
+	config := pipeline.Config{Config: local.Config{Brokers: 3, Partitions: 6, Bridges: 2, Push: local.PushConfig{BackoffScale: 0.005}}, TuneBridge: smallBatches}
 	impatient(&config)
 	c.world = start(t, config)
 	// Some rows are bad for BigQuery all the time.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sluice/internal/local"
+	"sluice/scripts/pipeline"
 )
 
 // build builds a program of the product once for all tests.
@@ -165,7 +166,7 @@ func (p *process) kill() {
 func TestBridgeKilledFiftyTimes(t *testing.T) {
 	t.Parallel()
 	binary := build(t, "sluice/bridge/cmd/bridge")
-	w := start(t, local.Config{Bridges: -1, Push: local.PushConfig{BackoffScale: 0.005}})
+	w := start(t, pipeline.Config{Config: local.Config{Bridges: -1, Push: local.PushConfig{BackoffScale: 0.005}}})
 	w.load(50, 1000)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -193,7 +194,7 @@ func TestBridgeKilledFiftyTimes(t *testing.T) {
 func TestBridgeKilledInMidRebalance(t *testing.T) {
 	t.Parallel()
 	binary := build(t, "sluice/bridge/cmd/bridge")
-	w := start(t, local.Config{Bridges: -1, Partitions: 8, Push: local.PushConfig{BackoffScale: 0.005}})
+	w := start(t, pipeline.Config{Config: local.Config{Bridges: -1, Partitions: 8, Push: local.PushConfig{BackoffScale: 0.005}}})
 	w.load(51, 1000)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -275,7 +276,7 @@ func freeAddress(t *testing.T) string {
 func TestFunctionsKilledTenTimes(t *testing.T) {
 	t.Parallel()
 	binary := build(t, "sluice/functions/cmd/functions")
-	w := start(t, local.Config{Push: local.PushConfig{BackoffScale: 0.005}, TuneBridge: smallBatches})
+	w := start(t, pipeline.Config{Config: local.Config{Push: local.PushConfig{BackoffScale: 0.005}}, TuneBridge: smallBatches})
 	w.must(w.StopFunctions(t.Context()))
 	address := freeAddress(t)
 	w.load(52, 1000)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/internal/local"
+	"sluice/scripts/pipeline"
 )
 
 var update = flag.Bool("update", false, "write the table of README.md")
@@ -21,9 +22,9 @@ type fault struct {
 	duplicates string // "none" is checked
 	delay      string
 
-	stack  func(*local.Config) // how the pipeline is made, if not as it is deployed
-	before func(w *world)      // happens before the load, if not nil
-	strike func(w *world)      // happens under load; when it returns, the fault is over
+	stack  func(*pipeline.Config) // how the pipeline is made, if not as it is deployed
+	before func(w *world)         // happens before the load, if not nil
+	strike func(w *world)         // happens under load; when it returns, the fault is over
 }
 
 const none = "none"
@@ -36,7 +37,7 @@ func TestMatrix(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			// Small batches, so that a fault meets many of them.
-			c := local.Config{Push: local.PushConfig{BackoffScale: 0.005}, TuneBridge: smallBatches}
+			c := pipeline.Config{Config: local.Config{Push: local.PushConfig{BackoffScale: 0.005}}, TuneBridge: smallBatches}
 			if f.stack != nil {
 				f.stack(&c)
 			}

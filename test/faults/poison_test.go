@@ -16,6 +16,7 @@ import (
 	"sluice/internal/local"
 	"sluice/internal/local/generate"
 	"sluice/internal/query"
+	"sluice/scripts/pipeline"
 )
 
 // publish puts payloads on the topic, as a bridge or anybody else does.
@@ -42,7 +43,7 @@ func (w *world) publish(payloads ...[]byte) {
 // event is dead-lettered by itself, every neighbour lands, nothing is delivered twice.
 func TestPoisonInEveryPosition(t *testing.T) {
 	t.Parallel()
-	w := start(t, local.Config{Bridges: -1})
+	w := start(t, pipeline.Config{Config: local.Config{Bridges: -1}})
 	g := generate.New(generate.Config{Seed: 3})
 	faults := generate.Faults()
 	const size = 24
@@ -94,7 +95,7 @@ func TestPoisonInEveryPosition(t *testing.T) {
 // dead-lettered once, with its bytes, while good batches land.
 func TestGarbageAndBombs(t *testing.T) {
 	t.Parallel()
-	w := start(t, local.Config{Push: local.PushConfig{BackoffScale: 0.005}, TuneBridge: smallBatches})
+	w := start(t, pipeline.Config{Config: local.Config{Push: local.PushConfig{BackoffScale: 0.005}}, TuneBridge: smallBatches})
 	w.load(77, 1500)
 	w.flow(500)
 
@@ -140,7 +141,7 @@ func TestGarbageAndBombs(t *testing.T) {
 // neighbours land, and the partition moves on.
 func TestRecordsTooLarge(t *testing.T) {
 	t.Parallel()
-	w := start(t, local.Config{TuneBridge: smallBatches})
+	w := start(t, pipeline.Config{TuneBridge: smallBatches})
 	w.load(5, 1000)
 	w.flow(300)
 	const large = 6

@@ -18,6 +18,7 @@ import (
 
 	"sluice/internal/local"
 	"sluice/internal/local/generate"
+	"sluice/scripts/pipeline"
 )
 
 var (
@@ -33,7 +34,7 @@ func TestSoak(t *testing.T) {
 	// The defaults of production: nothing is made small here. Nor large: an instance of
 	// Ingest is given 32 requests at a time (infra/functions.tf), and each holds its batch.
 	// On disk, Kafka and the warehouse need less memory for so many records.
-	w := start(t, local.Config{Bridges: -1, Dir: t.TempDir(), Push: local.PushConfig{MaxOutstanding: 32}})
+	w := start(t, pipeline.Config{Config: local.Config{Bridges: -1, Dir: t.TempDir(), Push: local.PushConfig{MaxOutstanding: 32}}})
 	served := &sampled{address: freeAddress(t)}
 	_, port, err := net.SplitHostPort(served.address)
 	w.must(err)

@@ -20,6 +20,7 @@ import (
 	"sluice/internal/local/generate"
 	"sluice/internal/query"
 	"sluice/internal/telemetry"
+	"sluice/scripts/pipeline"
 )
 
 // patience is how long nothing may arrive before records count as lost. Machines are
@@ -44,11 +45,11 @@ type world struct {
 }
 
 // start starts a pipeline that must end cleanly with the test.
-func start(t *testing.T, c local.Config) *world {
+func start(t *testing.T, c pipeline.Config) *world {
 	t.Helper()
 	// What is logged on the way is the fault's echo: errors are enough.
 	c.Log = telemetry.NewLogger(quiet{t}, slog.LevelError)
-	s, err := local.Start(t.Context(), c)
+	s, err := pipeline.Start(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}

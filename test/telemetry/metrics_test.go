@@ -20,6 +20,7 @@ import (
 	"sluice/internal/local"
 	"sluice/internal/local/pubsub"
 	"sluice/internal/local/warehouse"
+	"sluice/scripts/pipeline"
 )
 
 // row is what the table tells of a metric and a program can check.
@@ -118,7 +119,7 @@ func documented(t *testing.T) map[string]row {
 // is its unit.
 func TestMetricsTable(t *testing.T) {
 	ours, theirs := sdkmetric.NewManualReader(), sdkmetric.NewManualReader()
-	s, p := start(t, local.Config{
+	s, p := start(t, pipeline.Config{
 		TuneBridge: func(c *bridge.Config) { c.MeterOptions = []sdkmetric.Option{sdkmetric.WithReader(ours)} },
 		TuneFunctions: func(c *service.Config) {
 			c.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(theirs)).Meter("test")

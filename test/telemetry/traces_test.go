@@ -16,10 +16,11 @@ import (
 
 	"sluice/bridge"
 	"sluice/internal/local"
+	"sluice/scripts/pipeline"
 )
 
 // start starts a pipeline of one partition whose batches wait for each other's records.
-func start(t *testing.T, c local.Config) (*local.Stack, *local.Producer) {
+func start(t *testing.T, c pipeline.Config) (*local.Stack, *local.Producer) {
 	t.Helper()
 	c.Partitions = 1
 	c.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
@@ -30,7 +31,7 @@ func start(t *testing.T, c local.Config) (*local.Stack, *local.Producer) {
 			tune(b)
 		}
 	}
-	s, err := local.Start(t.Context(), c)
+	s, err := pipeline.Start(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +93,7 @@ const (
 func TestTraceThroughThePipeline(t *testing.T) {
 	told := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(told))
-	s, p := start(t, local.Config{Tracer: provider.Tracer("test")})
+	s, p := start(t, pipeline.Config{Config: local.Config{Tracer: provider.Tracer("test")}})
 	send(t, p, "a", "search", "00-"+traceA+"-"+spanA+"-01")
 	send(t, p, "b", "none of ours", "00-"+traceB+"-"+spanB+"-01")
 	send(t, p, "c", "search", "")
@@ -135,7 +136,7 @@ func TestTraceThroughThePipeline(t *testing.T) {
 func TestBatchBeginsATrace(t *testing.T) {
 	told := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(told))
-	s, p := start(t, local.Config{Tracer: provider.Tracer("test")})
+	s, p := start(t, pipeline.Config{Config: local.Config{Tracer: provider.Tracer("test")}})
 	send(t, p, "a", "none of ours", "")
 	arrive(t, s, p)
 	traces := map[trace.TraceID]bool{}
@@ -154,7 +155,7 @@ func TestBatchBeginsATrace(t *testing.T) {
 func TestUnsampledTracesAreNotTold(t *testing.T) {
 	told := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(told))
-	s, p := start(t, local.Config{Tracer: provider.Tracer("test")})
+	s, p := start(t, pipeline.Config{Config: local.Config{Tracer: provider.Tracer("test")}})
 	send(t, p, "a", "none of ours", "00-"+traceA+"-"+spanA+"-00")
 	arrive(t, s, p)
 	if spans := told.GetSpans(); len(spans) > 0 {
@@ -168,7 +169,7 @@ func TestUnsampledTracesAreNotTold(t *testing.T) {
 // Without a tracer traces go through all the same: who has one elsewhere finds the
 // dead letter.
 func TestTracesPassWithoutATracer(t *testing.T) {
-	s, p := start(t, local.Config{})
+	s, p := start(t, pipeline.Config{})
 	send(t, p, "a", "none of ours", "00-"+traceA+"-"+spanA+"-01")
 	arrive(t, s, p)
 	if got := deadTrace(t, s); got != traceA {

@@ -17,12 +17,13 @@ import (
 
 	"sluice/internal/local"
 	"sluice/internal/local/generate"
+	"sluice/scripts/pipeline"
 )
 
 var screenshots = flag.String("screenshots", "", "write screenshots of the live page into this folder")
 
-// pipeline is the page of a stack with steady traffic, 1 % of it bad.
-func pipeline(t *testing.T) (url string) {
+// startPipeline is the page of a stack with steady traffic, 1 % of it bad.
+func startPipeline(t *testing.T) (url string) {
 	t.Helper()
 	_, url = withStack(t, "127.0.0.1:0")
 	return url
@@ -33,7 +34,9 @@ func withStack(t *testing.T, addr string) (_ *local.Stack, url string) {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	observer := NewObserver(log.Handler())
-	s, err := local.Start(t.Context(), local.Config{Log: slog.New(observer.LogHandler()), Around: observer.Around})
+	s, err := pipeline.Start(t.Context(), pipeline.Config{Config: local.Config{
+		Log: slog.New(observer.LogHandler()), Around: observer.Around,
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +191,7 @@ func publish(t *testing.T, ctx context.Context, code string) {
 // The page in a real browser, from loading it to recovering from an outage: the
 // promises that it makes to who watches.
 func TestPageInChromium(t *testing.T) {
-	url := pipeline(t)
+	url := startPipeline(t)
 	ctx := browser(t)
 	do(t, ctx, chromedp.EmulateViewport(1440, 900), chromedp.Navigate(url))
 
@@ -262,7 +265,7 @@ func TestPageInChromium(t *testing.T) {
 
 // Who uses no mouse gets everywhere: every control can be reached, and has a name.
 func TestEveryControlHasAName(t *testing.T) {
-	url := pipeline(t)
+	url := startPipeline(t)
 	ctx := browser(t)
 	do(t, ctx, chromedp.Navigate(url))
 	until(t, ctx, "the switches", `document.querySelectorAll('[role=switch]').length > 5`)

@@ -60,7 +60,7 @@ func await(t *testing.T, url string, c Coordinates) Story {
 // The SQL box reads the tables and nothing else, whatever is typed into it: it must
 // not write, open files, or run for ever, even on a page that others can reach.
 func TestStatementsOnlyRead(t *testing.T) {
-	url := pipeline(t) + "/api/sql"
+	url := startPipeline(t) + "/api/sql"
 	for _, good := range []string{
 		"SELECT COUNT(*) AS n FROM events",
 		"select 1 -- a comment at the end",
@@ -108,7 +108,7 @@ func TestStatementsOnlyRead(t *testing.T) {
 
 // A record's story tells every station, in order, for what lands and for what is rejected.
 func TestStories(t *testing.T) {
-	url := pipeline(t)
+	url := startPipeline(t)
 	var examples []Example
 	call(t, "GET", url+"/api/examples", "", &examples)
 	codes := map[string]bool{}
@@ -155,7 +155,7 @@ func TestStories(t *testing.T) {
 // Every switch breaks something and can be turned off again; what was published
 // meanwhile lands. Afterwards nothing is missing.
 func TestSwitchesMend(t *testing.T) {
-	url := pipeline(t)
+	url := startPipeline(t)
 	var switches []Switch
 	call(t, "POST", url+"/api/switches/kafka-down", `{"on": false}`, &switches)
 	for _, s := range switches {
@@ -240,11 +240,11 @@ func sum(offsets []int64) (n int64) {
 // The runbook's queries in the SQL box are the runbook's: who learned them here
 // finds them there.
 func TestQueriesAreTheRunbooks(t *testing.T) {
-	text, err := os.ReadFile("../../infra/RUNBOOK.md")
+	text, err := os.ReadFile("../../../infra/RUNBOOK.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	url := pipeline(t) + "/api/sql"
+	url := startPipeline(t) + "/api/sql"
 	runbook := 0
 	for _, q := range queries {
 		if strings.Contains(string(text), q.SQL) {

@@ -10,10 +10,7 @@ import (
 
 	"cloud.google.com/go/pubsub/v2"
 
-	"sluice/bridge"
-	"sluice/functions/event"
 	"sluice/internal/audit"
-	"sluice/internal/contract"
 	"sluice/internal/local"
 	"sluice/internal/query"
 	"sluice/internal/replay"
@@ -35,7 +32,7 @@ func (p *Page) audit(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), auditTime+10*time.Second)
 	defer cancel()
 	var spans []audit.Span
-	for partition, end := range p.stack.Kafka.Committed(bridge.DefaultConfig().Group, local.Topic) {
+	for partition, end := range p.stack.Kafka.Committed(p.stack.Group(), local.Topic) {
 		if end > 0 {
 			spans = append(spans, audit.Span{Topic: local.Topic, Partition: int32(partition), End: end})
 		}
@@ -99,14 +96,14 @@ func (p *Page) plan(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	decoder, err := event.NewDecoder(contract.FactEvents(), event.DefaultConfig())
+	judge, err := p.stack.Judge()
 	if err != nil {
 		refuse(w, http.StatusInternalServerError, err.Error())
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), 20*time.Second)
 	defer cancel()
-	plan, err := replay.Look(ctx, query.Database{DB: p.stack.Warehouse.DB()}, made, decoder)
+	plan, err := replay.Look(ctx, query.Database{DB: p.stack.Warehouse.DB()}, made, judge)
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		refuse(w, http.StatusRequestTimeout, "Looking was ended after 20 seconds: is the repair one that ends?")

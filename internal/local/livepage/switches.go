@@ -13,7 +13,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"sluice/bridge"
 	"sluice/internal/local"
 	"sluice/internal/local/pubsub"
 	"sluice/internal/local/warehouse"
@@ -39,7 +38,7 @@ type switches struct {
 
 	mu      sync.Mutex
 	all     []*Switch
-	retired bridge.Stats // counters of the bridges that were stopped
+	retired local.BridgeStats // counters of the bridges that were stopped
 }
 
 // downer is a server that can be made unreachable.
@@ -103,7 +102,7 @@ func (w *switches) killBridge(context.Context) (func(context.Context) error, err
 }
 
 // addStats adds what counts up.
-func addStats(sum *bridge.Stats, s bridge.Stats) {
+func addStats(sum *local.BridgeStats, s local.BridgeStats) {
 	sum.RecordsIn += s.RecordsIn
 	sum.RecordsOut += s.RecordsOut
 	sum.Batches += s.Batches
@@ -114,7 +113,7 @@ func addStats(sum *bridge.Stats, s bridge.Stats) {
 }
 
 // past is the counters of bridges that are no more.
-func (w *switches) past() bridge.Stats {
+func (w *switches) past() local.BridgeStats {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.retired

@@ -19,11 +19,11 @@ import (
 
 	"sluice/bridge"
 	"sluice/functions/event"
-	"sluice/internal/contract"
 	"sluice/internal/local"
 	"sluice/internal/query"
 	"sluice/internal/replay"
 	"sluice/internal/telemetry"
+	"sluice/scripts/pipeline"
 )
 
 type replayFlags struct {
@@ -179,15 +179,11 @@ func replayLetters(ctx context.Context, args []string) error {
 		}
 		return printOutcomes(os.Stdout, f.json, outcomes)
 	}
-	rules := event.DefaultConfig()
-	if len(f.types) > 0 {
-		rules.Types = f.types
-	}
-	decoder, err := event.NewDecoder(contract.FactEvents(), rules)
+	judge, err := event.Judge(f.types...)
 	if err != nil {
 		return err
 	}
-	plan, err := replay.Look(ctx, engine, r, decoder)
+	plan, err := replay.Look(ctx, engine, r, judge)
 	if err != nil {
 		return err
 	}
@@ -255,7 +251,9 @@ func executeLocal(ctx context.Context, f replayFlags, r *replay.Replay, o replay
 	if err != nil {
 		return err
 	}
-	s, err := local.Start(ctx, local.Config{Dir: f.tables.data, Log: telemetry.NewLogger(os.Stderr, slog.LevelWarn)})
+	s, err := pipeline.Start(ctx, pipeline.Config{Config: local.Config{
+		Dir: f.tables.data, Log: telemetry.NewLogger(os.Stderr, slog.LevelWarn),
+	}})
 	if err != nil {
 		return err
 	}

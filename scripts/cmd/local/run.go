@@ -16,6 +16,7 @@ import (
 	"sluice/internal/local/generate"
 	"sluice/internal/local/livepage"
 	"sluice/internal/telemetry"
+	"sluice/scripts/pipeline"
 )
 
 // runFlags are the flags of run.
@@ -155,13 +156,13 @@ func run(ctx context.Context, args []string) error {
 	if f.attached() {
 		return runAttached(ctx, f, in, progress)
 	}
-	config := local.Config{
+	config := pipeline.Config{Config: local.Config{
 		Dir:        f.data,
 		Partitions: f.partitions,
 		Bridges:    f.bridges,
 		Wrapped:    f.wrapped,
 		Log:        f.logger(progress),
-	}
+	}}
 	exports, err := openExports(ctx, &config)
 	if err != nil {
 		return err
@@ -172,7 +173,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer view.release()
-	s, err := local.Start(ctx, config)
+	s, err := pipeline.Start(ctx, config)
 	if err != nil {
 		return err
 	}

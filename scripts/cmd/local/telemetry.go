@@ -9,8 +9,8 @@ import (
 
 	"sluice/bridge"
 	"sluice/functions/service"
-	"sluice/internal/local"
 	"sluice/internal/telemetry/export"
+	"sluice/scripts/pipeline"
 )
 
 // exports send a run's traces and metrics where OTEL_* say. The bridges and the
@@ -25,7 +25,7 @@ type exports struct {
 
 // openExports puts the exporters that the environment asks for into the stack's
 // configuration.
-func openExports(ctx context.Context, c *local.Config) (*exports, error) {
+func openExports(ctx context.Context, c *pipeline.Config) (*exports, error) {
 	e := &exports{log: c.Log}
 	shared, err := e.start(ctx)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"sluice/internal/local"
 	"sluice/internal/local/livepage"
+	"sluice/scripts/pipeline"
 )
 
 // view is the live page of a run; a nil view is none.
@@ -22,7 +23,7 @@ type view struct {
 
 // openView takes the page's port before anything is started, and puts the page's
 // observer into the stack's configuration.
-func openView(f runFlags, c *local.Config) (*view, error) {
+func openView(f runFlags, c *pipeline.Config) (*view, error) {
 	if f.listen == "" || f.listen == "off" {
 		return nil, nil
 	}

@@ -1,0 +1,115 @@
+// Package pipeline runs the bridge and the functions, as they are deployed, on the servers
+// of internal/local. The program behind ./scripts/run and the tests of the whole pipeline
+// start the same value:
+//
+//	s, err := pipeline.Start(ctx, pipeline.Config{Config: local.Config{Log: log}})
+//	defer s.Stop(ctx)
+//
+// It is the one place where the local servers and the deployed parts meet: internal/local
+// imports neither the bridge nor the functions.
+package pipeline
+
+import (
+	"context"
+	"net/http"
+
+	"sluice/bridge"
+	"sluice/functions/event"
+	"sluice/functions/service"
+	"sluice/internal/local"
+	"sluice/internal/replay"
+)
+
+// Config is the configuration of a local pipeline and of the deployed parts in it.
+type Config struct {
+	local.Config
+	// TuneBridge and TuneFunctions change the parts' own configuration before they start, a
+	// bridge's each time that one does. The consumer group stays the product's.
+	TuneBridge    func(*bridge.Config)
+	TuneFunctions func(*service.Config)
+}
+
+// Start starts the servers and the parts, and returns when records can flow.
+func Start(ctx context.Context, c Config) (*local.Stack, error) {
+	c.Parts = c.parts()
+	return local.Start(ctx, c.Config)
+}
+
+// parts are the bridge and the functions with the tuning that c asks for.
+func (c *Config) parts() local.Parts {
+	tuneBridge, tuneFunctions := c.TuneBridge, c.TuneFunctions
+	return local.Parts{
+		Group:  bridge.DefaultConfig().Group,
+		Judge:  func(types ...string) (replay.Judge, error) { return event.Judge(types...) },
+		Bridge: func(p local.BridgeConfig) (local.Member, error) { return newBridge(p, tuneBridge) },
+		Functions: func(ctx context.Context, p local.FunctionsConfig) (local.Functions, error) {
+			return newFunctions(ctx, p, tuneFunctions)
+		},
+	}
+}
+
+// member is a bridge in the terms of internal/local.
+type member struct{ *bridge.Bridge }
+
+func newBridge(p local.BridgeConfig, tune func(*bridge.Config)) (local.Member, error) {
+	c := bridge.DefaultConfig()
+	c.Brokers, c.Topics, c.Consumer = p.Brokers, p.Topic, p.Name
+	c.Project, c.Topic, c.DeadLetterTopic = p.Project, local.Topic, local.DeadLetterTopic
+	c.HTTPAddr = ""
+	if tune != nil {
+		tune(&c)
+	}
+	b, err := bridge.New(c, p.Client, p.Log)
+	if err != nil {
+		return nil, err
+	}
+	b.Trace(p.Tracer)
+	return member{b}, nil
+}
+
+// Stats implements local.Member.
+func (m member) Stats() local.BridgeStats {
+	s := m.Bridge.Stats()
+	lag, known := s.TotalLag()
+	return local.BridgeStats{
+		RecordsIn: s.RecordsIn, RecordsOut: s.RecordsOut, Batches: s.Batches,
+		PackedBytes: s.PackedBytes, PayloadBytes: s.PayloadBytes,
+		Acknowledged: s.Acknowledged, Retries: s.Retries, KafkaErrors: s.KafkaErrors,
+		InflightBatches: s.InflightBatches, OldestUnacknowledged: s.OldestUnacknowledged,
+		Joined: s.Joined, Failing: s.Failing,
+		Lag: lag, LagPartitions: known,
+	}
+}
+
+// functions are both functions in the terms of internal/local.
+type functions struct{ *service.Service }
+
+func newFunctions(
+	ctx context.Context, p local.FunctionsConfig, tune func(*service.Config),
+) (local.Functions, error) {
+	c := service.DefaultConfig()
+	c.Project, c.Dataset, c.DeadLetterTopic = p.Project, local.Dataset, local.DeadLetterTopic
+	c.BigQueryEmulator, c.PubSubEmulator = p.BigQuery, p.PubSub
+	c.Revision = "functions-local"
+	c.Tracer = p.Tracer
+	if tune != nil {
+		tune(&c)
+	}
+	s, err := service.New(ctx, c, p.Log)
+	if err != nil {
+		return nil, err
+	}
+	return functions{s}, nil
+}
+
+// ServeHTTP serves both functions at their paths, as one process without FUNCTION_TARGET
+// does.
+func (f functions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	for _, target := range []string{service.Ingest, service.DeadLetter} {
+		if r.URL.Path == "/"+target {
+			f.Handler(target).ServeHTTP(w, r)
+			return
+		}
+	}
+	http.NotFound(w, r)
+}
