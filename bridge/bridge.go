@@ -53,6 +53,7 @@ import (
 	"sluice/bridge/fetch"
 	"sluice/bridge/zstd"
 	"sluice/internal/batch"
+	"sluice/internal/kafkaclient"
 )
 
 // Bridge is one member of the consumer group. Create it with New, start it with
@@ -72,7 +73,7 @@ type Bridge struct {
 	tracer      trace.Tracer              // nil: nobody is told of batches
 	ended       atomic.Pointer[time.Time] // when ctx ended, or Run failed; nil: neither has
 
-	tokens       tokenSource // nil: librdkafka gets its own, or needs none
+	tokens       kafkaclient.TokenSource // nil: librdkafka gets its own, or needs none
 	tokenAnswers chan tokenAnswer
 
 	// Owned by the goroutine in Run.
@@ -112,9 +113,7 @@ func New(cfg Config, client *pubsub.Client, log *slog.Logger) (*Bridge, error) {
 		b.compressors <- zstd.New()
 	}
 	b.inbox.wake = make(chan struct{}, 1)
-	if cfg.OAuth == "google" {
-		b.tokens = googleTokens()
-	}
+	b.tokens = cfg.Connection().Tokens()
 	b.tokenAnswers = make(chan tokenAnswer, 1)
 	var err error
 	if b.metrics, err = newMetrics(b.Stats, cfg); err != nil {

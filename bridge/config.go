@@ -10,9 +10,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"sluice/internal/batch"
+	"sluice/internal/kafkaclient"
 	"sluice/internal/settings"
 )
 
@@ -20,12 +22,12 @@ import (
 // defaults, Flags the one declaration of names and meanings, Validate the rules.
 type Config struct {
 	// Kafka: where the records come from.
-	Brokers     string     // bootstrap servers, host:port, separated by commas
-	Topics      string     // topics separated by commas; a name that begins with ^ is a regular expression
-	Group       string     // consumer group
-	OffsetReset string     // where a group without committed offsets begins: earliest, latest or error
-	Properties  Properties // further librdkafka properties
-	OAuth       string     // who supplies OAUTHBEARER tokens: empty (librdkafka) or google
+	Brokers     string                 // bootstrap servers, host:port, separated by commas
+	Topics      string                 // topics separated by commas; a name that begins with ^ is a regular expression
+	Group       string                 // consumer group
+	OffsetReset string                 // where a group without committed offsets begins: earliest, latest or error
+	Properties  kafkaclient.Properties // further librdkafka properties
+	OAuth       string                 // who supplies OAUTHBEARER tokens: empty (librdkafka) or google
 
 	// Pub/Sub: where they go.
 	Project         string // Google Cloud project of the topics
@@ -141,17 +143,7 @@ func (c *Config) maxRecordBytes() int {
 }
 
 // topics are the topics to subscribe to.
-func (c *Config) topics() []string { return list(c.Topics) }
-
-func list(s string) []string {
-	var out []string
-	for part := range strings.SplitSeq(s, ",") {
-		if part = strings.TrimSpace(part); part != "" {
-			out = append(out, part)
-		}
-	}
-	return out
-}
+func (c *Config) topics() []string { return kafkaclient.List(c.Topics) }
 
 // Validate reports every mistake: the field, what kind of value is wrong, and
 // what would be right. It connects to nothing.
@@ -160,7 +152,7 @@ func (c *Config) Validate() error {
 	bad := func(flag, format string, args ...any) {
 		errs = append(errs, settings.Mistake(flag, fmt.Sprintf(format, args...)))
 	}
-	if brokers := list(c.Brokers); len(brokers) == 0 {
+	if brokers := kafkaclient.List(c.Brokers); len(brokers) == 0 {
 		bad("kafka-brokers", "is empty: name at least one bootstrap server as host:port")
 	} else {
 		for i, b := range brokers {
@@ -249,3 +241,35 @@ var (
 	topicPattern  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
 	pubsubPattern = regexp.MustCompile(`^(projects/[^/]+/topics/)?[A-Za-z][A-Za-z0-9._~+%-]{2,254}$`)
 )
+
+// Connection is how the bridge reaches Kafka.
+func (c *Config) Connection() *kafkaclient.Connection {
+	return &kafkaclient.Connection{Brokers: c.Brokers, ClientID: c.Consumer, OAuth: c.OAuth, Properties: c.Properties}
+}
+
+// ConsumerConfig is the configuration of the Kafka consumer: the bridge's
+// defaults, what the operator has set over them, and what is fixed over that.
+func (c *Config) ConsumerConfig() *kafka.ConfigMap {
+	m := kafka.ConfigMap{
+		// Duplicates after a crash are what was acknowledged since the last commit.
+		"auto.commit.interval.ms": "1000",
+		// The default of a second is the bottleneck of a consumer that keeps up.
+		"fetch.queue.backoff.ms": "10",
+		// Prefetched records are bounded by half of what may be in flight, and one
+		// answer of a broker adds at most an eighth.
+		"queued.max.messages.kbytes": fmt.Sprint(max(1024, c.MaxInflightBytes/2/1024)),
+		"fetch.max.bytes":            fmt.Sprint(min(50<<20, max(2<<20, c.MaxInflightBytes/8))),
+		// Where idle partitions stand, see statistics.
+		"statistics.interval.ms": "5000",
+	}
+	for name, value := range c.Connection().ConfigMap() {
+		m[name] = value
+	}
+	m["group.id"] = c.Group
+	m["auto.offset.reset"] = c.OffsetReset
+	m["enable.auto.offset.store"] = "false"
+	m["enable.auto.commit"] = "true"
+	m["partition.assignment.strategy"] = "cooperative-sticky"
+	m["go.logs.channel.enable"] = true
+	return &m
+}

@@ -25,7 +25,7 @@ import (
 	"sluice/bridge/internal/servers"
 	"sluice/bridge/zstd"
 	"sluice/internal/batch"
-	"sluice/internal/local/generate"
+	"sluice/internal/generate"
 )
 
 // costRecords is how many records each measurement of the cost benchmark moves.

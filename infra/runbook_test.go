@@ -121,8 +121,8 @@ func TestRunbookMessagesExist(t *testing.T) {
 func TestDocumentedFlagsExist(t *testing.T) {
 	sources := map[string]string{
 		"run": "../scripts/cmd/local/run.go", "test": "../scripts/test", "bench": "../scripts/bench",
-		"audit": "../scripts/cmd/local/audit.go", "replay": "../scripts/cmd/local/replay.go", "query": "../scripts/cmd/local/query.go",
-		"cost": "../scripts/cmd/cost/main.go", "deploy": "../scripts/deploy",
+		"audit": "../scripts/command/audit.go", "replay": "../scripts/command/replay.go", "query": "../scripts/cmd/local/query.go",
+		"cost": "../scripts/command/cost/main.go", "deploy": "../scripts/deploy",
 	}
 	documents := read(t, "RUNBOOK.md") + read(t, "README.md") + read(t, "../README.md") + read(t, "../CONTRIBUTING.md")
 	found := 0
@@ -132,7 +132,7 @@ func TestDocumentedFlagsExist(t *testing.T) {
 			t.Errorf("this test does not know where ./scripts/%s declares its flags", m[1])
 			continue
 		}
-		text := read(t, source) + read(t, "../scripts/cmd/local/target.go")
+		text := read(t, source) + read(t, "../scripts/command/target.go")
 		for _, flag := range regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(m[2], -1) {
 			found++
 			if !strings.Contains(text, `"`+flag[1]+`"`) && !strings.Contains(text, "\n    --"+flag[1]+")") {

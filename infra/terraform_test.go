@@ -21,6 +21,7 @@ import (
 	"sluice/bridge"
 	"sluice/functions/service"
 	"sluice/internal/contract"
+	"sluice/internal/kafkaclient"
 	"sluice/internal/telemetry/export"
 )
 
@@ -136,7 +137,7 @@ func TestKafkaPropertiesKeepTheirNames(t *testing.T) {
 		t.Fatal("bridge.tf names the variables of Kafka properties in another way: change this test with it")
 	}
 	for _, property := range []string{"sasl.password", "security.protocol", "sasl.mechanisms", "ssl.ca.location"} {
-		var p bridge.Properties
+		var p kafkaclient.Properties
 		variable := "KAFKA_CONFIG_" + strings.ToUpper(strings.ReplaceAll(property, ".", "_"))
 		if err := p.FromEnvironment([]string{variable + "=x"}, os.ReadFile); err != nil {
 			t.Errorf("%s: %v", variable, err)

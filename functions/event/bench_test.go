@@ -11,7 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"sluice/internal/contract"
-	"sluice/internal/local/generate"
+	"sluice/internal/generate"
 )
 
 // corpus is what the benchmarks decode: distinct events of all producers in random

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"sluice/internal/contract"
-	"sluice/internal/local/generate"
+	"sluice/internal/generate"
 )
 
 // differ holds the Fast decoder against the Strict one.

@@ -19,7 +19,7 @@ import (
 	"sluice/functions/push"
 	"sluice/internal/batch"
 	"sluice/internal/contract"
-	"sluice/internal/local/generate"
+	"sluice/internal/generate"
 )
 
 // BenchmarkHandlerVsZstd measures all the work that Ingest does for a push, from the

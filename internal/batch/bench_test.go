@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"testing"
 
-	"sluice/internal/local/generate"
+	"sluice/internal/generate"
 )
 
 // generated are batches of 500 generated events, and their length in bytes.

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"sluice/internal/local"
-	"sluice/internal/local/generate"
+	"sluice/internal/generate"
 	"sluice/internal/local/kafka"
 	"sluice/internal/local/pubsub"
 	"sluice/test/attach"

@@ -18,7 +18,7 @@ import (
 
 	"sluice/bridge"
 	"sluice/internal/local"
-	"sluice/internal/local/generate"
+	"sluice/internal/generate"
 	"sluice/internal/local/warehouse"
 	"sluice/internal/telemetry"
 	"sluice/scripts/pipeline"

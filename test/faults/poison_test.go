@@ -14,7 +14,7 @@ import (
 	"sluice/internal/audit"
 	"sluice/internal/batch"
 	"sluice/internal/local"
-	"sluice/internal/local/generate"
+	"sluice/internal/generate"
 	"sluice/internal/query"
 	"sluice/scripts/pipeline"
 )

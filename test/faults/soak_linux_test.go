@@ -17,7 +17,7 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
 	"sluice/internal/local"
-	"sluice/internal/local/generate"
+	"sluice/internal/generate"
 	"sluice/scripts/pipeline"
 )
 

@@ -17,7 +17,7 @@ import (
 
 	"sluice/internal/audit"
 	"sluice/internal/local"
-	"sluice/internal/local/generate"
+	"sluice/internal/generate"
 	"sluice/internal/query"
 	"sluice/internal/telemetry"
 	"sluice/scripts/pipeline"

@@ -15,8 +15,8 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
+	"sluice/internal/generate"
 	"sluice/internal/local"
-	"sluice/internal/local/generate"
 	"sluice/scripts/pipeline"
 )
 

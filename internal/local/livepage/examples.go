@@ -10,7 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"sluice/internal/local/generate"
+	"sluice/internal/generate"
 )
 
 // examples makes events for the form.

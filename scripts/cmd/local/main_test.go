@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// command is sluice with the arguments.
-func command(t *testing.T, args ...string) *exec.Cmd {
+// startCommand is sluice with the arguments.
+func startCommand(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	executable, err := os.Executable()
 	if err != nil {
@@ -47,7 +47,7 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 // program runs sluice with the arguments.
 func program(t *testing.T, stdin []byte, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
-	cmd := command(t, args...)
+	cmd := startCommand(t, args...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -204,7 +204,7 @@ func TestInterruptedWhileInputWaits(t *testing.T) {
 		t.Error(err)
 	}
 
-	run := command(t, "run", "--json", "--input", fifo, "--listen", "off")
+	run := startCommand(t, "run", "--json", "--input", fifo, "--listen", "off")
 	var out strings.Builder
 	run.Stdout = &out
 	progress, err := run.StderrPipe()
@@ -286,7 +286,7 @@ func TestOnceFailsWhenSomethingIsMissing(t *testing.T) {
 		t.Errorf("given up: status %d, %s%s", status, out, errs)
 	}
 
-	run := command(t, "run", "--once", "--json", "--events", "1000000", "--rate", "100")
+	run := startCommand(t, "run", "--once", "--json", "--events", "1000000", "--rate", "100")
 	progress, err := run.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -317,7 +317,7 @@ func TestOnceFailsWhenSomethingIsMissing(t *testing.T) {
 // what had not arrived.
 func TestKilledRunIsMadeUpForByTheNext(t *testing.T) {
 	data := t.TempDir()
-	killed := command(t, "run", "--once", "--events", "10000000", "--data", data)
+	killed := startCommand(t, "run", "--once", "--events", "10000000", "--data", data)
 	progress, err := killed.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -404,7 +404,7 @@ func TestKilledReplayIsResumed(t *testing.T) {
 	data := t.TempDir()
 	summarize(t, nil, "--events", "3000", "--bad", "100", "--seed", "8", "--data", data)
 	whole := `{event_id: "r", event_timestamp: (now | todate), event_type: "search", user_id: "u"}`
-	killed := command(t, "replay", "--data", data, "--code", "wrong_type,empty_field,missing_field",
+	killed := startCommand(t, "replay", "--data", data, "--code", "wrong_type,empty_field,missing_field",
 		"--transform", whole, "--rate", "50", "--execute")
 	progress, err := killed.StderrPipe()
 	if err != nil {
@@ -486,27 +486,5 @@ func TestUsageErrors(t *testing.T) {
 	}
 	if _, errs, status := program(t, nil, "run", "-h"); status != 0 || !strings.Contains(errs, "-duplicate") {
 		t.Errorf("-h: status %d and %q", status, errs)
-	}
-}
-
-// Times are given as people write them, and what is none of these is refused.
-func TestMoments(t *testing.T) {
-	now := time.Now()
-	for text, want := range map[string]time.Time{
-		"15m":                  now.Add(-15 * time.Minute),
-		"30d":                  now.Add(-30 * 24 * time.Hour),
-		"2026-11-22":           time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC),
-		"2026-11-22 12:30:00":  time.Date(2026, 11, 22, 12, 30, 0, 0, time.UTC),
-		"2026-11-22T12:30:00Z": time.Date(2026, 11, 22, 12, 30, 0, 0, time.UTC),
-	} {
-		var m moment
-		if err := m.Set(text); err != nil || m.Sub(want).Abs() > time.Minute {
-			t.Errorf("%s is %v, %v; want %v", text, m.Time, err, want)
-		}
-	}
-	for _, text := range []string{"", "d", "-1d", "-15m", "1.5d", "99999d", "30D", "yesterday"} {
-		if m := new(moment); m.Set(text) == nil {
-			t.Errorf("%q is taken for %v", text, m.Time)
-		}
 	}
 }

@@ -12,10 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"sluice/internal/generate"
 	"sluice/internal/local"
-	"sluice/internal/local/generate"
 	"sluice/internal/local/livepage"
 	"sluice/internal/telemetry"
+	"sluice/scripts/command"
 	"sluice/scripts/pipeline"
 )
 
@@ -76,10 +77,10 @@ The servers are embedded, the bridge and the functions are the ones that are dep
 `)
 		flags.PrintDefaults()
 	}
-	if err := parse(flags, args); err != nil {
+	if err := command.Parse(flags, args); err != nil {
 		return f, err
 	}
-	if err := noMore(flags); err != nil {
+	if err := command.NoMore(flags); err != nil {
 		return f, err
 	}
 	given := map[string]bool{}
@@ -87,30 +88,30 @@ The servers are embedded, the bridge and the functions are the ones that are dep
 	f.listenSet, f.logSet = given["listen"], given["log-level"]
 	switch {
 	case given["events"] && f.events < 0:
-		return f, usageError("--events is %d, a number of events from 0 on is needed", f.events)
+		return f, command.UsageError("--events is %d, a number of events from 0 on is needed", f.events)
 	case !(f.rate >= 0): // NaN neither
-		return f, usageError("--rate is %g, events per second from 0 on are needed", f.rate)
+		return f, command.UsageError("--rate is %g, events per second from 0 on are needed", f.rate)
 	case !(f.bad >= 0 && f.bad <= 100):
-		return f, usageError("--bad is %g, a percentage from 0 to 100 is needed", f.bad)
+		return f, command.UsageError("--bad is %g, a percentage from 0 to 100 is needed", f.bad)
 	case !(f.duplicate >= 0 && f.duplicate <= 100):
-		return f, usageError("--duplicate is %g, a percentage from 0 to 100 is needed", f.duplicate)
+		return f, command.UsageError("--duplicate is %g, a percentage from 0 to 100 is needed", f.duplicate)
 	case f.partitions < 1 || f.partitions > 1000:
-		return f, usageError("--partitions is %d, a number from 1 to 1000 is needed", f.partitions)
+		return f, command.UsageError("--partitions is %d, a number from 1 to 1000 is needed", f.partitions)
 	case f.bridges < 1 || f.bridges > 16:
-		return f, usageError("--bridges is %d, a number from 1 to 16 is needed", f.bridges)
+		return f, command.UsageError("--bridges is %d, a number from 1 to 16 is needed", f.bridges)
 	case f.patience <= 0:
-		return f, usageError("--patience is %s, a time above 0 is needed", f.patience)
+		return f, command.UsageError("--patience is %s, a time above 0 is needed", f.patience)
 	case f.input != "" && (given["bad"] || given["duplicate"] || given["seed"]):
-		return f, usageError("--bad, --duplicate and --seed are for generated events, not for --input")
+		return f, command.UsageError("--bad, --duplicate and --seed are for generated events, not for --input")
 	case f.bigquery != "" && strings.Count(f.bigquery, ",") != 1:
-		return f, usageError("--bigquery needs two addresses, of the REST interface and of the Storage API: REST,GRPC")
+		return f, command.UsageError("--bigquery needs two addresses, of the REST interface and of the Storage API: REST,GRPC")
 	case f.attached() && f.listenSet && f.listen != "off":
-		return f, usageError("--listen shows the embedded servers: it goes with none of --kafka, --pubsub and --bigquery")
+		return f, command.UsageError("--listen shows the embedded servers: it goes with none of --kafka, --pubsub and --bigquery")
 	case f.once && f.input == "" && f.events < 0:
-		return f, usageError("--once needs an end: give --events or --input")
+		return f, command.UsageError("--once needs an end: give --events or --input")
 	}
 	if info, err := os.Stat(f.data); f.data != "" && err == nil && !info.IsDir() {
-		return f, usageError("--data %s is a file: a folder is needed, which need not exist yet", f.data)
+		return f, command.UsageError("--data %s is a file: a folder is needed, which need not exist yet", f.data)
 	}
 	if f.once && !f.listenSet {
 		f.listen = "off"
@@ -214,7 +215,7 @@ func (s Summary) report(f runFlags) error {
 	case s.Missing > 0 && f.data != "" && !f.attached():
 		return fmt.Errorf("%d records had not arrived: the next ./scripts/run --data %s goes on with them", s.Missing, f.data)
 	case s.Missing > 0:
-		return errFailed
+		return command.ErrFailed
 	}
 	return nil
 }

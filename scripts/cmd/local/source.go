@@ -13,7 +13,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"sluice/internal/local/generate"
+	"sluice/internal/generate"
 )
 
 // source gives the records to produce, one by one.

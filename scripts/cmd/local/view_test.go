@@ -33,7 +33,7 @@ func TestListenFlag(t *testing.T) {
 // The live page of a run is where it says, shows the run, and ends with it: outages
 // that somebody switched on there lose nothing at the end.
 func TestRunWithALivePage(t *testing.T) {
-	cmd := command(t, "run", "--json", "--rate", "200", "--listen", "127.0.0.1:0")
+	cmd := startCommand(t, "run", "--json", "--rate", "200", "--listen", "127.0.0.1:0")
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

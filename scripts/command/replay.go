@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"cmp"
@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,13 +16,10 @@ import (
 
 	"cloud.google.com/go/pubsub/v2"
 
-	"sluice/bridge"
 	"sluice/functions/event"
-	"sluice/internal/local"
+	"sluice/internal/kafkaclient"
 	"sluice/internal/query"
 	"sluice/internal/replay"
-	"sluice/internal/telemetry"
-	"sluice/scripts/pipeline"
 )
 
 type replayFlags struct {
@@ -41,12 +37,12 @@ type replayFlags struct {
 	types               values
 
 	via, topic string
-	producer   bridge.Config
+	producer   kafkaclient.Connection
 }
 
-func parseReplayFlags(args []string) (replayFlags, error) {
-	f := replayFlags{producer: bridge.DefaultConfig(), via: replay.ViaPubSub}
-	f.producer.Brokers, f.producer.Consumer = "", "sluice-replay"
+func parseReplayFlags(local *Local, args []string) (replayFlags, error) {
+	f := replayFlags{tables: target{here: local}, via: replay.ViaPubSub}
+	f.producer.ClientID = "sluice-replay"
 	flags := flag.NewFlagSet("replay", flag.ContinueOnError)
 	f.tables.flags(flags)
 	flags.Var(&f.codes, "code", "error `code` of the letters; may be repeated. Default: all")
@@ -90,10 +86,13 @@ Without --execute it only says what it would send.
 	if err := f.producer.Properties.FromEnvironment(os.Environ(), os.ReadFile); err != nil {
 		return f, err
 	}
-	if err := parse(flags, args); err != nil {
+	if err := Parse(flags, args); err != nil {
 		return f, err
 	}
-	if err := noMore(flags); err != nil {
+	if err := NoMore(flags); err != nil {
+		return f, err
+	}
+	if err := f.tables.validate(); err != nil {
 		return f, err
 	}
 	f.filter.Codes, f.filter.Since, f.filter.Until = f.codes, f.since.Time, f.until.Time
@@ -108,16 +107,16 @@ Without --execute it only says what it would send.
 			}
 		})
 		if foreign != "" {
-			return f, usageError("--%s is not for --resume: the replay goes on as it began", foreign)
+			return f, UsageError("--%s is not for --resume: the replay goes on as it began", foreign)
 		}
 	}
 	switch {
 	case f.via != replay.ViaPubSub && f.via != replay.ViaKafka:
-		return f, usageError("--via is %q: use pubsub or kafka", f.via)
+		return f, UsageError("--via is %q: use pubsub or kafka", f.via)
 	case f.list && f.execute:
-		return f, usageError("--list and --execute do not go together")
+		return f, UsageError("--list and --execute do not go together")
 	case f.limit < 0 || f.rate < 0:
-		return f, usageError("--limit and --rate are numbers from 0 on")
+		return f, UsageError("--limit and --rate are numbers from 0 on")
 	}
 	if f.offsets != "" {
 		first, last, isRange := strings.Cut(f.offsets, "-")
@@ -127,7 +126,7 @@ Without --execute it only says what it would send.
 			high, err = strconv.ParseInt(last, 10, 64)
 		}
 		if err != nil || high < low {
-			return f, usageError("--offsets is %q: write 100-200, 100- or 100", f.offsets)
+			return f, UsageError("--offsets is %q: write 100-200, 100- or 100", f.offsets)
 		}
 		f.filter.FirstOffset = &low
 		if !isRange || last != "" {
@@ -137,9 +136,14 @@ Without --execute it only says what it would send.
 	return f, nil
 }
 
-// replayLetters sends dead letters into the pipeline again.
-func replayLetters(ctx context.Context, args []string) error {
-	f, err := parseReplayFlags(args)
+// Replay is the command that sends dead letters into the pipeline again. local is nil in a
+// program that replays in Google Cloud only.
+func Replay(local *Local) Command {
+	return func(ctx context.Context, args []string) error { return replays(ctx, local, args) }
+}
+
+func replays(ctx context.Context, local *Local, args []string) error {
+	f, err := parseReplayFlags(local, args)
 	if err != nil {
 		return err
 	}
@@ -158,11 +162,11 @@ func replayLetters(ctx context.Context, args []string) error {
 			return fmt.Errorf("the replay %s is done: it sent %s", r.ID, letters(r.Sent))
 		}
 		if r.Dataset != f.tables.name() {
-			return usageError("the replay %s is of %s: give the same --project and --dataset, or --data", r.ID, r.Dataset)
+			return UsageError("the replay %s is of %s: give the same --project and --dataset, or --data", r.ID, r.Dataset)
 		}
 	}
 	if r.Via == replay.ViaKafka && f.execute && !f.tables.local() && f.producer.Brokers == "" {
-		return usageError("--via kafka needs the brokers: --kafka HOST:PORT")
+		return UsageError("--via kafka needs the brokers: --kafka HOST:PORT")
 	}
 	if f.execute {
 		return executeReplay(ctx, f, r, file)
@@ -195,12 +199,14 @@ func executeReplay(ctx context.Context, f replayFlags, r *replay.Replay, file st
 	options := replay.Options{File: file, Rate: f.rate, Progress: func(r *replay.Replay) {
 		fmt.Fprintf(os.Stderr, "replay %s: %s sent\n", r.ID, letters(r.Sent))
 	}}
-	outcomes := []replay.Outcome{{ID: r.ID}}
-	run := executeRemote
+	outcome := &replay.Outcome{ID: r.ID}
+	var err error
 	if f.tables.local() {
-		run = executeLocal
+		outcome, err = f.tables.here.Replay(ctx, f.tables.data, r, options)
+	} else {
+		err = executeRemote(ctx, f, r, options)
 	}
-	if err := run(ctx, f, r, options, &outcomes); err != nil {
+	if err != nil {
 		if errors.Is(err, context.Canceled) {
 			err = errors.New("interrupted")
 		}
@@ -213,7 +219,7 @@ func executeReplay(ctx context.Context, f replayFlags, r *replay.Replay, file st
 		fmt.Fprintf(os.Stderr, "not sent: %s, %s.\n", letters(n), reason)
 	}
 	if f.tables.local() {
-		return printOutcomes(os.Stdout, f.json, outcomes)
+		return printOutcomes(os.Stdout, f.json, []replay.Outcome{*outcome})
 	}
 	if f.json {
 		return json.NewEncoder(os.Stdout).Encode(r)
@@ -223,115 +229,47 @@ func executeReplay(ctx context.Context, f replayFlags, r *replay.Replay, file st
 }
 
 // executeRemote sends to Google Cloud's Pub/Sub or to a Kafka.
-func executeRemote(ctx context.Context, f replayFlags, r *replay.Replay, o replay.Options, _ *[]replay.Outcome) error {
+func executeRemote(ctx context.Context, f replayFlags, r *replay.Replay, o replay.Options) error {
 	engine, closeTables, err := f.tables.engine(ctx)
 	if err != nil {
 		return err
 	}
 	defer closeTables()
-	if r.Via == replay.ViaKafka {
-		return throughKafka(ctx, f, engine, r, o)
+	var client *pubsub.Client
+	if r.Via != replay.ViaKafka {
+		if client, err = pubsub.NewClient(ctx, f.tables.project); err != nil {
+			return fmt.Errorf("make the Pub/Sub client: %w", err)
+		}
+		defer client.Close()
 	}
-	client, err := pubsub.NewClient(ctx, f.tables.project)
-	if err != nil {
-		return fmt.Errorf("make the Pub/Sub client: %w", err)
-	}
-	defer client.Close()
-	target, stop := pubsubTarget(r, client)
-	defer stop()
-	return replay.Execute(ctx, engine, r, target, o)
+	return Execute(ctx, engine, r, o, &f.producer, client, nil)
 }
 
-// executeLocal runs the pipeline on the kept data for as long as the letters need.
-func executeLocal(ctx context.Context, f replayFlags, r *replay.Replay, o replay.Options, outcomes *[]replay.Outcome) (err error) {
-	w, err := openWarehouse(f.tables.data) // only to say so if there is none
-	if err == nil {
-		err = w.Close()
-	}
-	if err != nil {
-		return err
-	}
-	s, err := pipeline.Start(ctx, pipeline.Config{Config: local.Config{
-		Dir: f.tables.data, Log: telemetry.NewLogger(os.Stderr, slog.LevelWarn),
-	}})
-	if err != nil {
-		return err
-	}
-	defer func() {
-		stopping, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		err = errors.Join(err, s.Stop(stopping))
-	}()
-	engine := query.Database{DB: s.Warehouse.DB()}
+// Execute sends the letters of r to its target: through a Kafka reached by c, or with client to
+// Pub/Sub, where wrap may put something around the target.
+func Execute(
+	ctx context.Context, engine query.Engine, r *replay.Replay, o replay.Options,
+	c *kafkaclient.Connection, client *pubsub.Client, wrap func(replay.Target) replay.Target,
+) error {
 	if r.Via == replay.ViaKafka {
-		f.producer.Brokers = s.Kafka.Brokers()
-		if err := throughKafka(ctx, f, engine, r, o); err != nil {
-			return err
-		}
-		if _, err := s.AwaitAll(ctx, nil, s.Ends(), time.Minute); err != nil {
-			return err
-		}
-	} else {
-		client, err := pubsub.NewClient(ctx, local.Project, s.PubSub.ClientOptions()...)
+		token, err := c.Token(ctx)
 		if err != nil {
 			return err
 		}
-		defer client.Close()
-		target, stop := pubsubTarget(r, client)
-		defer stop()
-		if err := replay.Execute(ctx, engine, r, settled{target, s}, o); err != nil {
+		target, err := replay.OpenKafka(c.ConfigMap(), r.To, token)
+		if err != nil {
 			return err
 		}
+		defer target.Close()
+		return replay.Execute(ctx, engine, r, target, o)
 	}
-	if err := s.PubSub.WaitIdle(ctx); err != nil {
-		return err
-	}
-	all, err := replay.Outcomes(ctx, engine, r.Dataset)
-	for _, outcome := range all {
-		if outcome.ID == r.ID {
-			*outcomes = []replay.Outcome{outcome}
-		}
-	}
-	return err
-}
-
-// settled is a target whose letters have arrived when Send returns: the embedded
-// Pub/Sub keeps its messages in memory, and a replay that is killed must not take
-// them for sent.
-type settled struct {
-	replay.Target
-	stack *local.Stack
-}
-
-func (t settled) Send(ctx context.Context, letters []*replay.Letter) error {
-	if err := t.Target.Send(ctx, letters); err != nil {
-		return err
-	}
-	return t.stack.PubSub.WaitIdle(ctx)
-}
-
-// pubsubTarget publishes to the topic until it is stopped.
-func pubsubTarget(r *replay.Replay, client *pubsub.Client) (target replay.Target, stop func()) {
-	publisher := client.Publisher(cmp.Or(r.To, local.Topic))
+	publisher := client.Publisher(cmp.Or(r.To, DefaultTopic))
+	defer publisher.Stop()
 	publisher.PublishSettings.ByteThreshold = 3 << 20
-	return replay.PubSub{Publisher: publisher}, publisher.Stop
-}
-
-func throughKafka(ctx context.Context, f replayFlags, engine query.Engine, r *replay.Replay, o replay.Options) error {
-	properties := *f.producer.ConsumerConfig()
-	for _, consumers := range []string{"group.id", "auto.offset.reset", "enable.auto.offset.store", "enable.auto.commit",
-		"auto.commit.interval.ms", "partition.assignment.strategy", "fetch.queue.backoff.ms", "queued.max.messages.kbytes", "fetch.max.bytes", "statistics.interval.ms"} {
-		delete(properties, consumers)
+	var target replay.Target = replay.PubSub{Publisher: publisher}
+	if wrap != nil {
+		target = wrap(target)
 	}
-	token, err := kafkaToken(ctx, f.producer)
-	if err != nil {
-		return err
-	}
-	target, err := replay.OpenKafka(properties, r.To, token)
-	if err != nil {
-		return err
-	}
-	defer target.Close()
 	return replay.Execute(ctx, engine, r, target, o)
 }
 
@@ -353,7 +291,7 @@ func printPlan(w io.Writer, asJSON bool, p *replay.Plan) error {
 		fails += c.Fails
 		rows = append(rows, []any{c.Code, c.Field, c.Letters, c.Letters - c.Fails, c.Fails})
 	}
-	printTable(w, []string{"code", "field", "letters", "would land", "would be rejected again"}, rows)
+	PrintTable(w, []string{"code", "field", "letters", "would land", "would be rejected again"}, rows)
 	for _, s := range p.Skipped {
 		fmt.Fprintf(w, "%s cannot be sent: %s.\n", letters(s.Letters), s.Reason)
 	}
@@ -383,6 +321,6 @@ func printOutcomes(w io.Writer, asJSON bool, outcomes []replay.Outcome) error {
 	for _, o := range outcomes {
 		rows = append(rows, []any{o.ID, o.Landed, o.Rejected, at(o.First), at(o.Last)})
 	}
-	printTable(w, []string{"replay", "landed rows", "rejected again", "first", "last"}, rows)
+	PrintTable(w, []string{"replay", "landed rows", "rejected again", "first", "last"}, rows)
 	return nil
 }

@@ -1,4 +1,4 @@
-// Command cost says what the pipeline costs at list price: per month, per million
+// Package cost says what the pipeline costs at list price: per month, per million
 // and per billion events, at several rates, beside other ways to do it. It
 // measures bytes, compression and CPU with the project's own code; internal/cost
 // has the prices, model.go the rest.
@@ -6,7 +6,7 @@
 //	./scripts/cost
 //	./scripts/cost --rate 25000
 //	./scripts/cost --markdown > infra/COSTS.md
-package main
+package cost
 
 import (
 	"encoding/json"
@@ -14,17 +14,13 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 )
 
-func main() {
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
-}
-
-func run(args []string, stdout, stderr io.Writer) int {
+// Run is the command; it returns the exit status.
+func Run(args []string, stdout, stderr io.Writer) int {
 	fs := flag.NewFlagSet("cost", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	rates := fs.String("rate", "1000,10000,100000,1000000", "events per `second`, several separated by commas")

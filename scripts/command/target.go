@@ -1,36 +1,43 @@
-package main
+package command
 
 import (
 	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"cloud.google.com/go/bigquery"
 
-	"sluice/internal/contract"
-	"sluice/internal/local/warehouse"
 	"sluice/internal/query"
 )
 
 // target is where the tables are: a warehouse that run --data kept, or BigQuery.
 type target struct {
+	here                             *Local // nil: this program knows BigQuery only
 	data, project, dataset, location string
 }
 
 func (t *target) flags(fs *flag.FlagSet) {
-	fs.StringVar(&t.data, "data", ".data", "the `folder` that ./scripts/run --data kept; not with --project")
+	if t.here != nil {
+		fs.StringVar(&t.data, "data", ".data", "the `folder` that ./scripts/run --data kept; not with --project")
+	}
 	fs.StringVar(&t.project, "project", "", "Google Cloud `project` of the dataset: the tables are in BigQuery, reached with application default credentials")
 	fs.StringVar(&t.dataset, "dataset", "clickstream", "BigQuery `dataset` of the tables")
 	fs.StringVar(&t.location, "location", "", "where the dataset lives, such as europe-west3; empty: BigQuery finds out")
 }
 
-func (t *target) local() bool { return t.project == "" }
+func (t *target) local() bool { return t.project == "" && t.here != nil }
+
+// validate refuses a program without a local warehouse that is told of no project.
+func (t *target) validate() error {
+	if t.project == "" && t.here == nil {
+		return UsageError("--project is missing: name the Google Cloud project of the dataset")
+	}
+	return nil
+}
 
 // name is the dataset as a query names it.
 func (t *target) name() string {
@@ -65,23 +72,7 @@ func (t *target) engine(ctx context.Context) (engine query.Engine, close func() 
 		client.Location = t.location
 		return query.BigQuery{Client: client}, client.Close, nil
 	}
-	w, err := openWarehouse(t.data)
-	if err != nil {
-		return nil, nil, err
-	}
-	return query.Database{DB: w.DB()}, w.Close, nil
-}
-
-// openWarehouse opens a warehouse that must be there.
-func openWarehouse(dir string) (*warehouse.Server, error) {
-	if _, err := os.Stat(filepath.Join(dir, "warehouse.duckdb")); err != nil {
-		return nil, fmt.Errorf("--data %s holds no warehouse: keep one with ./scripts/run --data %[1]s (%w)", dir, err)
-	}
-	w, err := warehouse.Start(warehouse.Config{Dir: dir, Tables: []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}})
-	if err != nil {
-		return nil, fmt.Errorf("--data %s, which no running pipeline may have open: %w", dir, err)
-	}
-	return w, nil
+	return t.here.Tables(t.data)
 }
 
 // moment is a flag of a time: RFC 3339, a date, or a duration before now, which may be

@@ -1,4 +1,4 @@
-package main
+package cost
 
 import (
 	"bytes"
@@ -169,7 +169,7 @@ func TestPageHasThePrices(t *testing.T) {
 // Protects the three outputs and the messages about flags.
 func TestRun(t *testing.T) {
 	var out, err bytes.Buffer
-	if status := run([]string{"--json", "--rate", "5000", "--sample", "1000"}, &out, &err); status != 0 {
+	if status := Run([]string{"--json", "--rate", "5000", "--sample", "1000"}, &out, &err); status != 0 {
 		t.Fatalf("%d: %s", status, &err)
 	}
 	var got struct {
@@ -192,7 +192,7 @@ func TestRun(t *testing.T) {
 		{"--nonsense", "not defined"},
 	} {
 		err.Reset()
-		if status := run([]string{c.args}, &out, &err); status != 2 || !strings.Contains(err.String(), c.want) {
+		if status := Run([]string{c.args}, &out, &err); status != 2 || !strings.Contains(err.String(), c.want) {
 			t.Errorf("%s: %d, %s", c.args, status, &err)
 		}
 	}

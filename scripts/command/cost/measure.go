@@ -1,4 +1,4 @@
-package main
+package cost
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 	"sluice/functions/push"
 	"sluice/internal/batch"
 	"sluice/internal/contract"
-	"sluice/internal/local/generate"
+	"sluice/internal/generate"
 	"sluice/internal/telemetry"
 )
 

@@ -1,4 +1,4 @@
-package bridge
+package kafkaclient
 
 import (
 	"errors"
@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 )
 
 // Properties are librdkafka properties that an operator has set. As a
@@ -34,19 +32,53 @@ var irregular = map[string]string{
 }
 
 // fixed are the properties on which the bridge's guarantees rest, each with what
-// to do instead of setting it.
+// to do instead of setting it. They were looked for in librdkafka's CONFIGURATION.md (2.11):
+// whatever decides what is committed, which records are delivered and how whole, or who is
+// told of events.
 var fixed = map[string]string{
 	"bootstrap.servers":             "use --kafka-brokers",
 	"metadata.broker.list":          "use --kafka-brokers",
 	"group.id":                      "use --kafka-group",
 	"auto.offset.reset":             "use --kafka-offset-reset",
 	"client.id":                     "use --consumer-name",
-	"enable.auto.offset.store":      "it is false: only what Pub/Sub has acknowledged is stored",
-	"enable.auto.commit":            "it is true: only what is stored is committed; set auto.commit.interval.ms",
 	"partition.assignment.strategy": "it is cooperative-sticky",
 	"group.protocol":                "it is classic",
+	"group.protocol.type":           "it is consumer",
 	"enable.partition.eof":          "it is false",
-	"check.crcs":                    "it is false: librdkafka would skip the records of a batch whose checksum is wrong",
+
+	// What is committed, and where.
+	"enable.auto.offset.store":      "it is false: only what Pub/Sub has acknowledged is stored",
+	"enable.auto.commit":            "it is true: only what is stored is committed; set auto.commit.interval.ms",
+	"auto.commit.enable":            "it is true: only what is stored is committed; set auto.commit.interval.ms",
+	"offset.store.method":           "it is broker: the group's offsets are Kafka's",
+	"offset.store.path":             "offsets are stored in Kafka, not in a file",
+	"offset.store.sync.interval.ms": "offsets are stored in Kafka, not in a file",
+
+	// Which records are delivered, and how whole.
+	"check.crcs":              "it is false: librdkafka would skip the records of a batch whose checksum is wrong",
+	"isolation.level":         "it is read_committed: records of aborted transactions are no events",
+	"api.version.request":     "it is true: the protocol of old brokers has neither headers nor timestamps",
+	"broker.version.fallback": "the protocol of old brokers has neither headers nor timestamps",
+
+	// How the bridge and its client talk to each other.
+	"enabled_events":       "it is the Go binding's",
+	"enabled.events":       "it is the Go binding's",
+	"log.queue":            "it is the Go binding's; set log_level or debug for more lines",
+	"interceptors":         "it is the Go binding's",
+	"opaque":               "it is the Go binding's",
+	"default_topic_conf":   "set its properties by themselves",
+	"default.topic.conf":   "set its properties by themselves",
+	"default.topic.config": "set its properties by themselves",
+}
+
+// bounded are the properties whose extremes switch off what the bridge relies on.
+var bounded = map[string]struct {
+	least, most int
+	why         string
+}{
+	"statistics.interval.ms":             {1, 60_000, "partitions that stand still are found with it"},
+	"auto.commit.interval.ms":            {1, 60_000, "0 would switch committing off"},
+	"topic.metadata.refresh.interval.ms": {1, 3_600_000, "new partitions are found with it, and -1 would switch that off"},
 }
 
 // Set adds a property, given as property=value.
@@ -63,6 +95,7 @@ func (p *Properties) Set(s string) error {
 	return p.set(name, value)
 }
 
+// set adds a property that nothing forbids.
 func (p *Properties) set(name, value string) error {
 	if instead, ok := fixed[name]; ok {
 		return fmt.Errorf("%s cannot be set: %s", name, instead)
@@ -70,8 +103,10 @@ func (p *Properties) set(name, value string) error {
 	if strings.HasPrefix(name, "go.") || strings.HasSuffix(name, "_cb") {
 		return fmt.Errorf("%s cannot be set: it changes how the bridge and its Kafka client talk to each other", name)
 	}
-	if n, err := strconv.Atoi(value); name == "statistics.interval.ms" && (err != nil || n < 1 || n > 60_000) {
-		return fmt.Errorf("%s is no number of milliseconds from 1 to 60000: partitions that stand still are found with it", name)
+	if b, ok := bounded[name]; ok {
+		if n, err := strconv.Atoi(value); err != nil || n < b.least || n > b.most {
+			return fmt.Errorf("%s is no number of milliseconds from %d to %d: %s", name, b.least, b.most, b.why)
+		}
 	}
 	if p.m == nil {
 		p.m = map[string]string{}
@@ -119,39 +154,4 @@ func (p *Properties) FromEnvironment(environ []string, readFile func(string) ([]
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// ConsumerConfig is the configuration of the Kafka consumer: the bridge's
-// defaults, what the operator has set over them, and what is fixed over that.
-func (c *Config) ConsumerConfig() *kafka.ConfigMap {
-	m := kafka.ConfigMap{
-		// Duplicates after a crash are what was acknowledged since the last commit.
-		"auto.commit.interval.ms": "1000",
-		// The default of a second is the bottleneck of a consumer that keeps up.
-		"fetch.queue.backoff.ms": "10",
-		// Prefetched records are bounded by half of what may be in flight, and one
-		// answer of a broker adds at most an eighth.
-		"queued.max.messages.kbytes": fmt.Sprint(max(1024, c.MaxInflightBytes/2/1024)),
-		"fetch.max.bytes":            fmt.Sprint(min(50<<20, max(2<<20, c.MaxInflightBytes/8))),
-		"enable.metrics.push":        "false",
-		// Where idle partitions stand, see statistics.
-		"statistics.interval.ms": "5000",
-		"log.connection.close":   "false",
-	}
-	if c.OAuth == "google" {
-		m["security.protocol"] = "SASL_SSL"
-		m["sasl.mechanisms"] = "OAUTHBEARER"
-	}
-	for name, value := range c.Properties.m {
-		m[name] = value
-	}
-	m["bootstrap.servers"] = strings.Join(list(c.Brokers), ",")
-	m["group.id"] = c.Group
-	m["client.id"] = c.Consumer
-	m["auto.offset.reset"] = c.OffsetReset
-	m["enable.auto.offset.store"] = "false"
-	m["enable.auto.commit"] = "true"
-	m["partition.assignment.strategy"] = "cooperative-sticky"
-	m["go.logs.channel.enable"] = true
-	return &m
 }

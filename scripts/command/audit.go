@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -6,33 +6,34 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 
-	rdkafka "github.com/confluentinc/confluent-kafka-go/v2/kafka"
-
-	"sluice/bridge"
 	"sluice/internal/audit"
-	"sluice/internal/local/kafka"
+	"sluice/internal/kafkaclient"
 )
 
-// auditTables checks that every record that was consumed has arrived.
-func auditTables(ctx context.Context, args []string) error {
+// Audit is the command that checks that every record that was consumed has arrived. local
+// is nil in a program that audits BigQuery only.
+func Audit(local *Local) Command {
+	return func(ctx context.Context, args []string) error { return audits(ctx, local, args) }
+}
+
+func audits(ctx context.Context, local *Local, args []string) error {
 	flags := flag.NewFlagSet("audit", flag.ContinueOnError)
 	var (
-		tables       target
+		tables       = target{here: local}
 		since, until moment
 		eventsSince  moment
 		topics       values
-		consumer     = bridge.DefaultConfig()
+		connection   = kafkaclient.Connection{ClientID: "sluice-audit"}
+		group        = DefaultGroup
 		asJSON       = flags.Bool("json", false, "print the report as one JSON object")
 	)
-	consumer.Brokers, consumer.Consumer = "", "sluice-audit"
 	tables.flags(flags)
-	flags.StringVar(&consumer.Brokers, "kafka", "", "`servers` host:port, separated by commas: the consumed offsets are the group's committed ones, and gaps are looked up.\n"+
+	flags.StringVar(&connection.Brokers, "kafka", "", "`servers` host:port, separated by commas: the consumed offsets are the group's committed ones, and gaps are looked up.\n"+
 		"Empty: what has arrived tells what was consumed; with --data, the Kafka topics kept there are asked")
-	flags.StringVar(&consumer.Group, "group", consumer.Group, "consumer `group` of the bridge")
-	flags.Var(&consumer.Properties, "kafka-config", "librdkafka property as `property=value`, as the bridge takes it; secrets as KAFKA_CONFIG_<PROPERTY> in the environment")
-	flags.StringVar(&consumer.OAuth, "kafka-oauth", "", "`source` of OAUTHBEARER tokens: google (Managed Service for Apache Kafka) or empty")
+	flags.StringVar(&group, "group", group, "consumer `group` of the bridge")
+	flags.Var(&connection.Properties, "kafka-config", "librdkafka property as `property=value`, as the bridge takes it; secrets as KAFKA_CONFIG_<PROPERTY> in the environment")
+	flags.StringVar(&connection.OAuth, "kafka-oauth", "", "`source` of OAUTHBEARER tokens: google (Managed Service for Apache Kafka) or empty")
 	flags.Var(&topics, "topic", "Kafka `topic` to audit; may be repeated. Default: all")
 	flags.Var(&since, "since", "audit records from this `time` on, by Kafka's timestamp: RFC 3339, a day, or how long ago (24h)")
 	flags.Var(&until, "until", "audit records before this `time`. On a running pipeline choose one before Pub/Sub's oldest unacknowledged message (15m)")
@@ -57,13 +58,16 @@ By hand, for the dataset clickstream:
 `)
 		flags.PrintDefaults()
 	}
-	if err := consumer.Properties.FromEnvironment(os.Environ(), os.ReadFile); err != nil {
+	if err := connection.Properties.FromEnvironment(os.Environ(), os.ReadFile); err != nil {
 		return err
 	}
-	if err := parse(flags, args); err != nil {
+	if err := Parse(flags, args); err != nil {
 		return err
 	}
-	if err := noMore(flags); err != nil {
+	if err := NoMore(flags); err != nil {
+		return err
+	}
+	if err := tables.validate(); err != nil {
 		return err
 	}
 	engine, closeTables, err := tables.engine(ctx)
@@ -71,21 +75,21 @@ By hand, for the dataset clickstream:
 		return err
 	}
 	defer closeTables()
-	if kept := filepath.Join(tables.data, "kafka"); consumer.Brokers == "" && tables.local() && exists(kept) {
-		k, err := kafka.Start(kafka.Config{Dir: kept})
+	if connection.Brokers == "" && tables.local() {
+		brokers, closeKafka, err := local.Kafka(tables.data)
 		if err != nil {
 			return err
 		}
-		defer k.Close()
-		consumer.Brokers = k.Brokers()
+		defer closeKafka()
+		connection.Brokers = brokers
 	}
 	var k *audit.Kafka
-	if consumer.Brokers != "" {
-		token, err := kafkaToken(ctx, consumer)
+	if connection.Brokers != "" {
+		token, err := connection.Token(ctx)
 		if err != nil {
 			return err
 		}
-		if k, err = audit.OpenKafka(*consumer.ConsumerConfig(), consumer.Group, token); err != nil {
+		if k, err = audit.OpenKafka(connection.ConfigMap(), group, token); err != nil {
 			return err
 		}
 		defer k.Close()
@@ -104,21 +108,9 @@ By hand, for the dataset clickstream:
 		err = report.Print(os.Stdout)
 	}
 	if err == nil && report.Totals.Missing > 0 {
-		return errFailed
+		return ErrFailed
 	}
 	return err
-}
-
-// kafkaToken is a token for Kafka if c asks for one.
-func kafkaToken(ctx context.Context, c bridge.Config) (*rdkafka.OAuthBearerToken, error) {
-	switch c.OAuth {
-	case "":
-		return nil, nil
-	case "google":
-		token, err := bridge.GoogleToken(ctx)
-		return &token, err
-	}
-	return nil, usageError("--kafka-oauth is %q: use google, or leave it empty", c.OAuth)
 }
 
 func exists(path string) bool {

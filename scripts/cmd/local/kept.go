@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2"
+
+	"sluice/internal/contract"
+	"sluice/internal/kafkaclient"
+	"sluice/internal/local"
+	"sluice/internal/local/kafka"
+	"sluice/internal/local/warehouse"
+	"sluice/internal/query"
+	"sluice/internal/replay"
+	"sluice/internal/telemetry"
+	"sluice/scripts/command"
+	"sluice/scripts/pipeline"
+)
+
+// kept is how audit and replay work on a folder that run --data keeps.
+var kept = &command.Local{Tables: keptTables, Kafka: keptKafka, Replay: keptReplay}
+
+func keptTables(dir string) (query.Engine, func() error, error) {
+	w, err := openWarehouse(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	return query.Database{DB: w.DB()}, w.Close, nil
+}
+
+func keptKafka(dir string) (brokers string, close func() error, err error) {
+	topics := filepath.Join(dir, "kafka")
+	if _, err := os.Stat(topics); err != nil {
+		return "", func() error { return nil }, nil
+	}
+	k, err := kafka.Start(kafka.Config{Dir: topics})
+	if err != nil {
+		return "", nil, err
+	}
+	return k.Brokers(), k.Close, nil
+}
+
+// openWarehouse opens a warehouse that must be there.
+func openWarehouse(dir string) (*warehouse.Server, error) {
+	if _, err := os.Stat(filepath.Join(dir, "warehouse.duckdb")); err != nil {
+		return nil, fmt.Errorf("--data %s holds no warehouse: keep one with ./scripts/run --data %[1]s (%w)", dir, err)
+	}
+	w, err := warehouse.Start(warehouse.Config{Dir: dir, Tables: []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}})
+	if err != nil {
+		return nil, fmt.Errorf("--data %s, which no running pipeline may have open: %w", dir, err)
+	}
+	return w, nil
+}
+
+// keptReplay runs the pipeline on the kept data for as long as the letters need.
+func keptReplay(
+	ctx context.Context, dir string, r *replay.Replay, o replay.Options,
+) (outcome *replay.Outcome, err error) {
+	w, err := openWarehouse(dir) // only to say so if there is none
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := pipeline.Start(ctx, pipeline.Config{Config: local.Config{
+		Dir: dir, Log: telemetry.NewLogger(os.Stderr, slog.LevelWarn),
+	}})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		stopping, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		err = errors.Join(err, s.Stop(stopping))
+	}()
+	client, err := pubsub.NewClient(ctx, local.Project, s.PubSub.ClientOptions()...)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	engine := query.Database{DB: s.Warehouse.DB()}
+	connection := &kafkaclient.Connection{Brokers: s.Kafka.Brokers(), ClientID: "sluice-replay"}
+	wrap := func(t replay.Target) replay.Target { return settled{t, s} }
+	if err := command.Execute(ctx, engine, r, o, connection, client, wrap); err != nil {
+		return nil, err
+	}
+	if r.Via == replay.ViaKafka {
+		if _, err := s.AwaitAll(ctx, nil, s.Ends(), time.Minute); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.PubSub.WaitIdle(ctx); err != nil {
+		return nil, err
+	}
+	all, err := replay.Outcomes(ctx, engine, r.Dataset)
+	for _, one := range all {
+		if one.ID == r.ID {
+			return &one, err
+		}
+	}
+	return &replay.Outcome{ID: r.ID}, err
+}
+
+// settled is a target whose letters have arrived when Send returns: the embedded
+// Pub/Sub keeps its messages in memory, and a replay that is killed must not take
+// them for sent.
+type settled struct {
+	replay.Target
+	stack *local.Stack
+}
+
+// Send implements replay.Target.
+func (t settled) Send(ctx context.Context, letters []*replay.Letter) error {
+	if err := t.Target.Send(ctx, letters); err != nil {
+		return err
+	}
+	return t.stack.PubSub.WaitIdle(ctx)
+}

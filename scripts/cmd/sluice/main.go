@@ -1,0 +1,39 @@
+// Command sluice is what an operator runs against a deployed pipeline:
+//
+//	sluice audit    whether every record that was consumed has arrived in BigQuery
+//	sluice replay   dead letters back into the pipeline
+//	sluice cost     what a workload costs at list price
+//	sluice version  what was built
+//
+// -h after a command lists its flags. It has none of the embedded servers in it, so that it
+// builds in seconds; scripts/cmd/local has them.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"sluice/scripts/command"
+	"sluice/scripts/command/cost"
+)
+
+// version is what was built; a build may stamp it with -ldflags "-X main.version=…".
+var version = "unknown"
+
+func main() {
+	os.Exit(command.Main("sluice", map[string]command.Command{
+		"audit":  command.Audit(nil),
+		"replay": command.Replay(nil),
+		"cost": func(_ context.Context, args []string) error {
+			if status := cost.Run(args, os.Stdout, os.Stderr); status != 0 {
+				return command.Exit(status)
+			}
+			return nil
+		},
+		"version": func(context.Context, []string) error {
+			fmt.Println("sluice", version)
+			return nil
+		},
+	}))
+}
