@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"sluice/internal/local"
 	"sluice/internal/generate"
+	"sluice/internal/local"
 	"sluice/internal/local/kafka"
 	"sluice/internal/local/pubsub"
 	"sluice/test/attach"

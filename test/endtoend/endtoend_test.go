@@ -17,8 +17,8 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"sluice/bridge"
-	"sluice/internal/local"
 	"sluice/internal/generate"
+	"sluice/internal/local"
 	"sluice/internal/local/warehouse"
 	"sluice/internal/telemetry"
 	"sluice/scripts/pipeline"

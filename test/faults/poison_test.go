@@ -13,8 +13,8 @@ import (
 
 	"sluice/internal/audit"
 	"sluice/internal/batch"
-	"sluice/internal/local"
 	"sluice/internal/generate"
+	"sluice/internal/local"
 	"sluice/internal/query"
 	"sluice/scripts/pipeline"
 )

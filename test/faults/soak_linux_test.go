@@ -16,8 +16,8 @@ import (
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
-	"sluice/internal/local"
 	"sluice/internal/generate"
+	"sluice/internal/local"
 	"sluice/scripts/pipeline"
 )
 

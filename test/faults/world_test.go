@@ -16,8 +16,8 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
 	"sluice/internal/audit"
-	"sluice/internal/local"
 	"sluice/internal/generate"
+	"sluice/internal/local"
 	"sluice/internal/query"
 	"sluice/internal/telemetry"
 	"sluice/scripts/pipeline"
