@@ -232,6 +232,8 @@ func (c *Config) Validate() error {
 	}
 	if c.Consumer == "" {
 		bad("consumer-name", "is empty: name this instance")
+	} else if most := 249; len(c.Consumer) > most {
+		bad("consumer-name", "has %d bytes: use at most %d", len(c.Consumer), most)
 	}
 	return errors.Join(errs...)
 }

@@ -31,9 +31,9 @@ func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch,
 	}
 	h := b.Header
 	h.Origin = batch.Origin{
-		Consumer:        f.config.Consumer,
+		Consumer:        batch.Clip(f.config.Consumer, batch.MaxName),
 		FailedAt:        time.Now().UnixMicro(),
-		MessageID:       m.ID,
+		MessageID:       batch.Clip(m.ID, batch.MaxName),
 		DeliveryAttempt: int32(m.DeliveryAttempt),
 	}
 	if !m.PublishTime.IsZero() {
@@ -58,6 +58,7 @@ func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch,
 		r := b.Records[j.record]
 		whole := r.Rejection // of a dead letter that comes again, whose value may be a head only
 		r.Rejection = j.why
+		r.Rejection.Message = batch.Clip(j.why.Message, batch.MaxMessage)
 		r.Rejection.Size, r.Rejection.SHA256 = whole.Size, whole.SHA256
 		n := size(&r)
 		if enc.Len() > 0 && enc.Size()+n > bundle {

@@ -455,3 +455,27 @@ func TestLettersWithoutAReason(t *testing.T) {
 		}
 	}
 }
+
+// Protects instances and the dead-letter table from a batch of a few kilobytes that says a
+// megabyte of itself, which would be copied into every row: it becomes one dead letter, from
+// whichever function meets it, and its message is acknowledged.
+func TestBatchThatSaysTooMuchOfItself(t *testing.T) {
+	t.Parallel()
+	w := start(t, options{})
+	e := batch.NewEncoder(batch.Header{Topic: strings.Repeat("t", 1<<20)})
+	for i := range 1000 {
+		e.Append(&batch.Record{Offset: int64(i), Value: []byte(good(fmt.Sprint(i)))})
+	}
+	payload, err := e.Payload(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.publish(payload)
+	if n := w.count("SELECT COUNT(*) FROM fact_events"); n != 0 {
+		t.Errorf("%d rows, want none", n)
+	}
+	letters := w.letters()
+	if len(letters) != 1 || letters[0].Code != "undecodable_payload" || !strings.Contains(letters[0].Error, "topic") {
+		t.Errorf("%d letters, want one undecodable_payload that names the topic: %+v", len(letters), letters)
+	}
+}

@@ -158,7 +158,11 @@ func Run(ctx context.Context, engine query.Engine, k *Kafka, c Config) (*Report,
 		if marks, err = k.consumed(ctx, c); err != nil {
 			return nil, err
 		}
-		spans = merge(spans, marks)
+		var beyond int
+		if spans, beyond = merge(spans, marks); beyond > 0 {
+			r.Notes = append(r.Notes, fmt.Sprintf("In %d partitions there are rows with offsets that Kafka has not reached: "+
+				"of an earlier topic of that name, or published past the bridge. They are not counted.", beyond))
+		}
 	}
 	spans = filled(spans)
 	if r.Partitions, err = c.partitions(ctx, engine, spans); err != nil {
@@ -219,9 +223,10 @@ type consumed struct {
 	lag       int64
 }
 
-// merge makes the spans out of what has arrived and what Kafka says was consumed.
-func merge(arrived []Span, marks map[place]consumed) []Span {
-	var spans []Span
+// merge makes the spans out of what has arrived and what Kafka says was consumed. beyond is
+// in how many partitions something has arrived that Kafka does not have yet: one row with a
+// forged offset must not hide what is missing below it.
+func merge(arrived []Span, marks map[place]consumed) (spans []Span, beyond int) {
 	have := map[place]Span{}
 	for _, s := range arrived {
 		p := place{s.Topic, s.Partition}
@@ -235,14 +240,19 @@ func merge(arrived []Span, marks map[place]consumed) []Span {
 		if a, ok := have[p]; ok {
 			// What Kafka has let go of, what landed before it was committed, and what is
 			// in the window though another record's clock ended it for Kafka.
-			s.First, s.End = min(s.First, a.First), max(s.End, a.End)
+			end := a.End
+			if high := m.committed + m.lag; end > high {
+				end = high
+				beyond++
+			}
+			s.First, s.End = min(s.First, a.First), max(s.End, end)
 		}
 		spans = append(spans, s)
 	}
 	slices.SortFunc(spans, func(a, b Span) int {
 		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
-	return spans
+	return spans, beyond
 }
 
 // arrived asks which offsets have arrived in the window.
@@ -260,6 +270,13 @@ func (r *Report) arrived(ctx context.Context, engine query.Engine, c Config) ([]
 		}
 	}
 	var spans []Span
+	forged := 0
+	defer func() {
+		if forged > 0 {
+			r.Notes = append(r.Notes, fmt.Sprintf("Rows of %d partitions have coordinates that Kafka cannot have (a topic's name, "+
+				"a negative partition or offset): somebody published them past the bridge. They are not counted.", forged))
+		}
+	}()
 	for row, err := range engine.Query(ctx, text) {
 		if err != nil {
 			return nil, err
@@ -269,12 +286,30 @@ func (r *Report) arrived(ctx context.Context, engine query.Engine, c Config) ([]
 			r.WithoutKafka.DeadLettered += row[5].(int64)
 			continue
 		}
-		s := Span{row[0].(string), int32(row[1].(int64)), row[2].(int64), row[3].(int64) + 1}
+		s := Span{row[0].(string), int32(row[1].(int64)), row[2].(int64), after(row[3].(int64))}
+		if !topicName.MatchString(s.Topic) || s.Partition < 0 || s.First < 0 {
+			// Whoever may publish to the topics can make such rows. They must not end the audit of
+			// the others.
+			forged++
+			continue
+		}
 		if len(c.Topics) == 0 || slices.Contains(c.Topics, s.Topic) {
 			spans = append(spans, s)
 		}
 	}
 	return spans, nil
+}
+
+// topicName is what Kafka takes for a topic's name.
+var topicName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
+
+// after is the offset behind o. A forged row may have the largest there is, which must not
+// make the span of its partition empty.
+func after(o int64) int64 {
+	if o == math.MaxInt64 {
+		return o
+	}
+	return o + 1
 }
 
 // eventsSince is what the audit's queries have in a comment: a condition on a table's
@@ -448,13 +483,15 @@ func (r *Report) sum() {
 	t := &r.Totals
 	for i := range r.Partitions {
 		c := &r.Partitions[i].Counts
-		c.Consumed = c.Landed + c.DeadLettered + c.Both + c.Missing
+		c.Consumed = c.Landed + c.DeadLettered + c.Both
+		c.Consumed = min(c.Consumed, math.MaxInt64-c.Missing) + c.Missing
 		c.QualityPercent = quality(*c)
-		t.Consumed += c.Consumed
+		t.Consumed = min(t.Consumed, math.MaxInt64-c.Consumed) + c.Consumed
 		t.Landed += c.Landed
 		t.DeadLettered += c.DeadLettered
 		t.Both += c.Both
-		t.Missing += c.Missing
+		// Forged offsets can add up to more than there are numbers.
+		t.Missing = min(t.Missing, math.MaxInt64-c.Missing) + c.Missing
 		t.NotInKafka += c.NotInKafka
 		t.InFlight += c.InFlight
 		t.DuplicateRows += c.DuplicateRows

@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -317,5 +318,57 @@ func TestWithKafka(t *testing.T) {
 
 	if _, err := audit.Run(t.Context(), w, open(t, k, "misspelt"), audit.Config{Dataset: "clickstream"}); err == nil || !strings.Contains(err.Error(), "check its name") {
 		t.Errorf("a group that does not exist: %v", err)
+	}
+}
+
+// Protects the audit from rows that whoever may publish can make: the largest offset there
+// is, in two partitions, does not hide that a record is missing below it, and a topic that
+// Kafka would not take does not end the audit of the others.
+func TestForgedRows(t *testing.T) {
+	w := tables(t)
+	land(t, w, "clicks", 0, []int64{0, 1, 3}, nil) // 2 is missing
+	land(t, w, "clicks", 1, []int64{0, 1}, nil)
+	const columns = "event_id, event_timestamp, event_type, user_id, ingested_at, kafka_topic, kafka_partition, kafka_offset"
+	forged := func(topic string, partition int, offset int64) string {
+		return fmt.Sprintf("('forged', %s, 'search', 'u', %[1]s, '%s', %d, %d)", stamp(0), topic, partition, offset)
+	}
+	insert(t, w, "fact_events", columns,
+		forged("clicks", 0, math.MaxInt64), forged("clicks", 1, math.MaxInt64),
+		forged("it''s none", 0, 5), forged("clicks", -1, 5), forged("clicks", 2, -7))
+	r, err := audit.Run(t.Context(), w, nil, audit.Config{Dataset: "clickstream"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Partitions) != 2 {
+		t.Fatalf("%d partitions, want the two real ones: %+v", len(r.Partitions), r.Partitions)
+	}
+	if r.Totals.Missing <= 0 || r.Partitions[0].Missing <= 0 {
+		t.Errorf("missing %d, in partition 0 %d: the record 2 is not there", r.Totals.Missing, r.Partitions[0].Missing)
+	}
+	if !slices.ContainsFunc(r.Notes, func(n string) bool { return strings.Contains(n, "Kafka cannot have") }) {
+		t.Errorf("nothing is said of the forged rows: %q", r.Notes)
+	}
+	if _, err := audit.Run(t.Context(), w, nil, audit.Config{Dataset: "clickstream", Topics: []string{"clicks"}}); err != nil {
+		t.Errorf("one topic: %v", err)
+	}
+}
+
+// Protects the same with Kafka, which knows how far it has come: a forged offset changes
+// neither what is missing nor what is in flight, and the report says that there is one.
+func TestForgedRowWithKafka(t *testing.T) {
+	const topic = "clickstream"
+	w := tables(t)
+	k, _ := cluster(t, topic, 20) // records 0-19, marker 20
+	commit(t, k, topic, 21)
+	land(t, w, topic, 0, to(0, 19, 7, 11), nil)
+	const columns = "event_id, event_timestamp, event_type, user_id, ingested_at, kafka_topic, kafka_partition, kafka_offset"
+	insert(t, w, "fact_events", columns,
+		fmt.Sprintf("('forged', %s, 'search', 'u', %[1]s, '%s', 0, %d)", stamp(0), topic, int64(math.MaxInt64)))
+	r := run(t, w, open(t, k, group), audit.Config{})
+	if c := r.Totals; c.Missing != 2 || c.Landed != 18 || c.InFlight != 0 || c.NotInKafka != 1 || c.Consumed != 20 {
+		t.Errorf("totals are %+v, want 18 landed and 2 missing", c)
+	}
+	if !slices.ContainsFunc(r.Notes, func(n string) bool { return strings.Contains(n, "not reached") }) {
+		t.Errorf("nothing is said of the forged row: %q", r.Notes)
 	}
 }

@@ -49,7 +49,7 @@ func encode(t testing.TB, b *Batch) []byte {
 // with the same Decoder and Encoder.
 func TestRoundTrip(t *testing.T) {
 	var d Decoder
-	for _, b := range []*Batch{everything(), {}, {Records: []Record{{}}}, {Header: Header{Topic: "t", Partition: math.MinInt32}}, everything(), {Records: []Record{{Offset: math.MinInt64, Timestamp: -1}}}} {
+	for _, b := range []*Batch{everything(), {}, {Records: []Record{{}}}, {Header: Header{Topic: "t", Partition: math.MaxInt32}}, everything(), {Records: []Record{{Offset: math.MinInt64, Timestamp: -1}}}} {
 		got, err := d.Decode(encode(t, b), Limits{})
 		if err != nil {
 			t.Fatal(err)
@@ -365,6 +365,59 @@ func FuzzContent(f *testing.F) {
 	})
 }
 
+// Protects instances from what a stranger may publish: a header that is copied into every
+// row, a hash that no row can hold. Such a batch is refused once it is decoded, as damaged
+// payloads are; what the project's own programs write stays below every limit.
+func TestWhatABatchSaysOfItselfIsBounded(t *testing.T) {
+	long := func(n int) string { return strings.Repeat("x", n) }
+	for name, change := range map[string]func(b *Batch){
+		"topic":               func(b *Batch) { b.Topic = long(maxTopic + 1) },
+		"partition":           func(b *Batch) { b.Partition = -1 },
+		"traceparent":         func(b *Batch) { b.Traceparent = long(maxTraceparent + 1) },
+		"replay id":           func(b *Batch) { b.ReplayID = long(maxReplayID + 1) },
+		"consumer":            func(b *Batch) { b.Origin.Consumer = long(MaxName + 1) },
+		"message id":          func(b *Batch) { b.Origin.MessageID = long(MaxName + 1) },
+		"rejection code":      func(b *Batch) { b.Records[3].Rejection.Code = long(MaxName + 1) },
+		"rejected field":      func(b *Batch) { b.Records[3].Rejection.Field = long(MaxName + 1) },
+		"rejection message":   func(b *Batch) { b.Records[3].Rejection.Message = long(MaxMessage + 1) },
+		"SHA-256":             func(b *Batch) { b.Records[3].Rejection.SHA256 = make([]byte, 9<<20) },
+		"the size of a value": func(b *Batch) { b.Records[3].Rejection.Size = -1 },
+	} {
+		b := everything()
+		change(b)
+		var d Decoder
+		_, err := d.Decode(encode(t, b), Limits{})
+		var e *Error
+		if !errors.As(err, &e) || !strings.Contains(e.Detail, name) {
+			t.Errorf("%s: %v, want an error that names it", name, err)
+		}
+		if err != nil && len(err.Error()) > 200 {
+			t.Errorf("%s: the error has %d bytes: it repeats the payload", name, len(err.Error()))
+		}
+	}
+	most := everything()
+	most.Topic, most.Traceparent, most.ReplayID = long(maxTopic), long(maxTraceparent), long(maxReplayID)
+	most.Origin.Consumer, most.Origin.MessageID = long(MaxName), long(MaxName)
+	most.Records[3].Rejection.Message = long(MaxMessage)
+	var d Decoder
+	if _, err := d.Decode(encode(t, most), Limits{}); err != nil {
+		t.Errorf("all at their limits: %v", err)
+	}
+}
+
+// Protects rejections whose words are another's: they are cut at a character, not refused.
+func TestClip(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		most int
+		want string
+	}{{"", 3, ""}, {"abc", 3, "abc"}, {"abcd", 3, "abc"}, {"aü", 2, "a"}, {"日本", 5, "日"}, {"\xff\xff\xff", 2, "\xff\xff"}, {"\x80\x80", 1, ""}} {
+		if got := Clip(c.text, c.most); got != c.want {
+			t.Errorf("Clip(%q, %d) is %q, want %q", c.text, c.most, got, c.want)
+		}
+	}
+}
+
 // Protects decode(encode(x)) = x for batches of any shape.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add(uint64(1), []byte("seed"))
@@ -391,9 +444,15 @@ func randomBatch(seed uint64, data []byte) *Batch {
 		i := r.IntN(len(data) + 1)
 		return data[i : i+r.IntN(len(data)-i+1)]
 	}
-	text := func() string { return strings.ToValidUTF8(string(piece()), "?") }
+	text := func() string {
+		s := strings.ToValidUTF8(string(piece()), "?")
+		if len(s) > maxReplayID { // the shortest limit of all
+			s = strings.ToValidUTF8(s[:maxReplayID/2], "?")
+		}
+		return s
+	}
 	number := func() int64 { return int64(r.Uint64()) >> r.IntN(64) }
-	b := &Batch{Header: Header{Topic: text(), Partition: int32(number()), Traceparent: text(), ReplayID: text()}}
+	b := &Batch{Header: Header{Topic: text(), Partition: int32(number() & math.MaxInt32), Traceparent: text(), ReplayID: text()}}
 	if r.IntN(2) == 0 {
 		b.Origin = Origin{Consumer: text(), FailedAt: number(), MessageID: text(), PublishTime: number(), DeliveryAttempt: int32(number())}
 	}
@@ -403,7 +462,10 @@ func randomBatch(seed uint64, data []byte) *Batch {
 			record.Headers = append(record.Headers, RecordHeader{Key: piece(), Value: piece()})
 		}
 		if r.IntN(3) == 0 {
-			record.Rejection = Rejection{Code: text(), Field: text(), Message: text(), Size: number(), SHA256: piece()}
+			record.Rejection = Rejection{Code: text(), Field: text(), Message: text(), Size: number() & math.MaxInt64}
+			if r.IntN(2) == 0 {
+				record.Rejection.SHA256 = bytes.Repeat([]byte{byte(r.Uint32())}, 32)
+			}
 		}
 		b.Records = append(b.Records, record)
 	}

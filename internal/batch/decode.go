@@ -67,8 +67,70 @@ func (d *Decoder) Decode(payload []byte, l Limits) (*Batch, error) {
 		return nil, err
 	}
 	d.batch.Records = d.records
+	if err := d.batch.check(); err != nil {
+		return nil, err
+	}
 	d.last = d.batch.Header
 	return &d.batch, nil
+}
+
+// The most bytes that a batch may say of itself and of its rejections. Whatever makes
+// batches stays below these; what a stranger publishes would be copied into every row, and
+// could end an instance or make its dead letter too large for the table for ever.
+const (
+	maxTopic       = 249     // Kafka's limit
+	maxTraceparent = 256     // version 00 has 55 bytes, later ones may have more
+	MaxName        = 1 << 10 // of a consumer, a message id, a code, a field
+	MaxMessage     = 128 << 10
+)
+
+// Clip returns the beginning of s that a Rejection or an Origin may hold, for texts that are
+// another's: BigQuery's words about a row have no limit, and a batch that says more of itself
+// than check allows is refused as a whole.
+func Clip(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most--
+	}
+	return s[:most]
+}
+
+// check refuses a batch that says things of itself that no program of this project says.
+func (b *Batch) check() error {
+	tooLong := func(what string, n, most int) error {
+		return failf(ErrTooLarge, "its %s has %d bytes, the limit is %d", what, n, most)
+	}
+	switch h := &b.Header; {
+	case len(h.Topic) > maxTopic:
+		return tooLong("topic", len(h.Topic), maxTopic)
+	case h.Partition < 0:
+		return failf(ErrForged, "its partition is negative")
+	case len(h.Traceparent) > maxTraceparent:
+		return tooLong("traceparent", len(h.Traceparent), maxTraceparent)
+	case len(h.ReplayID) > maxReplayID:
+		return tooLong("replay id", len(h.ReplayID), maxReplayID)
+	case len(h.Origin.Consumer) > MaxName:
+		return tooLong("consumer", len(h.Origin.Consumer), MaxName)
+	case len(h.Origin.MessageID) > MaxName:
+		return tooLong("message id", len(h.Origin.MessageID), MaxName)
+	}
+	for i := range b.Records {
+		switch j := &b.Records[i].Rejection; {
+		case len(j.SHA256) != 0 && len(j.SHA256) != 32:
+			return failf(ErrForged, "a SHA-256 has %d bytes", len(j.SHA256))
+		case len(j.Code) > MaxName:
+			return tooLong("rejection code", len(j.Code), MaxName)
+		case len(j.Field) > MaxName:
+			return tooLong("rejected field", len(j.Field), MaxName)
+		case len(j.Message) > MaxMessage:
+			return tooLong("rejection message", len(j.Message), MaxMessage)
+		case j.Size < 0:
+			return failf(ErrForged, "the size of a value is negative")
+		}
+	}
+	return nil
 }
 
 func (l Limits) orDefault() Limits {

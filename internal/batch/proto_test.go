@@ -37,6 +37,9 @@ func sameAsGenerated(t *testing.T, content []byte, b *Batch, err error) bool {
 	t.Helper()
 	var m batchpb.Batch
 	want := proto.Unmarshal(content, &m)
+	if want == nil && err != nil && fromProto(&m).check() != nil {
+		return true // well-formed, and more than a batch may say of itself
+	}
 	if (want == nil) != (err == nil) {
 		t.Errorf("error is %v, the generated code's %v", err, want)
 		return false

@@ -18,6 +18,8 @@ type Producer struct {
 	done   chan struct{}
 
 	mu        sync.Mutex
+	queued    int64 // records whose report goes to reports
+	reported  int64 // of them
 	delivered int64
 	err       error // the first failed delivery
 }
@@ -52,6 +54,7 @@ func (p *Producer) reports() {
 			continue
 		}
 		p.mu.Lock()
+		p.reported++
 		if m.TopicPartition.Error == nil {
 			p.delivered++
 		} else if p.err == nil {
@@ -78,7 +81,12 @@ func (p *Producer) ProduceMessage(ctx context.Context, m *kafka.Message) error {
 		m.TopicPartition.Topic = &p.topic
 	}
 	for {
+		p.count(1)
 		err := p.client.Produce(m, nil)
+		if err == nil {
+			return nil
+		}
+		p.count(-1) // there will be no report
 		var kerr kafka.Error
 		if !errors.As(err, &kerr) || kerr.Code() != kafka.ErrQueueFull {
 			return err
@@ -126,17 +134,31 @@ func (p *Producer) Delivered() int64 {
 	return p.delivered
 }
 
-// Flush waits until every record is acknowledged. Its error is the first failed
-// delivery, or ctx's.
-func (p *Producer) Flush(ctx context.Context) error {
-	for p.client.Flush(50) > 0 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-	}
+// count takes down that so many more records wait for their report.
+func (p *Producer) count(n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.err
+	p.queued += n
+}
+
+// Flush waits until the report of every record has been read: the client's own Flush
+// returns when the reports are on their way. Its error is the first failed delivery, or
+// ctx's.
+func (p *Producer) Flush(ctx context.Context) error {
+	for {
+		p.client.Flush(50)
+		p.mu.Lock()
+		done, err := p.reported == p.queued, p.err
+		p.mu.Unlock()
+		if done {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 // Close ends the client; what was not flushed is given up.
