@@ -456,3 +456,30 @@ func TestForgottenPartitionIsRevived(t *testing.T) {
 		t.Errorf("%d duplicates", d)
 	}
 }
+
+// Protects what comes while a bridge restarts, with KAFKA_OFFSET_RESET=latest: a partition
+// that was owned and brought no record has a committed place all the same, and what comes
+// behind it is forwarded.
+func TestLatestSkipsNothingOfARestart(t *testing.T) {
+	t.Parallel()
+	s := servers.New(t, 2)
+	s.Produce(s.Numbered(0, 10)...) // before the group: latest leaves these out
+	latest := func(c *bridge.Config) { c.OffsetReset = "latest" }
+	b := s.Start(latest)
+	for partition := range s.Partitions {
+		servers.Wait(t, "a committed place", func() bool { return s.Committed(partition) == 5 })
+	}
+	b.Shutdown()
+	s.Produce(s.Numbered(10, 10)...)
+	s.Start(latest)
+	servers.Wait(t, "the records of the restart", func() bool {
+		copies, _, _ := s.Published(servers.Topic)
+		return len(copies) == 10
+	})
+	copies, _, _ := s.Published(servers.Topic)
+	for at := range copies {
+		if at.Offset < 5 {
+			t.Errorf("partition %d offset %d was there before the group, and is forwarded", at.Partition, at.Offset)
+		}
+	}
+}

@@ -38,11 +38,57 @@ func (b *Bridge) assign(c *kafka.Consumer, parts []kafka.TopicPartition) {
 			b.fatal = err
 		}
 	}
+	b.pin(c, parts)
 	if err := c.IncrementalAssign(parts); err != nil {
 		b.fatal = fmt.Errorf("bridge: partitions cannot be assigned: %w", err)
 	}
+	b.store() // what pin has found
 	b.counters.joined.Store(true)
 	b.rebalanced("partitions assigned", parts)
+}
+
+// pinTimeout bounds the questions that pin asks Kafka. The group waits meanwhile.
+const pinTimeout = 5 * time.Second
+
+// pin decides where partitions begin that the group has committed nothing of, if that is at
+// the end of their logs (latest), and has it committed. Without a commit a partition that
+// brings no record has no place: after a restart, or a move to another member, the end would
+// be looked for again, and what came meanwhile be skipped without a word.
+func (b *Bridge) pin(c *kafka.Consumer, parts []kafka.TopicPartition) {
+	if b.cfg.OffsetReset != "latest" {
+		return
+	}
+	end := time.Now().Add(pinTimeout)
+	left := func() int { return max(1, int(time.Until(end).Milliseconds())) }
+	committed, err := c.Committed(parts, left())
+	if err != nil {
+		b.log.Warn("it is not known where partitions begin: records that come before the first commit may be skipped by a restart",
+			"error", err.Error())
+		return
+	}
+	none := map[partitionKey]bool{}
+	for _, tp := range committed {
+		none[partitionKey{*tp.Topic, tp.Partition}] = tp.Error == nil && tp.Offset < 0
+	}
+	for i := range parts {
+		tp := &parts[i]
+		key := partitionKey{*tp.Topic, tp.Partition}
+		p := b.ledger.partitions[key]
+		if p == nil || !none[key] {
+			continue
+		}
+		_, high, err := c.QueryWatermarkOffsets(key.topic, key.id, left())
+		if err != nil {
+			b.log.Warn("the end of a partition is not known: records that come before its first commit may be skipped by a restart",
+				"topic", key.topic, "partition", key.id, "error", err.Error())
+			continue
+		}
+		tp.Offset = kafka.Offset(high)
+		p.clear.reached(high)
+		if p.track.pass(high) {
+			p.dirty = true
+		}
+	}
 }
 
 // revoke waits a while for the batches in flight of the partitions, stores what is
