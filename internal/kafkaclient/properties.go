@@ -77,7 +77,7 @@ var bounded = map[string]struct {
 	why         string
 }{
 	"statistics.interval.ms":             {1, 60_000, "partitions that stand still are found with it"},
-	"auto.commit.interval.ms":            {1, 60_000, "0 would switch committing off"},
+	"auto.commit.interval.ms":            {1, 3_600_000, "0 would switch committing off"},
 	"topic.metadata.refresh.interval.ms": {1, 3_600_000, "new partitions are found with it, and -1 would switch that off"},
 }
 

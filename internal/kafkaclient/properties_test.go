@@ -10,9 +10,9 @@ import (
 func TestPropertiesThatBreakAPromise(t *testing.T) {
 	for property, want := range map[string]string{
 		"auto.commit.interval.ms=0":                 "0 would switch committing off",
-		"auto.commit.interval.ms=-1":                "from 1 to 60000",
-		"auto.commit.interval.ms=86400000":          "from 1 to 60000",
-		"auto.commit.interval.ms=1s":                "from 1 to 60000",
+		"auto.commit.interval.ms=-1":                "from 1 to 3600000",
+		"auto.commit.interval.ms=86400000":          "from 1 to 3600000",
+		"auto.commit.interval.ms=1s":                "from 1 to 3600000",
 		"topic.metadata.refresh.interval.ms=-1":     "new partitions",
 		"topic.metadata.refresh.interval.ms=0":      "new partitions",
 		"statistics.interval.ms=0":                  "stand still",
