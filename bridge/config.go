@@ -142,8 +142,21 @@ func (c *Config) maxRecordBytes() int {
 	return min(c.MaxMessageBytes-framing, batch.DefaultLimits.RecordBytes-framing)
 }
 
-// topics are the topics to subscribe to.
-func (c *Config) topics() []string { return kafkaclient.List(c.Topics) }
+// topics are the topics to subscribe to, each once: librdkafka refuses a list that names
+// one twice.
+func (c *Config) topics() []string {
+	var out []string
+	for _, t := range kafkaclient.List(c.Topics) {
+		if !slices.Contains(out, t) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// internalTopics are Kafka's own, which a regular expression must not take: the bridge
+// would publish its own commits.
+const internalTopics = "^__"
 
 // Validate reports every mistake: the field, what kind of value is wrong, and
 // what would be right. It connects to nothing.
@@ -227,7 +240,7 @@ func (c *Config) Validate() error {
 	if c.RetryMax < c.RetryMin {
 		bad("retry-max", "is %s: it must not be less than --retry-min, %s", c.RetryMax, c.RetryMin)
 	}
-	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, strings.ToLower(c.LogLevel)) {
 		bad("log-level", "is none of its values: use debug, info, warn or error")
 	}
 	if c.Consumer == "" {
@@ -263,6 +276,10 @@ func (c *Config) ConsumerConfig() *kafka.ConfigMap {
 		"fetch.max.bytes":            fmt.Sprint(min(50<<20, max(2<<20, c.MaxInflightBytes/8))),
 		// Where idle partitions stand, see statistics.
 		"statistics.interval.ms": "5000",
+	}
+	// Who names such a topic wants it.
+	if !slices.ContainsFunc(c.topics(), func(t string) bool { return strings.HasPrefix(t, "__") }) {
+		m["topic.blacklist"] = internalTopics
 	}
 	for name, value := range c.Connection().ConfigMap() {
 		m[name] = value

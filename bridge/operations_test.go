@@ -12,6 +12,7 @@ import (
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -481,5 +482,31 @@ func TestLatestSkipsNothingOfARestart(t *testing.T) {
 		if at.Offset < 5 {
 			t.Errorf("partition %d offset %d was there before the group, and is forwarded", at.Partition, at.Offset)
 		}
+	}
+}
+
+// Protects the pipeline from Kafka's own topics: a regular expression that matches every name
+// takes the user's topics only, and a topic that is named twice is read once.
+func TestInternalTopicsAreNotTaken(t *testing.T) {
+	t.Parallel()
+	s := servers.NewKafka(t, 1, []kfake.Opt{kfake.SeedTopics(1, "__transactions", "other")})
+	s.ProduceTo("__transactions", s.Numbered(0, 3)...)
+	s.ProduceTo("other", s.Numbered(0, 2)...)
+	s.Produce(s.Numbered(0, 4)...)
+	s.Start(func(c *bridge.Config) { c.Topics = "^.*, " + servers.KafkaTopic + ", " + servers.KafkaTopic })
+	topics := func() map[string]int {
+		_, _, batches := s.Published(servers.Topic)
+		records := map[string]int{}
+		for _, b := range batches {
+			records[b.Topic] += len(b.Records)
+		}
+		return records
+	}
+	servers.Wait(t, "the records of both topics", func() bool {
+		got := topics()
+		return got["other"] == 2 && got[servers.KafkaTopic] == 4
+	})
+	if n := topics()["__transactions"]; n != 0 {
+		t.Errorf("%d records of an internal topic were published", n)
 	}
 }
