@@ -22,6 +22,14 @@ const (
 	CodeTimestampOutOfRange Code = "timestamp_out_of_range" // Config.MaxAge, Config.MaxAhead; the years 1 to 9999
 )
 
+// The codes that contracts of one's own add.
+const (
+	CodeNotAllowed    Code = "not_allowed"    // a value that is not among those that the contract allows
+	CodeInvalidValue  Code = "invalid_value"  // text that is no value of its column's type, such as a DATE
+	CodeInvalidLength Code = "invalid_length" // too short or too long
+	CodeUnknownMember Code = "unknown_member" // a member that no column takes, where the contract refuses those
+)
+
 // The codes that others give to records.
 const (
 	CodeRowRejected        Code = "row_rejected"                // BigQuery refused the row

@@ -24,15 +24,31 @@ const (
 	Timestamp Type = "TIMESTAMP"
 	JSON      Type = "JSON"
 	Bytes     Type = "BYTES"
+
+	Numeric    Type = "NUMERIC"
+	BigNumeric Type = "BIGNUMERIC"
+	Date       Type = "DATE"
+	Time       Type = "TIME"
+	DateTime   Type = "DATETIME"
+	Geography  Type = "GEOGRAPHY"
+	Interval   Type = "INTERVAL"
+	RangeOf    Type = "RANGE"  // its element is Column.Element
+	Record     Type = "RECORD" // its columns are Column.Columns
 )
 
 // Column is one column of a table.
 type Column struct {
 	Name        string
 	Type        Type
-	Required    bool             // mode REQUIRED; otherwise NULLABLE
+	Required    bool             // mode REQUIRED
+	Repeated    bool             // mode REPEATED; neither: NULLABLE
 	Number      protowire.Number // the field in the wire bytes: the column's position, from 1
 	Description string
+
+	Element          Type     // of a RANGE: DATE, DATETIME or TIMESTAMP
+	MaxLength        int      // of STRING (characters) and BYTES; 0: BigQuery's
+	Precision, Scale int      // of NUMERIC and BIGNUMERIC; 0: the type's own
+	Columns          []Column // of a RECORD
 }
 
 // WireType is how the column's values are encoded in the wire bytes of a row.
