@@ -49,6 +49,7 @@ import (
 	"fmt"
 	"time"
 
+	"sluice/internal/batch"
 	"sluice/internal/contract"
 )
 
@@ -67,7 +68,7 @@ type Config struct {
 // rejections, but for the wording of messages about syntax.
 const (
 	Fast   = "fast"   // a hand-written scanner that predicts the next name
-	Strict = "strict" // on jsontext, the reference: three times slower
+	Strict = "strict" // on a tree of jsontext's tokens, the reference: twenty times slower
 )
 
 // DefaultConfig returns the defaults: four types, five years back and one ahead
@@ -98,33 +99,45 @@ type Meta struct {
 	Offset    int64
 	Timestamp int64  // Kafka's, milliseconds since the Unix epoch; 0: none
 	ReplayID  string // valid UTF-8; empty: the event was not replayed
+	// What else the Kafka record had, for contracts that take it.
+	Key     []byte // nil: none
+	Headers []batch.RecordHeader
 }
 
 // Decoder turns events into rows. It is not safe for concurrent use.
 type Decoder struct {
-	config Config
+	now    func() time.Time
 	fast   *fastDecoder // nil: strict decodes
-	strict strictDecoder
+	strict *strictDecoder
 }
 
-// NewDecoder returns a Decoder for rows of t. It needs a JSON column properties,
-// and the columns that this package fills to have their types: TIMESTAMP
-// ingested_at and kafka_timestamp, STRING kafka_topic, INT64 kafka_partition and
-// kafka_offset, where the table has them.
+// NewDecoder returns a Decoder of the built-in contract, for rows of t: see
+// contract.Clickstream.
 func NewDecoder(t *contract.Table, c Config) (*Decoder, error) {
 	c, err := c.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	columns, err := newColumns(t, c)
+	stream, err := contract.Clickstream(t, c.Types, c.MaxAge, c.MaxAhead)
 	if err != nil {
 		return nil, err
 	}
-	d := &Decoder{config: c}
-	if c.Decoder == Fast {
-		d.fast = newFastDecoder(columns, c)
+	stream.MaxDepth, stream.MaxBytes = c.MaxDepth, c.MaxBytes
+	return New(stream, c.Decoder, c.Now)
+}
+
+// New returns a Decoder of a contract: Fast or Strict. now is asked for the time of
+// ingestion where Meta does not say it.
+func New(c *contract.Contract, decoder string, now func() time.Time) (*Decoder, error) {
+	p, err := newPlan(c)
+	if err != nil {
+		return nil, err
+	}
+	d := &Decoder{now: now}
+	if decoder == Strict {
+		d.strict = newStrictDecoder(p)
 	} else {
-		d.strict.init(columns, c)
+		d.fast = newFastDecoder(p)
 	}
 	return d, nil
 }
@@ -159,20 +172,21 @@ func (c Config) withDefaults() (Config, error) {
 
 // AppendRow appends the row of the event value to dst, as one protobuf message
 // without a length. A nil value is Kafka's null. If the event is rejected, the error
-// is a *Rejection and dst is returned as it was. Nothing refers to value afterwards.
+// is a *Rejection; if the contract leaves it out, ErrDropped or ErrSampled. dst is then
+// returned as it was. Nothing refers to value afterwards.
 func (d *Decoder) AppendRow(dst, value []byte, m Meta) ([]byte, error) {
 	if m.IngestedAt == 0 {
-		m.IngestedAt = d.config.Now().UnixMicro()
+		m.IngestedAt = d.now().UnixMicro()
 	}
 	var row []byte
-	var rejection *Rejection
+	var err error
 	if d.fast != nil {
-		row, rejection = d.fast.appendRow(dst, value, &m)
+		row, err = d.fast.appendRow(dst, value, &m)
 	} else {
-		row, rejection = d.strict.appendRow(dst, value, &m)
+		row, err = d.strict.appendRow(dst, value, m)
 	}
-	if rejection != nil {
-		return dst, rejection
+	if err != nil {
+		return dst, err
 	}
 	return row, nil
 }

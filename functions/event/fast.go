@@ -3,73 +3,220 @@ package event
 import (
 	"encoding/binary"
 	"math"
-	"strconv"
-
-	"sluice/internal/contract"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"sluice/internal/contract"
 )
 
 // fastDecoder reads an event once, from its first byte to its last. At each name it
 // first compares what is there with what came next in earlier events; if all
 // guesses fail it reads the name in the ordinary way, at the same place.
 //
+// Most fields are converted where they stand. Three kinds wait until their object has
+// ended: those with several paths, because a better one may follow; arrays; and RECORDs,
+// whose text is then read a second time by the same code. What is left of an object that
+// paths lead into is found by a second look at it, when it is known which fields took
+// something (leftovers.go).
+//
 // Calls are dear here, because none of a caller's registers outlives one: what
 // happens to nearly every member of nearly every event is written out.
 type fastDecoder struct {
-	columns   *columns
-	names     names
-	maxDepth  int
-	maxBytes  int
-	required  int      // columns that an event must fill
-	missing   int      // of them, in this event
-	objects   uint64   // how many were begun, ever: their numbers
-	filled    []uint64 // by index of columns.fields: the number of the event that filled it last
-	other     []piece  // where the other members stand in the event
-	text      []byte   // of a string, unescaped
-	meta      Meta     // of an event before
-	batch     []byte   // what columns.appendBatch makes of it
-	clock     clock
-	lane      uint8
-	violation *Rejection // the first of a field
-	rejection *Rejection // for syntax, when a function returns -1
+	plan    *plan
+	names   names
+	objects uint64   // how many were begun, ever: their numbers
+	scope   uint64   // the number of the object whose fields are being filled: the event, or a RECORD's
+	base    int      // where the text that is being read begins in the event
+	missing int      // required fields of the scope that are not filled
+	filled  []uint64 // by field: the scope that filled it last
+	offers  []offer  // by field: what a late one will be converted from
+	kept    []span   // by field: the text of its value in keptText, for conditions; from -1: it has none
+	trail   []crumb  // the RECORDs that are being read, from the outermost
+	meta    Meta     // of an event before
+	batch   []byte   // what appendBatch makes of it
+	now     int64    // the time of ingestion
+	clock   clock
+	lane    uint8
+
+	special  bool     // the event left more behind than other and text
+	other    []piece  // what is left of the event itself
+	opened   []opened // objects of which a part may be left
+	sections []span   // by plan.sections: where the object stands; none: {0, 0}
+	lefts    []span   // by field: what is left of a RECORD that was read, in scratch
+	elements []span   // in scratch: what is left of the elements of an array that is being read
+	wide     []int    // where numbers stand that FLOAT64 cannot hold
+	blame    int32    // the field that what is being left goes to
+
+	text     []byte // of a string, unescaped
+	member   []byte // of a member, unescaped
+	inner    []byte // of strings that hold JSON, unescaped
+	scratch  []byte // what is left, as JSON
+	keptText []byte
+
+	violation   *Rejection // of a field: the first in the order of the text
+	violationAt int        // where; noViolation: there is none
+	violationOf int32      // the field
+	rejection   *Rejection // for syntax, when a function returns -1
 }
 
-// piece is a part of the event that goes into properties as it stands, with a byte after it.
+const noViolation = math.MaxInt
+
+// span is a part of a text.
+type span struct{ from, to int }
+
+// offer is where the value of a late field stands.
+type offer struct {
+	scope uint64 // that it was offered to
+	rank  int32  // of the path at which it stands
+	span
+}
+
+// crumb is a RECORD that is being read.
+type crumb struct {
+	field, rank int32
+	index       int // of the element of an array; -1: it is none
+}
+
+// piece is a part of the event that goes into the rest as it stands, with a byte after it;
+// or, if that is openPiece, opened[start].
 type piece struct {
 	start, end int
 	then       byte
 }
 
-func newFastDecoder(cs *columns, c Config) *fastDecoder {
-	d := &fastDecoder{columns: cs, batch: cs.appendBatch(nil, &Meta{}), maxDepth: c.MaxDepth, maxBytes: c.MaxBytes, filled: make([]uint64, len(cs.fields))}
-	d.names.init(cs)
-	for i := range cs.fields {
-		if cs.fields[i].Required {
-			d.required++
-		}
+// What stands behind a piece: a comma behind members, a colon behind a name.
+const (
+	plainMember = ','
+	plainName   = ':'
+	openPiece   = '?'
+)
+
+// opened is a member of which a part may be left, or all or nothing.
+type opened struct {
+	place       int32
+	name, value span
+}
+
+func newFastDecoder(p *plan) *fastDecoder {
+	d := &fastDecoder{
+		plan:   p,
+		filled: make([]uint64, len(p.fields)), offers: make([]offer, len(p.fields)),
+		kept: make([]span, len(p.fields)), lefts: make([]span, len(p.fields)),
+		sections: make([]span, len(p.sections)),
 	}
+	d.batch = p.appendBatch(nil, &Meta{})
+	d.names.init(p)
 	return d
 }
 
-func (d *fastDecoder) appendRow(row, b []byte, m *Meta) ([]byte, *Rejection) {
-	if len(b) > d.maxBytes {
-		return nil, rejectTooLarge(len(b), d.maxBytes)
+func (d *fastDecoder) appendRow(row, b []byte, m *Meta) ([]byte, error) {
+	if len(b) > d.plan.maxBytes {
+		return nil, rejectTooLarge(len(b), d.plan.maxBytes)
 	}
 	p := scanSpace(b, 0)
 	if p == len(b) || b[p] != '{' {
 		return nil, rejectNoObject(b)
 	}
-	p++
+	start := p
 	b = b[:len(b):len(b)] // spares the comparisons of capacities
-	d.begin()
+	d.begin(m)
+	s := &d.plan.scopes[0]
+	d.scope, d.missing = d.objects+1, s.required
+	if row, p = d.members(row, b, p+1, 0, &d.names.starts[0], 1); p < 0 {
+		return nil, d.rejection
+	}
+	if p = scanSpace(b, p); p < len(b) {
+		return nil, rejectSyntax(b, p)
+	}
+	if len(s.late) > 0 {
+		row = d.convertLate(row, b, s)
+	}
+	if len(d.plan.outside) > 0 {
+		row = d.appendOutside(row, m)
+	}
+	if d.plan.conditions {
+		if err := d.leaveOut(); err != nil {
+			return nil, err
+		}
+	}
+	if s.rest == contract.RestReject && len(d.other) > 0 {
+		d.findUnknown(b, start, s.roots, "")
+	}
+	if len(d.wide) > 0 {
+		d.judgeWide(b)
+	}
+	if d.violation != nil {
+		return nil, d.violation
+	}
+	if d.missing > 0 || len(s.final) > s.required {
+		if row = d.finish(row, s, 0); d.violation != nil {
+			return nil, d.violation
+		}
+	}
+	row = append(row, s.constants...)
+	if s.restField >= 0 && len(d.other) > 0 {
+		row = d.appendRest(row, b, d.plan.fields[s.restField].tag)
+	}
+	for i := range d.sections {
+		if d.sections[i].to > 0 {
+			row = d.appendSection(row, b, i)
+		}
+	}
+	if m.IngestedAt != d.meta.IngestedAt || m.Partition != d.meta.Partition || m.Topic != d.meta.Topic ||
+		(m.Offset < 0) != (d.meta.Offset < 0) {
+		d.meta = Meta{IngestedAt: m.IngestedAt, Partition: m.Partition, Topic: m.Topic, Offset: m.Offset}
+		d.batch = d.plan.appendBatch(d.batch[:0], m)
+	}
+	return d.plan.appendPlace(append(row, d.batch...), m), nil
+}
+
+// begin makes ready for an event.
+func (d *fastDecoder) begin(m *Meta) {
+	if cap(d.text) > keptScratch {
+		d.text = nil
+	}
+	if cap(d.other) > keptScratch/32 {
+		d.other = nil
+	}
+	d.other = d.other[:0]
+	if d.special {
+		d.beginSpecial()
+	}
+	d.violation, d.violationAt = nil, noViolation
+	d.now = m.IngestedAt
+	d.names.begin()
+}
+
+// beginSpecial forgets what events leave behind that have more than plain members.
+func (d *fastDecoder) beginSpecial() {
+	d.special = false
+	for _, scratch := range []*[]byte{&d.member, &d.inner, &d.scratch, &d.keptText} {
+		if cap(*scratch) > keptScratch {
+			*scratch = nil
+		}
+		*scratch = (*scratch)[:0]
+	}
+	if cap(d.wide) > keptScratch/8 || cap(d.elements) > keptScratch/16 || cap(d.opened) > keptScratch/64 {
+		d.wide, d.elements, d.opened = nil, nil, nil
+	}
+	d.wide, d.opened = d.wide[:0], d.opened[:0]
+	clear(d.sections)
+}
+
+// members reads the members of the object that begins before p, which is known by the name
+// object, and its closing brace. It returns the end; -1 and d.rejection if it is none.
+// Fields are filled, and what no field takes is appended to d.other.
+func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses, depth int) ([]byte, int) {
+	d.objects++
 	number := d.objects
 	run := -1 // where the piece of other members begins that has not ended; -1: none
-	where := &d.names.start
 	for first := true; ; first = false {
 		// What is before the next value.
 		if p < len(b) && b[p] == '}' {
-			break
+			if run >= 0 {
+				d.other = append(d.other, piece{start: run, end: p, then: plainMember})
+			}
+			return row, p + 1
 		}
 		before := p
 		var w words
@@ -81,47 +228,47 @@ func (d *fastDecoder) appendRow(row, b []byte, m *Meta) ([]byte, *Rejection) {
 		gap := int32(where[0])
 		g := d.names.gap(gap)
 		if p += int(g.length); !g.begins(w) || p >= len(b) || b[p] <= ' ' {
-			gap = d.names.match(where, w, b, before, first, 0)
+			gap = d.names.match(where, w, b, before, first, object)
 			g = d.names.gap(gap)
 			p = before + int(g.length)
 		}
-		if first {
+		if first && depth == 1 {
 			d.lane = g.lane
 		}
-		column := int32(g.column)
+		act := int32(g.act)
 		quote, quoted := before+int(g.quote), before+int(g.quoted)
 		id, compact := int32(g.name), g.compact
 		if gap != 0 {
 			if d.names.seen[id] == number {
-				return nil, d.duplicate(id)
+				d.rejection = d.duplicate(id)
+				return nil, -1
 			}
 			d.names.seen[id] = number
 		} else {
-			if id, quote, quoted, p = d.name(b, p, first, 0, number); p < 0 {
-				return nil, d.rejection
+			if id, quote, quoted, p = d.name(b, p, first, object, number); p < 0 {
+				return nil, -1
 			}
 			if id == 0 {
 				if run >= 0 {
-					d.other = append(d.other, piece{run, before, ','})
-					run = -1
+					d.other = append(d.other, piece{start: run, end: before, then: plainMember})
 				}
-				p = quote
-				break
+				return row, quote + 1
 			}
 			gap = d.names.learn(where, b[before:p], quote-before, quoted-before, first, id)
-			column, compact = d.names.list[id].column, quote-before <= 1 && p-quoted == 1
+			act, compact = d.names.list[id].act, quote-before <= 1 && p-quoted == 1
 		}
 		where = d.names.next(gap, d.lane)
 
 		start := p
-		if column < 0 {
-			// A member of no column: its text goes into properties, if it is compact
-			// together with what is before and behind it.
-			if !compact {
+		if act == actRest {
+			// A member that the contract does not know: its text goes into the rest, if it is
+			// compact together with what is before and behind it.
+			if depth > 1 {
+			} else if !compact {
 				if run >= 0 {
-					d.other = append(d.other, piece{run, before, ','})
+					d.other = append(d.other, piece{start: run, end: before, then: plainMember})
 				}
-				d.other = append(d.other, piece{quote, quoted, ':'})
+				d.other = append(d.other, piece{start: quote, end: quoted, then: plainName})
 				run = p
 			} else if run < 0 {
 				run = quote
@@ -129,55 +276,65 @@ func (d *fastDecoder) appendRow(row, b []byte, m *Meta) ([]byte, *Rejection) {
 			if p < len(b) && b[p] == '"' {
 				if p = scanPlain(b, p+1); p >= len(b) || b[p] != '"' {
 					if p, _ = scanSpecial(b, p); p < 0 {
-						return nil, rejectSyntax(b, start)
+						d.rejection = rejectSyntax(b, start)
+						return nil, -1
 					}
 				}
 				p++
 				continue
 			}
 			if p < len(b) && b[p] == '{' {
-				p = d.object(b, p+1, id, gap, 2)
+				p = d.object(b, p+1, id, gap, depth+1)
 			} else {
-				p = d.value(b, p, id, gap, 1)
+				p = d.value(b, p, id, gap, depth)
 			}
 			if p < 0 {
-				return nil, d.rejection
+				return nil, -1
 			}
 			continue
 		}
 
 		if run >= 0 {
-			d.other = append(d.other, piece{run, before, ','})
+			d.other = append(d.other, piece{start: run, end: before, then: plainMember})
 			run = -1
 		}
-		f := &d.columns.fields[column]
-		if p >= len(b) || b[p] != '"' || f.kind == kindJSON {
-			if p = d.value(b, p, id, gap, 1); p < 0 {
-				return nil, d.rejection
+		if act < 0 { // more is to be done than to fill one field
+			if row, p = d.place(row, b, p, span{quote, quoted}, id, gap, actPlace-act, depth); p < 0 {
+				return nil, -1
 			}
-			if b[start] != 'n' && d.violation == nil { // null is absent
-				d.fill(column, number)
-				row, d.violation = appendScalar(row, f, b[start:p])
+			continue
+		}
+		f := &d.plan.fields[act]
+		if p >= len(b) || b[p] != '"' || f.slow {
+			if p = d.value(b, p, id, gap, depth); p < 0 {
+				return nil, -1
+			}
+			if !f.absent(b[start:p]) {
+				row = d.convert(row, b, act, 0, start, p)
 			}
 			continue
 		}
 		escaped := false
 		if p = scanPlain(b, p+1); p >= len(b) || b[p] != '"' {
 			if p, escaped = scanSpecial(b, p); p < 0 {
-				return nil, rejectSyntax(b, start)
+				d.rejection = rejectSyntax(b, start)
+				return nil, -1
 			}
 		}
 		text := b[start+1 : p]
 		p++
-		if d.violation != nil {
+		d.filled[act] = d.scope
+		if f.missing {
+			d.missing--
+		}
+		if d.violation != nil && d.base+start > d.violationAt {
 			continue
 		}
-		d.fill(column, number)
 		if escaped {
 			d.text = appendUnescaped(d.text[:0], text)
 			text = d.text
 		}
-		if f.kind == kindString && (f.rule == ruleNone || f.rule == ruleNotEmpty && len(text) > 0) {
+		if f.plain && (len(text) > 0 || !f.notEmpty) {
 			n := len(text)
 			if k := len(row); n <= 2*room && !escaped && f.tag < 0x80 && k+2+2*room <= cap(row) && start+1+2*room <= len(b) {
 				to, from := row[k:k+2+2*room], b[start+1:start+1+2*room]
@@ -193,13 +350,12 @@ func (d *fastDecoder) appendRow(row, b []byte, m *Meta) ([]byte, *Rejection) {
 			row = protowire.AppendBytes(row, text)
 			continue
 		}
-		if f.kind == kindTimestamp {
+		var problem *problem
+		if f.rfc3339 {
 			t, err := d.clock.parse(text)
-			row, d.violation = d.columns.appendTime(row, f, t, err, m.IngestedAt)
-			continue
-		}
-		if f.rule == ruleType {
-			k := d.columns.typeIndex(text)
+			row, problem = f.appendTime(row, t, err, d.now)
+		} else if f.lanes {
+			k := f.allowedIndex(text)
 			d.lane += uint8(k) % typeLanes
 			where = d.names.next(gap, d.lane)
 			if k >= 0 {
@@ -207,30 +363,14 @@ func (d *fastDecoder) appendRow(row, b []byte, m *Meta) ([]byte, *Rejection) {
 				row = protowire.AppendBytes(row, text)
 				continue
 			}
+			row, problem = f.appendString(row, text, d.now)
+		} else {
+			row, problem = f.appendString(row, text, d.now)
 		}
-		row, d.violation = d.columns.appendText(row, f, text, m.IngestedAt)
-	}
-	if run >= 0 {
-		d.other = append(d.other, piece{run, p, ','})
-	}
-	if p = scanSpace(b, p+1); p < len(b) {
-		return nil, rejectSyntax(b, p)
-	}
-	if d.violation != nil {
-		return nil, d.violation
-	}
-	if d.missing > 0 {
-		for i := range d.columns.fields {
-			if f := &d.columns.fields[i]; f.Required && d.filled[i] != number {
-				return nil, f.missing()
-			}
+		if problem != nil {
+			d.violate(start, act, 0, -1, problem)
 		}
 	}
-	row = d.appendProperties(row, b)
-	if m.IngestedAt != d.meta.IngestedAt || m.Partition != d.meta.Partition || m.Topic != d.meta.Topic || (m.Offset < 0) != (d.meta.Offset < 0) {
-		d.meta, d.batch = *m, d.columns.appendBatch(d.batch[:0], m)
-	}
-	return d.columns.appendPlace(append(row, d.batch...), m), nil
 }
 
 // room is how much copyRoom copies.
@@ -243,51 +383,6 @@ func copyRoom(to, from []byte) {
 	binary.LittleEndian.PutUint64(to[8:], binary.LittleEndian.Uint64(from[8:]))
 	binary.LittleEndian.PutUint64(to[16:], binary.LittleEndian.Uint64(from[16:]))
 	binary.LittleEndian.PutUint64(to[24:], binary.LittleEndian.Uint64(from[24:]))
-}
-
-// begin makes ready for an event.
-func (d *fastDecoder) begin() {
-	if cap(d.text) > keptScratch {
-		d.text = nil
-	}
-	if cap(d.other) > keptScratch/32 {
-		d.other = nil
-	}
-	d.other = d.other[:0]
-	d.violation = nil
-	d.missing = d.required
-	d.names.begin()
-	d.objects++
-}
-
-// fill notes that the event fills the column.
-func (d *fastDecoder) fill(column int32, number uint64) {
-	d.filled[column] = number
-	if d.columns.fields[column].Required {
-		d.missing--
-	}
-}
-
-func (d *fastDecoder) appendProperties(row, b []byte) []byte {
-	switch len(d.other) {
-	case 0:
-		return row
-	case 1:
-		return d.columns.appendProperties(row, b[d.other[0].start:d.other[0].end])
-	}
-	n := 1
-	for _, o := range d.other {
-		n += o.end - o.start + 1
-	}
-	row = protowire.AppendVarint(row, d.columns.properties)
-	row = protowire.AppendVarint(row, uint64(n))
-	row = append(row, '{')
-	for _, o := range d.other {
-		row = append(row, b[o.start:o.end]...)
-		row = append(row, o.then)
-	}
-	row[len(row)-1] = '}'
-	return row
 }
 
 // name reads what is before a value in the ordinary way: a comma unless it is the
@@ -334,12 +429,7 @@ func (d *fastDecoder) name(b []byte, p int, first bool, object int32, number uin
 	return id, quote, end + 1, scanSpace(b, p+1)
 }
 
-func (d *fastDecoder) duplicate(id int32) *Rejection {
-	if column := d.names.list[id].column; column >= 0 {
-		return rejectDuplicate(d.columns.fields[column].Name)
-	}
-	return rejectDuplicate("")
-}
+func (d *fastDecoder) duplicate(id int32) *Rejection { return rejectDuplicate(d.names.list[id].path) }
 
 // value reads the value at p, which belongs to the name id and stands within depth
 // objects and arrays, and returns its end; -1 and d.rejection if it is none.
@@ -358,7 +448,10 @@ func (d *fastDecoder) value(b []byte, p int, id, gap int32, depth int) int {
 		case 't', 'f', 'n':
 			end = scanLiteral(b, p)
 		default:
-			end = scanNumber(b, p)
+			var long bool
+			if end, long = scanNumber(b, p); long {
+				d.noteLong(b, p, end)
+			}
 		}
 	}
 	if end < 0 {
@@ -367,11 +460,19 @@ func (d *fastDecoder) value(b []byte, p int, id, gap int32, depth int) int {
 	return end
 }
 
+// noteLong notes the number b[p:end], which FLOAT64 may not hold, if it does not. A RECORD's
+// are read twice.
+func (d *fastDecoder) noteLong(b []byte, p, end int) {
+	if n := len(d.wide); (n == 0 || d.wide[n-1] < p) && !finite(b[p:end]) {
+		d.wide, d.special = append(d.wide, p), true
+	}
+}
+
 // object reads the object that begins before p, the value of the name object behind
 // the gap, and returns its end; -1 and d.rejection if it is none. depth counts it.
 func (d *fastDecoder) object(b []byte, p int, object, gap int32, depth int) int {
-	if depth > d.maxDepth {
-		d.rejection = rejectTooDeep(d.maxDepth)
+	if depth > d.plan.depth {
+		d.rejection = rejectTooDeep(d.plan.depth)
 		return -1
 	}
 	d.objects++
@@ -405,6 +506,9 @@ func (d *fastDecoder) object(b []byte, p int, object, gap int32, depth int) int 
 		} else {
 			var quote, quoted int
 			if id, quote, quoted, p = d.name(b, p, first, object, number); p < 0 {
+				if d.rejection.Code == contract.CodeDuplicateName {
+					d.rejection = rejectDuplicate("") // no path leads here
+				}
 				return -1
 			}
 			if id == 0 {
@@ -416,7 +520,10 @@ func (d *fastDecoder) object(b []byte, p int, object, gap int32, depth int) int 
 		if p >= len(b) || b[p] != '"' {
 			if p < len(b) && b[p]-'0' <= 9 {
 				start := p
-				if p = scanNumber(b, p); p < 0 {
+				var long bool
+				if p, long = scanNumber(b, p); long {
+					d.noteLong(b, start, p)
+				} else if p < 0 {
 					d.rejection = rejectSyntax(b, start)
 				}
 			} else {
@@ -440,8 +547,8 @@ func (d *fastDecoder) object(b []byte, p int, object, gap int32, depth int) int 
 
 // array reads the array that begins before p, as object does.
 func (d *fastDecoder) array(b []byte, p int, object, gap int32, depth int) int {
-	if depth > d.maxDepth {
-		d.rejection = rejectTooDeep(d.maxDepth)
+	if depth > d.plan.depth {
+		d.rejection = rejectTooDeep(d.plan.depth)
 		return -1
 	}
 	if p = scanSpace(b, p); p < len(b) && b[p] == ']' {
@@ -466,53 +573,4 @@ func (d *fastDecoder) array(b []byte, p int, object, gap int32, depth int) int {
 	}
 	d.rejection = rejectSyntax(b, p)
 	return -1
-}
-
-// appendScalar appends the field f whose member is raw, which is not null and no string.
-func appendScalar(row []byte, f *field, raw []byte) ([]byte, *Rejection) {
-	kind := raw[0]
-	switch {
-	case f.kind == kindJSON:
-		row = protowire.AppendVarint(row, f.tag)
-		return protowire.AppendBytes(row, raw), nil
-	case kind == 't' || kind == 'f':
-		if f.kind == kindBool {
-			row = protowire.AppendVarint(row, f.tag)
-			return protowire.AppendVarint(row, protowire.EncodeBool(kind == 't')), nil
-		}
-	case kind == '{' || kind == '[':
-	case f.kind == kindInt64:
-		n, code := parseInt64(raw)
-		switch code {
-		case contract.CodeOutOfRange:
-			return row, f.reject(code, "does not fit into 64 bits")
-		case contract.CodeWrongType:
-			return row, f.reject(code, "has a fraction or an exponent: send an integer")
-		}
-		row = protowire.AppendVarint(row, f.tag)
-		return protowire.AppendVarint(row, uint64(n)), nil
-	case f.kind == kindFloat64:
-		n, err := strconv.ParseFloat(string(raw), 64)
-		if err != nil {
-			return row, f.reject(contract.CodeOutOfRange, "does not fit into a 64-bit floating point number")
-		}
-		row = protowire.AppendVarint(row, f.tag)
-		return protowire.AppendFixed64(row, math.Float64bits(n)), nil
-	}
-	return row, f.wrongType(kind)
-}
-
-// parseInt64 parses a number of JSON's. It answers contract.CodeWrongType for fractions and
-// exponents, however large the number.
-func parseInt64(raw []byte) (int64, contract.Code) {
-	for _, c := range raw {
-		if c == '.' || c|0x20 == 'e' {
-			return 0, contract.CodeWrongType
-		}
-	}
-	n, err := strconv.ParseInt(string(raw), 10, 64)
-	if err != nil {
-		return 0, contract.CodeOutOfRange
-	}
-	return n, ""
 }

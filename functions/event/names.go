@@ -16,11 +16,15 @@ import (
 // objects that are open at the same time are therefore never known by the same
 // name, and a name needs to remember only which object it was last seen in.
 //
-// It forgets everything but the columns when it holds more than maxNames at the
+// It forgets everything but the contract's names when it holds more than maxNames at the
 // beginning of an event, so that events with random names cannot fill it for ever;
 // one event may hold any number.
 type names struct {
-	columns  *columns
+	plan     *plan
+	scopes   []int32   // by scope: the name that its members are known under
+	jsonText int32     // the name of values that stand in strings
+	own      int       // names of the contract
+	starts   []guesses // by scope: at the beginning of its object
 	seed     maphash.Seed
 	list     []name                    // by id; 0 is the event itself
 	seen     []uint64                  // by id: the number of the object that the name was last seen in
@@ -28,7 +32,6 @@ type names struct {
 	text     []byte                    // of all names, unescaped
 	gaps     *[maxGaps]gap             // by id
 	known    int32                     // how many of them are in use
-	start    guesses                   // at the beginning of an event
 	none     guesses                   // for ever
 	gapSlots [1 << gapSlotBits]uint16  // hash table of gaps
 	after    *[maxGaps * lanes]guesses // by gap and lane
@@ -40,8 +43,16 @@ type name struct {
 	hash       uint64
 	start, end uint32 // in names.text
 	object     int32  // the name that the object is the value of
-	column     int32  // index in columns.fields; -1: none
+	act        int32  // what is done with the value
+	path       string // of the contract's names, for messages
 }
+
+// What is done with a member's value: a field's index, if it does no more than to fill that
+// field; from actPlace downwards, places.
+const (
+	actRest  = -1
+	actPlace = -2
+)
 
 // gap is the text between two values of an object, as one producer writes it: a
 // comma (except for an object's first name), the name in quotes, a colon, and white
@@ -51,7 +62,7 @@ type name struct {
 type gap struct {
 	text, mask    words
 	name          uint16
-	column        int16 // of the name
+	act           int16 // of the name
 	length        uint8
 	quote, quoted uint8  // where the name's quotes begin and end
 	compact       bool   // no white space at all
@@ -85,17 +96,18 @@ const (
 	maxGap      = 24      // bytes
 )
 
-func (n *names) init(cs *columns) {
+func (n *names) init(p *plan) {
 	*n = names{
-		columns: cs, seed: maphash.MakeSeed(),
+		plan: p, scopes: make([]int32, len(p.scopes)), starts: make([]guesses, len(p.scopes)), seed: maphash.MakeSeed(),
 		gaps: new([maxGaps]gap), after: new([maxGaps * lanes]guesses), inside: new([maxGaps]guesses),
 	}
+	n.own = len(p.scopes) + len(p.places)
 	n.forget()
 }
 
-// forget goes back to knowing the columns only.
+// forget goes back to knowing the contract's names only.
 func (n *names) forget() {
-	if slots := 1 << bits.Len(uint(4*(maxNames+len(n.columns.fields)))); n.slots == nil || len(n.slots) > max(slots, keptSlots) {
+	if slots := 1 << bits.Len(uint(4*(maxNames+n.own))); n.slots == nil || len(n.slots) > max(slots, keptSlots) {
 		n.slots = make([]int32, slots)
 		n.list, n.seen, n.text = nil, nil, nil
 	} else {
@@ -104,20 +116,39 @@ func (n *names) forget() {
 			n.text = nil
 		}
 	}
-	n.list = append(n.list[:0], name{column: -1})
+	n.list = append(n.list[:0], name{act: actRest})
 	n.seen = append(n.seen[:0], 0)
 	n.text = n.text[:0]
 	*n.gaps, *n.after, *n.inside = [maxGaps]gap{}, [maxGaps * lanes]guesses{}, [maxGaps]guesses{}
 	n.gaps[0].text.a = 1 // nothing, masked with 0, is 1
-	n.known, n.start, n.gapSlots = 1, guesses{}, [1 << gapSlotBits]uint16{}
-	for i := range n.columns.fields {
-		n.list[n.lookup(0, []byte(n.columns.fields[i].Name))].column = int32(i)
+	n.known, n.gapSlots = 1, [1 << gapSlotBits]uint16{}
+	clear(n.starts)
+	n.jsonText = n.lookup(-1, nil)
+	for i := range n.plan.scopes {
+		if i > 0 {
+			n.scopes[i] = n.lookup(int32(-1-i), nil)
+		}
+		n.know(n.scopes[i], n.plan.scopes[i].roots)
+	}
+}
+
+// know learns the names of places in an object.
+func (n *names) know(object int32, places []int32) {
+	for _, i := range places {
+		at := &n.plan.places[i]
+		id := n.lookup(object, []byte(at.name))
+		known := &n.list[id]
+		known.act, known.path = actPlace-i, at.path
+		if len(at.fields) == 1 && n.plan.fields[at.fields[0].field].single {
+			known.act = at.fields[0].field
+		}
+		n.know(id, at.inner)
 	}
 }
 
 // begin is called before each event.
 func (n *names) begin() {
-	if len(n.list) > maxNames+len(n.columns.fields) || n.known == maxGaps {
+	if len(n.list) > maxNames+n.own || n.known == maxGaps {
 		n.forget()
 	}
 }
@@ -138,7 +169,7 @@ func (n *names) lookup(object int32, text []byte) int32 {
 	n.slots[i] = id
 	start := len(n.text)
 	n.text = append(n.text, text...)
-	n.list = append(n.list, name{hash: hash, start: uint32(start), end: uint32(len(n.text)), object: object, column: -1})
+	n.list = append(n.list, name{hash: hash, start: uint32(start), end: uint32(len(n.text)), object: object, act: actRest})
 	n.seen = append(n.seen, 0)
 	if len(n.list)*2 > len(n.slots) {
 		n.slots = make([]int32, 2*len(n.slots))
@@ -163,7 +194,7 @@ func (n *names) learn(where *guesses, text []byte, quote, quoted int, first bool
 	}
 	g := gap{
 		length: uint8(len(text)), quote: uint8(quote), quoted: uint8(quoted), first: first,
-		name: uint16(id), object: uint16(n.list[id].object), column: int16(n.list[id].column),
+		name: uint16(id), object: uint16(n.list[id].object), act: int16(n.list[id].act),
 	}
 	g.compact = quote <= 1 && quoted == len(text)-1
 	var mask [maxGap]byte

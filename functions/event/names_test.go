@@ -19,7 +19,7 @@ func TestNamesAreForgotten(t *testing.T) {
 			d.compare(t, []byte(with(`"user_id":"x"`)))
 		}
 	}
-	if most := maxNames + len(n.columns.fields) + 8; len(n.list) > most || len(n.text) > 64*most {
+	if most := maxNames + n.own + 8; len(n.list) > most || len(n.text) > 64*most {
 		t.Errorf("%d names of %d bytes are kept, want %d at most", len(n.list), len(n.text), most)
 	}
 	// One event may have more than are kept.

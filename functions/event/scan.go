@@ -164,25 +164,27 @@ func appendUnescaped(dst, text []byte) []byte {
 	return dst
 }
 
-// scanNumber returns the end of the number that begins at p; -1 if there is none.
-func scanNumber(b []byte, p int) int {
+// scanNumber returns the end of the number that begins at p, -1 if there is none; and
+// whether it is so long, or has such an exponent, that FLOAT64 may not hold it.
+func scanNumber(b []byte, p int) (end int, long bool) {
+	begin := p
 	if p < len(b) && b[p] == '-' {
 		p++
 	}
 	switch {
 	case p >= len(b):
-		return -1
+		return -1, false
 	case b[p] == '0':
 		p++
 	case b[p]-'1' < 9:
 		p = scanDigits(b, p)
 	default:
-		return -1
+		return -1, false
 	}
 	if p < len(b) && b[p] == '.' {
 		start := p + 1
 		if p = scanDigits(b, start); p == start {
-			return -1
+			return -1, false
 		}
 	}
 	if p < len(b) && b[p]|0x20 == 'e' {
@@ -191,11 +193,16 @@ func scanNumber(b []byte, p int) int {
 		}
 		start := p
 		if p = scanDigits(b, start); p == start {
-			return -1
+			return -1, false
 		}
+		return p, p-start > 2 || p-begin > maxPlainNumber
 	}
-	return p
+	return p, p-begin > maxPlainNumber
 }
+
+// maxPlainNumber is how long a number may be that FLOAT64 holds surely, if its exponent has no
+// more than two digits.
+const maxPlainNumber = 200
 
 // scanDigits returns the position of the first byte from p on that is no digit.
 func scanDigits(b []byte, p int) int {

@@ -4,6 +4,8 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -54,7 +56,7 @@ type Column struct {
 // WireType is how the column's values are encoded in the wire bytes of a row.
 func (c Column) WireType() protowire.Type {
 	switch c.Type {
-	case Int64, Bool, Timestamp:
+	case Int64, Bool, Timestamp, Date, Time, DateTime:
 		return protowire.VarintType
 	case Float64:
 		return protowire.Fixed64Type
@@ -83,59 +85,135 @@ func (t *Table) Column(name string) (Column, bool) {
 // reserved range, which begins at 19000.
 const maxColumns = 10_000
 
+// maxNesting is how deep BigQuery's RECORDs may stand in each other.
+const maxNesting = 15
+
 // Parse reads the columns of the table name from BigQuery's schema format: a JSON
-// array of {"name", "type", "mode", "description"}. Modes are REQUIRED and
-// NULLABLE (also if absent). It refuses REPEATED columns and types that an event
-// cannot fill. Members that only BigQuery interprets (policyTags, maxLength, …)
-// are left to it.
+// array of {"name", "type", "mode", "description", …}. It knows what says how values are
+// stored: fields, rangeElementType, maxLength, precision and scale. Members that only
+// BigQuery interprets (policyTags, collation, …) are left to it.
 func Parse(name string, text []byte) (*Table, error) {
 	if !identifier(name) {
 		return nil, fmt.Errorf("contract: table name %q: want letters, digits and underscores", name)
 	}
-	var fields []struct {
-		Name, Type, Mode, Description string
-	}
+	var fields []fileColumn
 	if err := json.Unmarshal(text, &fields); err != nil {
 		return nil, fmt.Errorf("contract: table %s: want a JSON array of columns: %w", name, err)
 	}
-	if len(fields) == 0 || len(fields) > maxColumns {
-		return nil, fmt.Errorf("contract: table %s has %d columns, want 1 to %d", name, len(fields), maxColumns)
+	t := &Table{Name: name}
+	total := 0
+	var err error
+	if t.Columns, err = parseColumns(fields, 0, &total); err != nil {
+		return nil, fmt.Errorf("contract: table %s%w", name, err)
 	}
-	t := &Table{Name: name, Columns: make([]Column, 0, len(fields))}
+	return t, nil
+}
+
+// fileColumn is a column in BigQuery's schema format, which has its numbers as strings.
+type fileColumn struct {
+	Name, Type, Mode, Description string
+	Fields                        []fileColumn
+	RangeElementType              struct{ Type string }
+	MaxLength, Precision, Scale   fileNumber
+}
+
+// fileNumber is a number that is written as one or as a string.
+type fileNumber int
+
+func (n *fileNumber) UnmarshalJSON(text []byte) error {
+	v, err := strconv.Atoi(strings.Trim(string(text), `"`))
+	if err != nil {
+		return fmt.Errorf("want a number, not %s", text)
+	}
+	*n = fileNumber(v)
+	return nil
+}
+
+// parseColumns reads the columns of a table or of a RECORD. Its errors go on behind the
+// table's name.
+func parseColumns(fields []fileColumn, depth int, total *int) ([]Column, error) {
+	if *total += len(fields); len(fields) == 0 || *total > maxColumns {
+		return nil, fmt.Errorf(" has %d columns, want 1 to %d", len(fields), maxColumns)
+	}
+	if depth > maxNesting {
+		return nil, fmt.Errorf(": RECORDs within each other more than %d times", maxNesting)
+	}
+	columns := make([]Column, 0, len(fields))
 	seen := make(map[string]bool, len(fields))
 	for i, f := range fields {
 		if !identifier(f.Name) {
-			return nil, fmt.Errorf("contract: table %s, column %d: name %q: want letters, digits and underscores, not beginning with a digit", name, i+1, f.Name)
+			return nil, fmt.Errorf(", column %d: name %q: want letters, digits and underscores, not beginning with a digit", i+1, f.Name)
 		}
 		// BigQuery's column names differ in more than case.
 		if folded := strings.ToLower(f.Name); seen[folded] {
-			return nil, fmt.Errorf("contract: table %s, column %d: name %q is taken", name, i+1, f.Name)
+			return nil, fmt.Errorf(", column %d: name %q is taken", i+1, f.Name)
 		} else {
 			seen[folded] = true
 		}
-		c := Column{Name: f.Name, Number: protowire.Number(i + 1), Description: f.Description}
-		switch typ := Type(strings.ToUpper(f.Type)); typ {
-		case String, Int64, Float64, Bool, Timestamp, JSON, Bytes:
-			c.Type = typ
-		case "INTEGER":
-			c.Type = Int64
-		case "FLOAT":
-			c.Type = Float64
-		case "BOOLEAN":
-			c.Type = Bool
-		default:
-			return nil, fmt.Errorf("contract: table %s, column %s: type %q: want STRING, INT64, FLOAT64, BOOL, TIMESTAMP, JSON or BYTES", name, f.Name, f.Type)
+		c := Column{
+			Name: f.Name, Number: protowire.Number(i + 1), Description: f.Description,
+			MaxLength: int(f.MaxLength), Precision: int(f.Precision), Scale: int(f.Scale),
+		}
+		var err error
+		if c.Type, err = ParseType(f.Type); err != nil {
+			return nil, fmt.Errorf(", column %s: %w", f.Name, err)
 		}
 		switch strings.ToUpper(f.Mode) {
 		case "REQUIRED":
 			c.Required = true
+		case "REPEATED":
+			c.Repeated = true
 		case "NULLABLE", "":
 		default:
-			return nil, fmt.Errorf("contract: table %s, column %s: mode %q: want REQUIRED or NULLABLE", name, f.Name, f.Mode)
+			return nil, fmt.Errorf(", column %s: mode %q: want REQUIRED, NULLABLE or REPEATED", f.Name, f.Mode)
 		}
-		t.Columns = append(t.Columns, c)
+		switch c.Type {
+		case Record:
+			if c.Columns, err = parseColumns(f.Fields, depth+1, total); err != nil {
+				return nil, fmt.Errorf(", column %s%w", f.Name, err)
+			}
+		case RangeOf:
+			if c.Element, err = ParseType(f.RangeElementType.Type); err != nil || c.Element != Date && c.Element != DateTime && c.Element != Timestamp {
+				return nil, fmt.Errorf(", column %s: rangeElementType %q: want DATE, DATETIME or TIMESTAMP", f.Name, f.RangeElementType.Type)
+			}
+		}
+		columns = append(columns, c)
 	}
-	return t, nil
+	return columns, nil
+}
+
+// older has the types by their older and other names.
+var older = map[string]Type{
+	"INTEGER": Int64, "INT": Int64, "SMALLINT": Int64, "BIGINT": Int64, "TINYINT": Int64, "BYTEINT": Int64,
+	"FLOAT": Float64, "BOOLEAN": Bool, "DECIMAL": Numeric, "BIGDECIMAL": BigNumeric, "STRUCT": Record,
+}
+
+var types = []Type{
+	String, Bytes, Int64, Float64, Numeric, BigNumeric, Bool, Date, Time, DateTime, Timestamp, JSON, Geography, Interval, RangeOf, Record,
+}
+
+// ParseType returns the type of that name, in any case and also by another name that
+// BigQuery has for it.
+func ParseType(name string) (Type, error) {
+	upper := strings.ToUpper(name)
+	if t, ok := older[upper]; ok {
+		return t, nil
+	}
+	if slices.Contains(types, Type(upper)) {
+		return Type(upper), nil
+	}
+	return "", fmt.Errorf("type %q: want one of %s", name, joinTypes())
+}
+
+func joinTypes() string {
+	var b strings.Builder
+	for i, t := range types {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(string(t))
+	}
+	return b.String()
 }
 
 // identifier reports whether s can name a column, and a protobuf field.
@@ -156,34 +234,61 @@ func identifier(s string) bool {
 
 // Descriptor returns the protobuf message that rows of the table are encoded as,
 // self-contained as ProtoSchema.proto_descriptor wants it: proto2, field numbers
-// by position, REQUIRED columns as required fields, the others optional.
+// by position, REQUIRED columns as required fields, REPEATED ones as repeated, the others
+// optional. RECORDs and RANGEs are messages within it.
 func (t *Table) Descriptor() *descriptorpb.DescriptorProto {
-	d := &descriptorpb.DescriptorProto{Name: proto.String(t.Name)}
-	for _, c := range t.Columns {
+	messages := 0
+	return message(t.Name, t.Columns, &messages)
+}
+
+// message is the descriptor of an object with these columns. messages counts those that
+// have been named: each has a name of its own.
+func message(name string, columns []Column, messages *int) *descriptorpb.DescriptorProto {
+	d := &descriptorpb.DescriptorProto{Name: proto.String(name)}
+	for _, c := range columns {
 		label := descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL
-		if c.Required {
+		switch {
+		case c.Required:
 			label = descriptorpb.FieldDescriptorProto_LABEL_REQUIRED
+		case c.Repeated:
+			label = descriptorpb.FieldDescriptorProto_LABEL_REPEATED
 		}
-		d.Field = append(d.Field, &descriptorpb.FieldDescriptorProto{
+		f := &descriptorpb.FieldDescriptorProto{
 			Name:   proto.String(c.Name),
 			Number: proto.Int32(int32(c.Number)),
 			Label:  label.Enum(),
 			Type:   c.protoType().Enum(),
-		})
+		}
+		inner := c.Columns
+		if c.Type == RangeOf {
+			inner = []Column{{Name: "start", Type: c.Element, Number: 1}, {Name: "end", Type: c.Element, Number: 2}}
+		}
+		if len(inner) > 0 {
+			*messages++
+			f.TypeName = proto.String("T" + strconv.Itoa(*messages))
+			d.NestedType = append(d.NestedType, message(f.GetTypeName(), inner, messages))
+		}
+		d.Field = append(d.Field, f)
 	}
 	return d
 }
 
+// protoType is the type of the column's field: see
+// https://cloud.google.com/bigquery/docs/supported-data-types.
 func (c Column) protoType() descriptorpb.FieldDescriptorProto_Type {
 	switch c.Type {
-	case Int64, Timestamp:
+	case Int64, Timestamp, Time, DateTime:
 		return descriptorpb.FieldDescriptorProto_TYPE_INT64
+	case Date:
+		return descriptorpb.FieldDescriptorProto_TYPE_INT32
 	case Float64:
 		return descriptorpb.FieldDescriptorProto_TYPE_DOUBLE
 	case Bool:
 		return descriptorpb.FieldDescriptorProto_TYPE_BOOL
-	case Bytes:
+	case Bytes, Numeric, BigNumeric:
 		return descriptorpb.FieldDescriptorProto_TYPE_BYTES
+	case Record, RangeOf:
+		return descriptorpb.FieldDescriptorProto_TYPE_MESSAGE
 	default:
 		return descriptorpb.FieldDescriptorProto_TYPE_STRING
 	}

@@ -92,8 +92,11 @@ func TestParseRefuses(t *testing.T) {
 		{"no columns", `[]`, "0 columns"},
 		{"a name with a space", `[{"name": "a b", "type": "STRING"}]`, `"a b"`},
 		{"a name twice but for case", `[{"name": "a", "type": "STRING"}, {"name": "A", "type": "STRING"}]`, `"A" is taken`},
-		{"a type that no event fills", `[{"name": "a", "type": "RECORD"}]`, `"RECORD"`},
-		{"a repeated column", `[{"name": "a", "type": "STRING", "mode": "REPEATED"}]`, `"REPEATED"`},
+		{"a type that BigQuery has not", `[{"name": "a", "type": "UUID"}]`, `"UUID"`},
+		{"a RECORD without columns", `[{"name": "a", "type": "RECORD"}]`, `column a has 0 columns`},
+		{"a name twice in a RECORD", `[{"name": "a", "type": "RECORD", "fields": [{"name": "b", "type": "DATE"}, {"name": "B", "type": "DATE"}]}]`, `column a, column 2: name "B" is taken`},
+		{"a RANGE of nothing", `[{"name": "a", "type": "RANGE"}]`, `want DATE, DATETIME or TIMESTAMP`},
+		{"a mode that BigQuery has not", `[{"name": "a", "type": "STRING", "mode": "MANY"}]`, `"MANY"`},
 	} {
 		if _, err := Parse("t", []byte(c.text)); err == nil || !strings.Contains(err.Error(), c.message) {
 			t.Errorf("%s: error is %v, want one that contains %q", c.what, err, c.message)

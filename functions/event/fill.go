@@ -1,0 +1,468 @@
+package event
+
+import (
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"sluice/internal/contract"
+)
+
+// place reads the value at p of a member with which more is to be done than to fill one
+// field, and returns its end; -1 and d.rejection if it is none.
+func (d *fastDecoder) place(row, b []byte, p int, name span, id, gap, index int32, depth int) ([]byte, int) {
+	at := &d.plan.places[index]
+	d.special = true
+	start := p
+	if len(at.inner) > 0 && p < len(b) && b[p] == '{' {
+		if depth == d.plan.depth {
+			d.rejection = rejectTooDeep(d.plan.depth)
+			return nil, -1
+		}
+		row, p = d.members(row, b, p+1, id, d.names.within(gap), depth+1)
+	} else {
+		p = d.value(b, p, id, gap, depth)
+	}
+	if p < 0 {
+		return nil, -1
+	}
+	raw := b[start:p]
+	if depth == 1 && d.plan.scopes[0].rest != contract.RestDrop {
+		d.other = append(d.other, piece{start: len(d.opened), then: openPiece})
+		d.opened = append(d.opened, opened{index, name, span{start, p}})
+	}
+	switch {
+	case raw[0] == '{':
+		if at.section >= 0 {
+			d.sections[at.section] = span{start, p}
+		}
+	case raw[0] == 'n' || emptyArray(raw):
+	default:
+		d.block(at, start, raw)
+	}
+	for k := range at.reads {
+		r := &at.reads[k]
+		f := &d.plan.fields[r.field]
+		v, steps := d.follow(b, start, r.steps)
+		switch {
+		case v.from < 0:
+		case steps < len(r.steps):
+			if len(f.paths) == 1 && d.before(d.base+v.from, r.field) {
+				path := d.path(at.path+pathText(r.steps[:steps]), -1)
+				d.violateAt(d.base+v.from, r.field, path, noContainer(b[v.from], r.steps[steps]))
+			}
+		case !f.absent(b[v.from:v.to]):
+			d.offer(r.taker, v)
+		}
+	}
+	for _, t := range at.fields {
+		if f := &d.plan.fields[t.field]; f.absent(raw) {
+			continue
+		} else if f.late {
+			d.offer(t, span{start, p})
+		} else {
+			row = d.convert(row, b, t.field, t.rank, start, p)
+		}
+	}
+	return row, p
+}
+
+// block refuses a value in which fields look for something, but which is no object.
+func (d *fastDecoder) block(at *place, start int, raw []byte) {
+	problem := noContainer(raw[0], contract.Step{})
+	for _, t := range at.below {
+		if len(d.plan.fields[t.field].paths) == 1 && d.before(d.base+start, t.field) {
+			d.violateAt(d.base+start, t.field, d.path(at.path, -1), problem)
+		}
+	}
+	if at.section >= 0 {
+		if f := d.plan.sections[at.section].field; d.before(d.base+start, f) {
+			d.violateAt(d.base+start, f, d.path(at.path, -1), problem)
+		}
+	}
+}
+
+// noContainer is the problem of a value that begins with the byte first, and into which a
+// path does not lead.
+func noContainer(first byte, step contract.Step) *problem {
+	return &problem{contract.CodeWrongType,
+		"is " + kindWord(first) + ", not " + kindWord(stepInto(step)) + ": send the right type, values are not converted"}
+}
+
+// offer notes a value for a field that is converted later.
+func (d *fastDecoder) offer(t taker, v span) {
+	if o := &d.offers[t.field]; o.scope != d.scope || t.rank < o.rank {
+		*o = offer{d.scope, t.rank, v}
+	}
+}
+
+// absent reports whether the value raw counts as none.
+func (f *field) absent(raw []byte) bool {
+	return raw[0] == 'n' || f.skipEmpty && string(raw) == `""` || f.emptyIsNull && emptyArray(raw)
+}
+
+// convertLate appends the fields of a scope that waited for its object's end.
+func (d *fastDecoder) convertLate(row, b []byte, s *scope) []byte {
+	for _, k := range s.late {
+		if o := &d.offers[k]; o.scope == d.scope {
+			row = d.convert(row, b, k, o.rank, o.from, o.to)
+		}
+	}
+	return row
+}
+
+// convert appends a field whose value stands at b[start:end], or notes why it cannot.
+func (d *fastDecoder) convert(row, b []byte, index, rank int32, start, end int) []byte {
+	f := &d.plan.fields[index]
+	d.filled[index] = d.scope
+	if f.missing && !f.late {
+		d.missing--
+	}
+	if f.kept {
+		d.keepText(index, b[start:end])
+	}
+	if d.base+start > d.violationAt {
+		return row
+	}
+	if f.Repeated {
+		return d.repeated(row, b, index, rank, start)
+	}
+	return d.one(row, b, index, rank, -1, start, end)
+}
+
+// one appends one value of a field, the element elem of an array if that is not negative.
+func (d *fastDecoder) one(row, b []byte, index, rank int32, elem, start, end int) []byte {
+	f := &d.plan.fields[index]
+	if f.inner >= 0 {
+		return d.record(row, b, index, rank, elem, start, end)
+	}
+	row, problem := d.scalar(row, f, b, start, end)
+	if problem == problemWide {
+		d.violate(d.wideWithin(start, end), index, rank, elem, problem)
+	} else if problem != nil {
+		d.violate(start, index, rank, elem, problem)
+	}
+	return row
+}
+
+// scalar appends one value that is no RECORD.
+func (d *fastDecoder) scalar(row []byte, f *field, b []byte, start, end int) ([]byte, *problem) {
+	raw := b[start:end]
+	if f.kind == kindJSON {
+		if raw[0] == '"' && f.accept&contract.FormJSONText != 0 {
+			text, at, problem := d.jsonText(raw)
+			if problem != nil {
+				return row, problem
+			}
+			return f.appendJSON(row, text[at.from:at.to]), nil
+		}
+		if d.wideWithin(start, end) >= 0 {
+			return row, problemWide
+		}
+		return f.appendJSON(row, raw), nil
+	}
+	switch raw[0] {
+	case '"':
+		text := raw[1 : len(raw)-1]
+		for _, c := range text {
+			if c == '\\' {
+				d.text = appendUnescaped(d.text[:0], text)
+				text = d.text
+				break
+			}
+		}
+		if f.rfc3339 {
+			t, err := d.clock.parse(text)
+			return f.appendTime(row, t, err, d.now)
+		}
+		return f.appendString(row, text, d.now)
+	case '{', '[':
+		return f.appendObject(row, raw, d.now)
+	case 't', 'f':
+		return f.appendBool(row, raw[0] == 't')
+	}
+	return f.appendNumber(row, raw, d.now)
+}
+
+// wideWithin returns where the first number stands within b[start:end] that BigQuery's JSON
+// cannot hold, -1 if there is none.
+func (d *fastDecoder) wideWithin(start, end int) int {
+	for _, p := range d.wide {
+		if start <= p && p < end {
+			return p
+		}
+	}
+	return -1
+}
+
+// jsonText reads the JSON in a string: its text, and where in that the value stands. Numbers
+// that BigQuery's JSON cannot hold count as no JSON there.
+func (d *fastDecoder) jsonText(raw []byte) (text []byte, at span, _ *problem) {
+	from := len(d.inner)
+	d.special = true
+	d.inner = appendUnescaped(d.inner, raw[1:len(raw)-1])
+	text = d.inner[from:len(d.inner):len(d.inner)]
+	wide, rejection := d.wide, d.rejection
+	defer func() { d.wide, d.rejection = wide, rejection }()
+	d.wide = d.wide[len(wide):]
+	at.from = scanSpace(text, 0)
+	if at.to = d.value(text, at.from, d.names.jsonText, 0, 1); at.to < 0 || scanSpace(text, at.to) < len(text) || len(d.wide) > 0 {
+		return nil, at, problemJSONText
+	}
+	return text, at, nil
+}
+
+var problemJSONText = &problem{contract.CodeInvalidValue, "is a string that holds no valid JSON: send the value itself, or its JSON as text"}
+
+// repeated appends the elements of the array at start.
+func (d *fastDecoder) repeated(row, b []byte, index, rank int32, start int) []byte {
+	f := &d.plan.fields[index]
+	n := 1
+	if b[start] == '[' {
+		n = 0
+		lefts := len(d.elements)
+		i := 0
+		for w := walk(b, start); w.element(); i++ {
+			left := span{}
+			if b[w.value.from] != 'n' {
+				row = d.one(row, b, index, rank, i, w.value.from, w.value.to)
+				left = d.lefts[index]
+				n++
+			} else if f.accept&contract.FormSkipNull == 0 {
+				d.violate(w.value.from, index, rank, i, problemNullElement)
+			}
+			if f.inner >= 0 && d.plan.scopes[f.inner].rest == contract.RestInherit {
+				d.elements = append(d.elements, left)
+			}
+		}
+		d.leaveElements(index, lefts)
+	} else if f.accept&contract.FormSingle != 0 {
+		row = d.one(row, b, index, rank, -1, start, skipValue(b, start))
+	} else {
+		d.violate(start, index, rank, -1, &problem{contract.CodeWrongType,
+			"is " + kindWord(b[start]) + ", not an array: send the right type, values are not converted"})
+		return row
+	}
+	if p := lengthProblem(n, f.minElements, f.maxElements, "elements"); p != nil {
+		d.violate(start, index, rank, -1, p)
+	}
+	return row
+}
+
+var problemNullElement = &problem{contract.CodeWrongType, "is null: leave it out of the array"}
+
+// leaveElements puts together what is left of an array's elements, from the one at
+// d.elements[from] on: each keeps its index, and those behind the last of which something
+// is left are cut off.
+func (d *fastDecoder) leaveElements(index int32, from int) {
+	elements := d.elements[from:]
+	d.elements = d.elements[:from]
+	last := len(elements)
+	for last > 0 && elements[last-1].to == elements[last-1].from {
+		last--
+	}
+	d.lefts[index] = span{}
+	if last == 0 {
+		return
+	}
+	mark := len(d.scratch)
+	d.scratch = append(d.scratch, '[')
+	for _, e := range elements[:last] {
+		if e.to == e.from {
+			d.scratch = append(d.scratch, "{}"...)
+		}
+		d.scratch = append(append(d.scratch, d.scratch[e.from:e.to]...), ',')
+	}
+	d.scratch[len(d.scratch)-1] = ']'
+	d.lefts[index] = span{mark, len(d.scratch)}
+}
+
+// record appends a RECORD whose object stands at b[start:end].
+func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end int) []byte {
+	f := &d.plan.fields[index]
+	s := &d.plan.scopes[f.inner]
+	text, p, base, wide := b, start, d.base, d.wide
+	if b[start] == '"' && f.accept&contract.FormJSONText != 0 {
+		t, at, problem := d.jsonText(b[start:end])
+		if problem != nil {
+			d.violate(start, index, rank, elem, problem)
+			return row
+		}
+		// The places of what is in a string are those of its characters, near enough to
+		// say which fault comes first.
+		text, p, base, d.wide = t, at.from, base+start+1, d.wide[len(d.wide):]
+	}
+	if text[p] != '{' {
+		d.violate(start, index, rank, elem, f.wrongType(text[p]))
+		d.wide = wide
+		return row
+	}
+	row = protowire.AppendVarint(row, f.tag)
+	row = append(row, 0)
+	begin := len(row)
+
+	outer, missing, before := d.scope, d.missing, d.base
+	d.scope, d.missing, d.base = d.objects+1, s.required, base
+	d.trail = append(d.trail, crumb{index, rank, elem})
+	// The text is valid, and not too deep: this cannot fail.
+	row, _ = d.members(row, text, p+1, d.names.scopes[f.inner], &d.names.starts[f.inner], 2)
+	row = d.convertLate(row, text, s)
+	if d.missing > 0 || len(s.final) > s.required {
+		row = d.finish(row, s, p)
+	}
+	row = append(row, s.constants...)
+	d.blame = s.blame
+	var rest span
+	switch s.rest {
+	case contract.RestReject:
+		d.findUnknown(text, p, s.roots, "")
+	case contract.RestColumn:
+		row = d.appendLeft(row, d.plan.fields[s.restField].tag, d.leaveObject(text, p, s.roots))
+	case contract.RestInherit:
+		mark := d.leaveObject(text, p, s.roots)
+		rest = span{mark, len(d.scratch)}
+	}
+	d.trail = d.trail[:len(d.trail)-1]
+	d.scope, d.missing, d.base, d.wide = outer, missing, before, wide
+	d.lefts[index] = rest
+	return closeMessage(row, begin)
+}
+
+// closeMessage writes the length of the message that begins at begin, where one byte is
+// reserved for it.
+func closeMessage(row []byte, begin int) []byte {
+	n := len(row) - begin
+	if n < 0x80 {
+		row[begin-1] = byte(n)
+		return row
+	}
+	more := protowire.SizeVarint(uint64(n)) - 1
+	row = append(row, make([]byte, more)...)
+	copy(row[begin+more:], row[begin:begin+n])
+	protowire.AppendVarint(row[:begin-1], uint64(n))
+	return row
+}
+
+// finish gives the fields of a scope that were not filled their defaults, and notes the
+// first that must be there. The scope's object begins at start.
+func (d *fastDecoder) finish(row []byte, s *scope, start int) []byte {
+	for _, k := range s.final {
+		if d.filled[k] == d.scope {
+			continue
+		}
+		f := &d.plan.fields[k]
+		switch {
+		case f.byDefault != nil:
+			row = append(row, f.byDefault...)
+		case f.missing:
+			d.reject(start, k, f.problemMissing())
+		default:
+			for i := range f.when {
+				if d.meets(&f.when[i]) {
+					d.reject(start, k, f.problemWhen(&d.plan.fields[f.when[i].Column], &f.when[i]))
+					break
+				}
+			}
+		}
+	}
+	return row
+}
+
+func (d *fastDecoder) reject(start int, field int32, p *problem) { d.violate(start, field, 0, -1, p) }
+
+// problemMissing is the problem of an event without the field.
+func (f *field) problemMissing() *problem {
+	if len(f.paths) > 1 {
+		return &problem{contract.CodeMissingField, "is missing or null, and so is each of " +
+			strings.Join(f.paths[1:], ", ") + ": every event needs one of them"}
+	}
+	return &problem{contract.CodeMissingField, "is missing or null: every event needs it"}
+}
+
+// problemWhen is the problem of an event that needs the field because another has a value.
+func (f *field) problemWhen(other *field, c *contract.Condition) *problem {
+	return &problem{contract.CodeMissingField, "is missing or null: every event needs it whose " + other.Name +
+		" is " + strings.Join(c.Values, " or ")}
+}
+
+// appendOutside appends the fields that come with the event from Kafka.
+func (d *fastDecoder) appendOutside(row []byte, m *Meta) []byte {
+	for _, k := range d.plan.outside {
+		f := &d.plan.fields[k]
+		value := f.outside(m)
+		if value == nil || f.skipEmpty && len(value) == 0 {
+			continue
+		}
+		d.filled[k] = d.scope
+		if f.kept {
+			d.special = true
+			from := len(d.keptText)
+			d.keptText = append(d.keptText, value...)
+			d.kept[k] = span{from, len(d.keptText)}
+		}
+		var problem *problem
+		if row, problem = f.appendRaw(row, value, d.now); problem != nil {
+			d.violate(outsideAt, k, 0, -1, problem)
+		}
+	}
+	return row
+}
+
+// outsideAt is where the faults of headers and keys stand: behind all of the event's.
+const outsideAt = 1 << 40
+
+// outside returns the value of a field that comes from the key or a header, nil for none.
+func (f *field) outside(m *Meta) []byte {
+	if f.source == contract.FromKafkaKey {
+		return m.Key
+	}
+	for i := len(m.Headers) - 1; i >= 0; i-- {
+		if string(m.Headers[i].Key) == f.header {
+			return m.Headers[i].Value
+		}
+	}
+	return nil
+}
+
+// before reports whether a fault of the field at a place of the event comes before the one
+// that is known.
+func (d *fastDecoder) before(at int, field int32) bool {
+	return at < d.violationAt || at == d.violationAt && field < d.violationOf
+}
+
+// violate notes a fault of a field, whose value stands at start, or its element elem.
+func (d *fastDecoder) violate(start int, field, rank int32, elem int, p *problem) {
+	if at := d.base + start; d.before(at, field) {
+		d.violateAt(at, field, d.path(d.plan.fields[field].paths[rank], elem), p)
+	}
+}
+
+func (d *fastDecoder) violateAt(at int, field int32, path string, p *problem) {
+	d.violation = &Rejection{Code: p.code, Field: path, Message: path + " " + p.what}
+	d.violationAt, d.violationOf = at, field
+}
+
+// path is the whole path of what a RECORD's field calls path, or of its element elem.
+func (d *fastDecoder) path(path string, elem int) string {
+	var b strings.Builder
+	for i, c := range d.trail {
+		if i > 0 {
+			b.WriteByte('.')
+		}
+		b.WriteString(d.plan.fields[c.field].paths[c.rank])
+		writeIndex(&b, c.index)
+	}
+	if path != "" && b.Len() > 0 {
+		b.WriteByte('.')
+	}
+	b.WriteString(path)
+	writeIndex(&b, elem)
+	return b.String()
+}
+
+func writeIndex(b *strings.Builder, i int) {
+	if i >= 0 {
+		b.WriteString("[" + strconv.Itoa(i) + "]")
+	}
+}
