@@ -75,14 +75,13 @@ func BenchmarkDecode(b *testing.B) {
 //
 //	decode_vs_strict   the whole way from JSON to row, over jsontext's check that it is valid JSON
 //	decode_vs_naive    the same over a map, reflection and dynamicpb
-//	decode_vs_oracle   the same over the Strict decoder
 //	decode_allocs_per_event
 //
 // One iteration is all rounds.
 func BenchmarkRatios(b *testing.B) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	events, _ := corpus(b, corpusSize, 0)
-	fast, strict := newDecoder(b, contract.FactEvents(), Config{}), newDecoder(b, contract.FactEvents(), Config{Decoder: Strict})
+	fast := newDecoder(b, contract.FactEvents(), Config{})
 	naive := newNaive(b, contract.FactEvents())
 	row := make([]byte, 0, 8192)
 	variants := []func(value []byte) error{
@@ -93,14 +92,13 @@ func BenchmarkRatios(b *testing.B) {
 			return nil
 		},
 		func(value []byte) error { _, err := fast.AppendRow(row, value, meta); return err },
-		func(value []byte) error { _, err := strict.AppendRow(row, value, meta); return err },
 		func(value []byte) error { _, err := naive.row(value, meta); return err },
 	}
-	var perEvent, vsValid, vsNaive, vsStrict []float64
+	var perEvent, vsValid, vsNaive []float64
 	round := 0
 	measure := func() {
 		chunk := events[round*chunkSize%corpusSize:][:chunkSize]
-		var ns [4]float64
+		var ns [3]float64
 		for i := range variants {
 			v := (i + round) % len(variants) // each comes first as often
 			start := time.Now()
@@ -112,14 +110,14 @@ func BenchmarkRatios(b *testing.B) {
 			ns[v] = float64(time.Since(start)) / chunkSize
 		}
 		perEvent = append(perEvent, ns[1])
-		vsValid, vsStrict, vsNaive = append(vsValid, ns[1]/ns[0]), append(vsStrict, ns[1]/ns[2]), append(vsNaive, ns[1]/ns[3])
+		vsValid, vsNaive = append(vsValid, ns[1]/ns[0]), append(vsNaive, ns[1]/ns[2])
 		round++
 	}
 	for b.Loop() {
 		for range corpusSize / chunkSize { // warms up
 			measure()
 		}
-		perEvent, vsValid, vsNaive, vsStrict = nil, nil, nil, nil
+		perEvent, vsValid, vsNaive = nil, nil, nil
 		for range rounds {
 			measure()
 		}
@@ -128,7 +126,6 @@ func BenchmarkRatios(b *testing.B) {
 	b.ReportMetric(median(perEvent), "decode_ns_per_event")
 	b.ReportMetric(median(vsValid), "decode_vs_strict")
 	b.ReportMetric(median(vsNaive), "decode_vs_naive")
-	b.ReportMetric(median(vsStrict), "decode_vs_oracle")
 	b.ReportMetric(testing.AllocsPerRun(1, func() {
 		for _, value := range events {
 			if _, err := fast.AppendRow(row, value, meta); err != nil {

@@ -153,7 +153,9 @@ func (d *fastDecoder) appendRow(row, b []byte, m *Meta) ([]byte, error) {
 			return nil, d.violation
 		}
 	}
-	row = append(row, s.constants...)
+	if len(s.constants) > 0 {
+		row = append(row, s.constants...)
+	}
 	if s.restField >= 0 && len(d.other) > 0 {
 		row = d.appendRest(row, b, d.plan.fields[s.restField].tag)
 	}
@@ -232,7 +234,7 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 			g = d.names.gap(gap)
 			p = before + int(g.length)
 		}
-		if first && depth == 1 {
+		if first {
 			d.lane = g.lane
 		}
 		act := int32(g.act)
@@ -263,8 +265,7 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 		if act == actRest {
 			// A member that the contract does not know: its text goes into the rest, if it is
 			// compact together with what is before and behind it.
-			if depth > 1 {
-			} else if !compact {
+			if !compact {
 				if run >= 0 {
 					d.other = append(d.other, piece{start: run, end: before, then: plainMember})
 				}

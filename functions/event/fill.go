@@ -20,7 +20,9 @@ func (d *fastDecoder) place(row, b []byte, p int, name span, id, gap, index int3
 			d.rejection = rejectTooDeep(d.plan.depth)
 			return nil, -1
 		}
+		lane, other := d.lane, len(d.other)
 		row, p = d.members(row, b, p+1, id, d.names.within(gap), depth+1)
+		d.lane, d.other = lane, d.other[:other]
 	} else {
 		p = d.value(b, p, id, gap, depth)
 	}
@@ -305,8 +307,10 @@ func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end 
 	outer, missing, before := d.scope, d.missing, d.base
 	d.scope, d.missing, d.base = d.objects+1, s.required, base
 	d.trail = append(d.trail, crumb{index, rank, elem})
+	lane, other := d.lane, len(d.other)
 	// The text is valid, and not too deep: this cannot fail.
 	row, _ = d.members(row, text, p+1, d.names.scopes[f.inner], &d.names.starts[f.inner], 2)
+	d.lane, d.other = lane, d.other[:other]
 	row = d.convertLate(row, text, s)
 	if d.missing > 0 || len(s.final) > s.required {
 		row = d.finish(row, s, p)
