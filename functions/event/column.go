@@ -102,7 +102,7 @@ const valueForms = ^(contract.FormSingle | contract.FormSkipNull | contract.Form
 func newColumn(of *contract.Contract, c *contract.Column, f *contract.Field) (column, error) {
 	k, ok := kinds[c.Type]
 	if !ok {
-		return column{}, fmt.Errorf("event: column %s: type %q", c.Name, c.Type)
+		return column{}, fmt.Errorf("type %q is not known", c.Type)
 	}
 	out := column{
 		Column: *c, tag: protowire.EncodeTag(c.Number, c.WireType()), kind: k.kind,
@@ -132,6 +132,9 @@ func newColumn(of *contract.Contract, c *contract.Column, f *contract.Field) (co
 		if out.max, err = out.bound(r.Max); err != nil {
 			return out, err
 		}
+		if out.min != nil && out.max != nil && out.compare(out.min, out.max) > 0 {
+			return out, fmt.Errorf("its range begins at %s and ends before that, at %s: turn them round", out.min.text, out.max.text)
+		}
 	}
 	if out.kind == kindRange {
 		e, err := newColumn(of, &contract.Column{Name: c.Name, Type: c.Element, Number: 1}, &contract.Field{})
@@ -151,11 +154,6 @@ func newColumn(of *contract.Contract, c *contract.Column, f *contract.Field) (co
 type problem struct {
 	code contract.Code
 	what string
-}
-
-// config is the error for a value that stands in the contract itself.
-func (p *problem) config(column, key string) error {
-	return fmt.Errorf("event: column %s: its %s %s", column, key, p.what)
 }
 
 // The problems that many values have.
@@ -405,6 +403,17 @@ func (c *column) appendDigits(row, raw []byte) ([]byte, *problem) {
 	}
 }
 
+// compare tells which of two bounds of the column's type is the greater.
+func (c *column) compare(a, b *bound) int {
+	switch c.kind {
+	case kindInt64, kindNumeric, kindBigNumeric:
+		return compareDecimal(a, b)
+	case kindFloat64:
+		return compareFloat(a, b)
+	}
+	return compareTime(a, b)
+}
+
 func compareDecimal(a, b *bound) int { return a.decimal.compare(&b.decimal) }
 
 func compareFloat(a, b *bound) int {
@@ -442,6 +451,21 @@ func (c *column) within(compare func(a, b *bound) int, v *bound) *problem {
 	return nil
 }
 
+// boundWant says how the bound of a range is written.
+func boundWant(k kind) string {
+	switch k {
+	case kindTimestamp:
+		return "write it as 2026-01-31T23:59:59Z"
+	case kindDate:
+		return "write it as 2026-01-31"
+	case kindTime:
+		return "write it as 23:59:59"
+	case kindDateTime:
+		return "write it as 2026-01-31T23:59:59"
+	}
+	return "write it as JSON writes a number"
+}
+
 // bound reads one end of a range.
 func (c *column) bound(text *string) (*bound, error) {
 	if text == nil {
@@ -467,7 +491,7 @@ func (c *column) bound(text *string) (*bound, error) {
 	case kindFloat64:
 		var err error
 		b.float, err = strconv.ParseFloat(*text, 64)
-		ok = err == nil
+		ok = err == nil && !math.IsNaN(b.float) && !math.IsInf(b.float, 0)
 	case kindTimestamp:
 		var err error
 		b.micros, err = ParseTimestamp(raw)
@@ -480,7 +504,7 @@ func (c *column) bound(text *string) (*bound, error) {
 		ok = false
 	}
 	if !ok {
-		return nil, fmt.Errorf("event: column %s: range: %q is no %s", c.Name, *text, c.Type)
+		return nil, fmt.Errorf("its range has the bound %q, which is no %s: %s", *text, c.Type, boundWant(c.kind))
 	}
 	return b, nil
 }

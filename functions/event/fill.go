@@ -51,7 +51,7 @@ func (d *fastDecoder) place(row, b []byte, p int, name span, id, gap, index int3
 		case v.from < 0:
 		case steps < len(r.steps):
 			if len(f.paths) == 1 && d.before(d.base+v.from, r.field) {
-				path := d.path(at.path+pathText(r.steps[:steps]), -1)
+				path := d.path(at.path+r.steps[:steps].String(), -1)
 				d.violateAt(d.base+v.from, r.field, path, noContainer(b[v.from], r.steps[steps]))
 			}
 		case !f.absent(b[v.from:v.to]):

@@ -3,8 +3,6 @@ package event
 import (
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -25,6 +23,8 @@ type plan struct {
 	conditions                                                bool // the contract leaves events out
 	depth                                                     int
 	maxBytes                                                  int
+
+	mistakes contract.Mistakes // what only the decoder can find in a contract
 }
 
 // section is an object whose rest has a column of its own.
@@ -75,6 +75,7 @@ type field struct {
 	single  bool // converted where it stands: one path, one value, and no other field at its place
 	column
 	source                   contract.Source
+	line                     int             // of the contract's file
 	scope                    int32           // that it belongs to
 	inner                    int32           // the scope of a RECORD; -1: it is none
 	from                     []contract.Path // by rank
@@ -88,12 +89,12 @@ type field struct {
 	defaultText              []byte
 }
 
-// newPlan compiles a contract that was checked when it was read.
+// newPlan compiles a contract that was checked when it was read. Values that stand in it, such
+// as a default, are checked here, by what converts those of events. The error is
+// contract.Mistakes.
 func newPlan(c *contract.Contract) (*plan, error) {
 	p := &plan{contract: c, depth: c.MaxDepth, maxBytes: c.MaxBytes}
-	if err := p.addScope(-1, c.Table.Columns, c.Fields, c.Rest); err != nil {
-		return nil, err
-	}
+	p.addScope(-1, c.Table.Columns, c.Fields, c.Rest)
 	for i := range c.Sections {
 		s := &c.Sections[i]
 		at := p.at(0, s.Path)
@@ -112,14 +113,23 @@ func newPlan(c *contract.Contract) (*plan, error) {
 		}
 	}
 	if len(p.fields) > maxActs || len(p.places) > maxActs {
-		return nil, fmt.Errorf("event: the contract has %d fields and %d places of values: want at most %d of each",
-			len(p.fields), len(p.places), maxActs)
+		p.wrong(0, "the contract has %d columns and %d places of values: want at most %d of each", len(p.fields), len(p.places), maxActs)
+	} else {
+		p.settle()
 	}
-	return p, p.settle()
+	if len(p.mistakes) > 0 {
+		return nil, p.mistakes
+	}
+	return p, nil
+}
+
+// wrong notes a mistake in the contract.
+func (p *plan) wrong(line int, format string, args ...any) {
+	p.mistakes = append(p.mistakes, contract.Mistake{File: p.contract.File, Line: line, What: fmt.Sprintf(format, args...)})
 }
 
 // addScope compiles the fields of an object: of the event, or of the RECORD record.
-func (p *plan) addScope(record int32, columns []contract.Column, fields []contract.Field, rest contract.Rest) error {
+func (p *plan) addScope(record int32, columns []contract.Column, fields []contract.Field, rest contract.Rest) {
 	s := int32(len(p.scopes))
 	first := int32(len(p.fields))
 	p.scopes = append(p.scopes, scope{field: record, first: first, last: first + int32(len(columns)), rest: rest, restField: -1})
@@ -127,12 +137,12 @@ func (p *plan) addScope(record int32, columns []contract.Column, fields []contra
 		c, f := &columns[i], &fields[i]
 		compiled, err := newColumn(p.contract, c, f)
 		if err != nil {
-			return err
+			p.wrong(f.Line, "column %s: %v", c.Name, err)
 		}
 		p.fields = append(p.fields, field{
-			column: compiled, source: f.Source, scope: s, inner: -1, skipEmpty: f.SkipEmpty, when: f.RequiredWhen,
+			column: compiled, source: f.Source, line: f.Line, scope: s, inner: -1, skipEmpty: f.SkipEmpty, when: f.RequiredWhen,
 			missing: f.Source <= contract.FromKafkaKey && (c.Required || c.Repeated && f.MinLength > 0) && f.Default == nil,
-			paths:   []string{quoteName(c.Name)}, from: f.Paths, header: f.Header,
+			paths:   []string{contract.QuoteName(c.Name)}, from: f.Paths, header: f.Header,
 			emptyIsNull: c.Type == contract.Record && !c.Repeated && f.Accept&contract.FormEmptyArray != 0,
 		})
 		if last := &p.fields[len(p.fields)-1]; c.Repeated {
@@ -140,21 +150,18 @@ func (p *plan) addScope(record int32, columns []contract.Column, fields []contra
 		}
 	}
 	for i := range columns {
-		if err := p.addField(s, first+int32(i), &columns[i], &fields[i]); err != nil {
-			return err
-		}
+		p.addField(s, first+int32(i), &columns[i], &fields[i])
 	}
-	return nil
 }
 
-func (p *plan) addField(s, index int32, c *contract.Column, f *contract.Field) error {
+func (p *plan) addField(s, index int32, c *contract.Column, f *contract.Field) {
 	tag := protowire.EncodeTag(c.Number, c.WireType())
 	compiled := &p.fields[index]
 	if f.Default != nil {
 		compiled.defaultText = []byte(*f.Default)
 		row, problem := compiled.appendText(nil, compiled.defaultText, 0)
 		if problem != nil {
-			return problem.config(c.Name, "default")
+			p.wrong(f.Line, "column %s: its default %s", c.Name, problem.what)
 		}
 		compiled.byDefault = row
 	}
@@ -166,42 +173,42 @@ func (p *plan) addField(s, index int32, c *contract.Column, f *contract.Field) e
 		if f.Source == contract.FromHeader {
 			compiled.paths = []string{"header:" + f.Header}
 		}
-		return nil
+		return
 	case contract.FromConstant:
 		row, problem := compiled.appendText(p.scopes[s].constants, []byte(*f.Constant), 0)
 		if problem != nil {
-			return problem.config(c.Name, "constant")
+			p.wrong(f.Line, "column %s: its constant %s", c.Name, problem.what)
 		}
 		p.scopes[s].constants = row
-		return nil
+		return
 	case contract.FromRest:
 		p.scopes[s].restField = index
-		return nil
+		return
 	case contract.FromIngestionTime:
 		p.ingestedAt = append(p.ingestedAt, tag)
-		return nil
+		return
 	case contract.FromKafkaTopic:
 		p.topic = append(p.topic, tag)
-		return nil
+		return
 	case contract.FromKafkaPartition:
 		p.partition = append(p.partition, tag)
-		return nil
+		return
 	case contract.FromKafkaOffset:
 		p.offset = append(p.offset, tag)
-		return nil
+		return
 	case contract.FromKafkaTimestamp:
 		p.timestamp = append(p.timestamp, tag)
-		return nil
+		return
 	case contract.FromReplayID:
 		p.replayID = append(p.replayID, tag)
-		return nil
+		return
 	default: // a section is added by newPlan
-		return nil
+		return
 	}
 	compiled.paths = nil
 	compiled.late = len(f.Paths) > 1 || c.Repeated || c.Type == contract.Record
 	for rank, path := range f.Paths {
-		compiled.paths = append(compiled.paths, pathText(path))
+		compiled.paths = append(compiled.paths, path.String())
 		members := path
 		for i, step := range path {
 			if step.Kind != contract.Member {
@@ -224,9 +231,8 @@ func (p *plan) addField(s, index int32, c *contract.Column, f *contract.Field) e
 	}
 	if c.Type == contract.Record {
 		compiled.inner = int32(len(p.scopes))
-		return p.addScope(index, c.Columns, f.Fields, f.Rest)
+		p.addScope(index, c.Columns, f.Fields, f.Rest)
 	}
-	return nil
 }
 
 // at returns the place at the end of a path of members, which it adds if it is new.
@@ -243,7 +249,7 @@ func (p *plan) at(s int32, path contract.Path) int32 {
 			continue
 		}
 		next := int32(len(p.places))
-		p.places = append(p.places, place{name: step.Name, section: -1, path: pathText(path[:i+1])})
+		p.places = append(p.places, place{name: step.Name, section: -1, path: path[:i+1].String()})
 		if at >= 0 {
 			p.places[at].inner = append(p.places[at].inner, next)
 		} else {
@@ -259,7 +265,7 @@ func (p *plan) at(s int32, path contract.Path) int32 {
 const maxActs = 32_000
 
 // settle decides what depends on all fields being known.
-func (p *plan) settle() error {
+func (p *plan) settle() {
 	for i := range p.places {
 		at := &p.places[i]
 		if len(at.fields) == 1 && len(at.reads) == 0 && len(at.inner) == 0 && at.section < 0 {
@@ -282,19 +288,16 @@ func (p *plan) settle() error {
 				s.final = append(s.final, k)
 			}
 		}
-		if err := p.settleRest(s); err != nil {
-			return err
-		}
+		p.settleRest(s)
 	}
-	return nil
 }
 
 // settleRest decides where what is left of a scope's object goes. After it, RestInherit
 // means that it goes to a column of an object further up.
-func (p *plan) settleRest(s *scope) error {
+func (p *plan) settleRest(s *scope) {
 	s.blame = s.restField
 	if s.rest != contract.RestInherit || s.field < 0 {
-		return nil
+		return
 	}
 	record := &p.fields[s.field]
 	outer := &p.scopes[record.scope]
@@ -315,11 +318,10 @@ func (p *plan) settleRest(s *scope) error {
 	switch {
 	case sections == len(record.from) && sections > 0:
 	case sections > 0:
-		return fmt.Errorf("event: column %s: of its paths some lie in an object that has a column for its rest, and some do not", record.Name)
+		p.wrong(record.line, "column %s: of its paths some lie in an object that has a column for its rest, and some do not: what its columns leave would go to either", record.Name)
 	case outer.rest != contract.RestColumn:
 		s.rest = outer.rest
 	}
-	return nil
 }
 
 // appendBatch appends the columns that are alike for all events of a batch.
@@ -366,32 +368,4 @@ func (p *plan) appendPlace(row []byte, m *Meta) []byte {
 		}
 	}
 	return row
-}
-
-// pathText writes a path as a contract does.
-func pathText(path contract.Path) string {
-	var b strings.Builder
-	for i, step := range path {
-		switch step.Kind {
-		case contract.Index:
-			b.WriteString("[" + strconv.Itoa(step.Index) + "]")
-			continue
-		case contract.Select:
-			b.WriteString("[" + quoteName(step.Name) + "=" + quoteName(step.Value) + "]")
-			continue
-		}
-		if i > 0 {
-			b.WriteByte('.')
-		}
-		b.WriteString(quoteName(step.Name))
-	}
-	return b.String()
-}
-
-// quoteName quotes a name that has characters of the notation of paths.
-func quoteName(name string) string {
-	if name != "" && !strings.ContainsAny(name, ".[]=\"\\ ") {
-		return name
-	}
-	return strconv.Quote(name)
 }

@@ -432,7 +432,7 @@ func show(c *contract.Contract) string {
 			f := fields[i]
 			var paths []string
 			for _, p := range f.Paths {
-				paths = append(paths, pathText(p))
+				paths = append(paths, p.String())
 			}
 			fmt.Fprintf(&b, "%s%s %s req=%v rep=%v source=%d %v accept=%x skip=%v rest=%d when=%v\n", indent, c.Name, c.Type, c.Required, c.Repeated, f.Source, paths, f.Accept, f.SkipEmpty, f.Rest, f.RequiredWhen)
 			columns(indent+"  ", c.Columns, f.Fields)

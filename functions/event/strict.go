@@ -287,7 +287,7 @@ func (d *strictDecoder) object(row []byte, index int32, n *node, path string, v 
 				continue
 			}
 			if at.kind != '{' {
-				v.blame(at.at, int32(section.Column), noContainer(at.kind, contract.Step{}).reject(pathText(section.Path)))
+				v.blame(at.at, int32(section.Column), noContainer(at.kind, contract.Step{}).reject(section.Path.String()))
 				continue
 			}
 			l.blame = int32(section.Column)
@@ -329,7 +329,7 @@ func (d *strictDecoder) find(k int32, n *node, path string, v *verdict) *winner 
 	for rank, steps := range f.from {
 		at, blocked, i := look(n, steps)
 		if blocked != nil && len(f.from) == 1 {
-			v.blame(blocked.at, k, noContainer(blocked.kind, steps[i]).reject(join(path, pathText(steps[:i]))))
+			v.blame(blocked.at, k, noContainer(blocked.kind, steps[i]).reject(join(path, contract.Path(steps[:i]).String())))
 		}
 		if at != nil && !f.absent(at.raw) {
 			return &winner{rank: rank, value: at}
@@ -611,7 +611,7 @@ func (l *leaving) unknown(n *node, path contract.Path) bool {
 		inner := append(slices.Clone(path), contract.Step{Name: m.name})
 		r, known := l.role(inner)
 		if !known {
-			l.v.blame(m.at, math.MaxInt32, unknownMember(join(l.path, pathText(path)), m.at))
+			l.v.blame(m.at, math.MaxInt32, unknownMember(join(l.path, path.String()), m.at))
 			return true
 		}
 		if w, _ := l.took(&r, m.value); w != nil || r.section || !r.leads || m.value.kind != '{' {

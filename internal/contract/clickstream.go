@@ -2,6 +2,7 @@ package contract
 
 import (
 	"fmt"
+	"regexp"
 	"time"
 )
 
@@ -39,8 +40,9 @@ func Clickstream(t *Table, types []string, maxAge, maxAhead time.Duration) (*Con
 	c := &Contract{
 		Name: "clickstream", Table: t, Bare: true, Rest: RestDrop,
 		ID: []string{"event_id"}, Time: eventTimestamp, EventType: eventType,
-		Partition: Partition{Column: eventTimestamp, Every: Day},
-		MaxBytes:  8 << 20, MaxDepth: 100,
+		Partition: Partition{Column: eventTimestamp, Every: Day}, Cluster: []string{eventType, "user_id"},
+		Pattern:  regexp.MustCompile(".*"), // every topic's records
+		MaxBytes: 8 << 20, MaxDepth: 100,
 	}
 	for _, column := range t.Columns {
 		f := Field{Paths: []Path{{{Name: column.Name}}}}

@@ -39,6 +39,13 @@ type Contract struct {
 	MaxDepth int // objects and arrays within each other, the event itself counted
 }
 
+// What a contract's limits can be at most: a request of the Storage Write API must stay
+// under 10 MB, and BigQuery's JSON nests 500 deep.
+const (
+	MaxBytes = 8 << 20
+	MaxDepth = 500
+)
+
 // Partition says by what a table is partitioned. The zero value: it is not.
 type Partition struct {
 	Column string
@@ -83,6 +90,8 @@ type Field struct {
 
 	Fields []Field // of a RECORD: Fields[i] belongs to Column.Columns[i]
 	Rest   Rest    // of a RECORD
+
+	Line int // of Contract.File; 0: none
 }
 
 // Source says what kind of place a column's value comes from.

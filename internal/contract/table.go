@@ -202,10 +202,10 @@ func ParseType(name string) (Type, error) {
 	if slices.Contains(types, Type(upper)) {
 		return Type(upper), nil
 	}
-	return "", fmt.Errorf("type %q: want one of %s", name, joinTypes())
+	return "", fmt.Errorf("type %q: want one of %s", name, joinTypes(types))
 }
 
-func joinTypes() string {
+func joinTypes(types []Type) string {
 	var b strings.Builder
 	for i, t := range types {
 		if i > 0 {
