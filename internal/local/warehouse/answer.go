@@ -47,8 +47,8 @@ func Answer(ctx context.Context, db Querier, statement string) (names []string, 
 	return names, table, rows.Err()
 }
 
-// asStored makes the statement answer JSON columns as the text that is stored: the
-// database driver would decode them, and lose the order of their members. Statements
+// asStored makes the statement answer JSON columns as the text that is stored, and arrays and
+// structs as JSON: the database driver would decode them, and lose the order of their members. Statements
 // that cannot stand in a FROM clause are left as they are.
 func asStored(ctx context.Context, db Querier, statement string) string {
 	rows, err := db.QueryContext(ctx, "DESCRIBE "+statement)
@@ -63,9 +63,18 @@ func asStored(ctx context.Context, db Querier, statement string) string {
 		if rows.Scan(&name, &typ, &rest[0], &rest[1], &rest[2], &rest[3]) != nil {
 			return statement
 		}
-		if typ == "JSON" {
+		nested := strings.HasPrefix(typ, "STRUCT(") || strings.HasSuffix(typ, "[]")
+		if typ == "JSON" || nested || asText[typ] {
 			quoted := `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
-			casts = append(casts, fmt.Sprintf("CAST(%s AS VARCHAR) AS %[1]s", quoted))
+			text := quoted
+			if nested {
+				text = "to_json(" + quoted + ")"
+			}
+			text = "CAST(" + text + " AS VARCHAR)"
+			if typ == "DECIMAL(38,9)" { // NUMERIC
+				text = "rtrim(rtrim(" + text + ", '0'), '.')"
+			}
+			casts = append(casts, text+" AS "+quoted)
 		}
 	}
 	if rows.Err() != nil || len(casts) == 0 {
@@ -73,6 +82,9 @@ func asStored(ctx context.Context, db Querier, statement string) string {
 	}
 	return fmt.Sprintf("SELECT * REPLACE (%s) FROM (%s)", strings.Join(casts, ", "), statement)
 }
+
+// asText has DuckDB's types that print better as DuckDB's own text than as Go's values.
+var asText = map[string]bool{"DATE": true, "TIME": true, "TIMESTAMP": true, "INTERVAL": true, "DECIMAL(38,9)": true}
 
 // presentable turns a value of the database driver into one that prints well and
 // that encoding/json writes as BigQuery's console does.

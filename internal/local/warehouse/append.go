@@ -398,32 +398,36 @@ func naming(bad []int, n Naming) []rowError {
 }
 
 func tableSchema(s *shape) *storagepb.TableSchema {
-	t := &storagepb.TableSchema{}
-	for _, c := range s.columns {
-		m := storagepb.TableFieldSchema_NULLABLE
-		if c.Required {
-			m = storagepb.TableFieldSchema_REQUIRED
-		}
-		t.Fields = append(t.Fields, &storagepb.TableFieldSchema{Name: c.Name, Type: fieldType(c.Type), Mode: m, Description: c.Description})
-	}
-	return t
+	return &storagepb.TableSchema{Fields: tableFields(s.columns)}
 }
 
-func fieldType(t contract.Type) storagepb.TableFieldSchema_Type {
-	switch t {
-	case contract.Int64:
-		return storagepb.TableFieldSchema_INT64
-	case contract.Float64:
-		return storagepb.TableFieldSchema_DOUBLE
-	case contract.Bool:
-		return storagepb.TableFieldSchema_BOOL
-	case contract.Timestamp:
-		return storagepb.TableFieldSchema_TIMESTAMP
-	case contract.JSON:
-		return storagepb.TableFieldSchema_JSON
-	case contract.Bytes:
-		return storagepb.TableFieldSchema_BYTES
-	default:
-		return storagepb.TableFieldSchema_STRING
+func tableFields(columns []contract.Column) []*storagepb.TableFieldSchema {
+	var fields []*storagepb.TableFieldSchema
+	for _, c := range columns {
+		f := &storagepb.TableFieldSchema{
+			Name: c.Name, Type: fieldTypes[c.Type], Mode: storagepb.TableFieldSchema_NULLABLE, Description: c.Description,
+			MaxLength: int64(c.MaxLength), Precision: int64(c.Precision), Scale: int64(c.Scale), Fields: tableFields(c.Columns),
+		}
+		if c.Required {
+			f.Mode = storagepb.TableFieldSchema_REQUIRED
+		} else if c.Repeated {
+			f.Mode = storagepb.TableFieldSchema_REPEATED
+		}
+		if c.Type == contract.RangeOf {
+			f.RangeElementType = &storagepb.TableFieldSchema_FieldElementType{Type: fieldTypes[c.Element]}
+		}
+		fields = append(fields, f)
 	}
+	return fields
+}
+
+var fieldTypes = map[contract.Type]storagepb.TableFieldSchema_Type{
+	contract.String: storagepb.TableFieldSchema_STRING, contract.Bytes: storagepb.TableFieldSchema_BYTES,
+	contract.Int64: storagepb.TableFieldSchema_INT64, contract.Float64: storagepb.TableFieldSchema_DOUBLE,
+	contract.Numeric: storagepb.TableFieldSchema_NUMERIC, contract.BigNumeric: storagepb.TableFieldSchema_BIGNUMERIC,
+	contract.Bool: storagepb.TableFieldSchema_BOOL, contract.Date: storagepb.TableFieldSchema_DATE,
+	contract.Time: storagepb.TableFieldSchema_TIME, contract.DateTime: storagepb.TableFieldSchema_DATETIME,
+	contract.Timestamp: storagepb.TableFieldSchema_TIMESTAMP, contract.JSON: storagepb.TableFieldSchema_JSON,
+	contract.Geography: storagepb.TableFieldSchema_GEOGRAPHY, contract.Interval: storagepb.TableFieldSchema_INTERVAL,
+	contract.RangeOf: storagepb.TableFieldSchema_RANGE, contract.Record: storagepb.TableFieldSchema_STRUCT,
 }

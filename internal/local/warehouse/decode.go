@@ -4,11 +4,10 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/descriptorpb"
 
@@ -18,23 +17,34 @@ import (
 // plan turns the wire bytes of rows into the values of a table's columns: it
 // joins a writer's descriptor with the table's columns, once per descriptor.
 type plan struct {
-	shape    *shape
-	fields   map[protowire.Number]*field
-	dense    []*field // the fields of small numbers, by number
-	required []int    // columns that every row must have
-	stamp    int      // the column kafka_timestamp, or -1
+	*message
+	shape *shape
+	stamp int // the column kafka_timestamp, or -1
 
 	partition      int // the partitioning column, or -1
 	oldest, newest func() int64
 }
 
+// message is one message of the descriptor: a row, or a RECORD or RANGE within it.
+type message struct {
+	columns  []contract.Column
+	fields   map[protowire.Number]*field
+	dense    []*field // the fields of small numbers, by number
+	required []int    // columns that it must have
+	repeated []int    // columns that are empty arrays without a value
+	prefix   string   // what stands before its columns' names in messages
+}
+
 // field is one field of the descriptor.
 type field struct {
-	name   string
-	column int // index in the shape
-	kind   contract.Type
-	wire   protowire.Type
-	typ    descriptorpb.FieldDescriptorProto_Type
+	name       string
+	column     int // index in the message's columns
+	columnType contract.Column
+	kind       contract.Type
+	wire       protowire.Type
+	typ        descriptorpb.FieldDescriptorProto_Type
+	nested     bool     // in a RECORD, a RANGE or an array
+	inner      *message // of a RECORD or RANGE
 }
 
 // mismatch is a descriptor that does not fit the table.
@@ -49,47 +59,15 @@ func (m *mismatch) Error() string { return m.text }
 const kafkaTimestamp = "kafka_timestamp"
 
 func newPlan(d *descriptorpb.DescriptorProto, s *shape, p Partition, now func() time.Time) (*plan, error) {
-	pl := &plan{shape: s, fields: make(map[protowire.Number]*field), stamp: -1, partition: -1}
-	present := make([]bool, len(s.columns))
-	var extra []string
-	for _, f := range d.GetField() {
-		column, ok := s.index[strings.ToLower(f.GetName())]
-		if !ok {
-			extra = append(extra, f.GetName())
-			continue
-		}
-		c := s.columns[column]
-		if f.GetLabel() == descriptorpb.FieldDescriptorProto_LABEL_REPEATED {
-			return nil, &mismatch{text: fmt.Sprintf("The proto field mode for field '%s' does not match: proto field is REPEATED, BigQuery column is %s", f.GetName(), mode(c))}
-		}
-		wire, ok := compatible(f.GetType(), c.Type)
-		if !ok {
-			return nil, &mismatch{text: fmt.Sprintf("The proto field mismatched with BigQuery field at %s.%s, the proto field type %s, BigQuery field type %s",
-				d.GetName(), f.GetName(), strings.ToLower(strings.TrimPrefix(f.GetType().String(), "TYPE_")), c.Type)}
-		}
-		if present[column] {
-			return nil, &mismatch{text: fmt.Sprintf("The proto descriptor names column '%s' twice", c.Name)}
-		}
-		number := protowire.Number(f.GetNumber())
-		if !number.IsValid() || pl.fields[number] != nil {
-			return nil, &mismatch{text: fmt.Sprintf("Invalid proto schema: field '%s' has the number %d", f.GetName(), f.GetNumber())}
-		}
-		present[column] = true
-		pl.fields[number] = &field{name: c.Name, column: column, kind: c.Type, wire: wire, typ: f.GetType()}
+	m, extra, err := newMessage(d, []*descriptorpb.DescriptorProto{d}, s.columns, "")
+	if err != nil {
+		return nil, err
 	}
 	if len(extra) > 0 {
 		return nil, &mismatch{extra: true, text: fmt.Sprintf("Input schema has more fields than BigQuery schema, extra fields: '%s'", strings.Join(extra, ","))}
 	}
-	if len(pl.fields) == 0 {
-		return nil, &mismatch{text: "Invalid proto schema: the descriptor has no fields"}
-	}
+	pl := &plan{message: m, shape: s, stamp: -1, partition: -1}
 	for i, c := range s.columns {
-		if c.Required {
-			if !present[i] {
-				return nil, &mismatch{text: fmt.Sprintf("Input schema is missing the required field '%s' of the BigQuery schema", c.Name)}
-			}
-			pl.required = append(pl.required, i)
-		}
 		if c.Name == kafkaTimestamp && c.Type == contract.Timestamp {
 			pl.stamp = i
 		}
@@ -99,20 +77,110 @@ func newPlan(d *descriptorpb.DescriptorProto, s *shape, p Partition, now func() 
 			pl.newest = func() int64 { return now().Add(p.Ahead).UnixMicro() }
 		}
 	}
-	for number, f := range pl.fields {
-		if number < 256 {
-			for int(number) >= len(pl.dense) {
-				pl.dense = append(pl.dense, nil)
-			}
-			pl.dense[number] = f
-		}
-	}
 	return pl, nil
 }
 
+// newMessage joins the descriptor d with columns. around are the descriptors that d stands in,
+// itself last: they hold the messages of its fields. extra are the fields that no column has.
+func newMessage(d *descriptorpb.DescriptorProto, around []*descriptorpb.DescriptorProto, columns []contract.Column, prefix string) (*message, []string, error) {
+	m := &message{columns: columns, fields: make(map[protowire.Number]*field), prefix: prefix}
+	present := make([]bool, len(columns))
+	var extra []string
+	for _, f := range d.GetField() {
+		column := slices.IndexFunc(columns, func(c contract.Column) bool { return strings.EqualFold(c.Name, f.GetName()) })
+		if column < 0 {
+			extra = append(extra, prefix+f.GetName())
+			continue
+		}
+		c := columns[column]
+		name := prefix + f.GetName()
+		repeated := f.GetLabel() == descriptorpb.FieldDescriptorProto_LABEL_REPEATED
+		if repeated != c.Repeated {
+			want := "OPTIONAL"
+			if repeated {
+				want = "REPEATED"
+			}
+			return nil, nil, &mismatch{text: fmt.Sprintf("The proto field mode for field '%s' does not match: proto field is %s, BigQuery column is %s", name, want, mode(c))}
+		}
+		wire, ok := compatible(f.GetType(), c.Type)
+		if !ok {
+			return nil, nil, &mismatch{text: fmt.Sprintf("The proto field mismatched with BigQuery field at %s.%s, the proto field type %s, BigQuery field type %s",
+				d.GetName(), f.GetName(), strings.ToLower(strings.TrimPrefix(f.GetType().String(), "TYPE_")), c.Type)}
+		}
+		if present[column] {
+			return nil, nil, &mismatch{text: fmt.Sprintf("The proto descriptor names column '%s' twice", name)}
+		}
+		number := protowire.Number(f.GetNumber())
+		if !number.IsValid() || m.fields[number] != nil {
+			return nil, nil, &mismatch{text: fmt.Sprintf("Invalid proto schema: field '%s' has the number %d", name, f.GetNumber())}
+		}
+		present[column] = true
+		out := &field{name: prefix + c.Name, column: column, columnType: c, kind: c.Type, wire: wire, typ: f.GetType(), nested: prefix != "" || c.Repeated}
+		if within := inner(c); within != nil {
+			of := nestedType(around, f.GetTypeName())
+			if of == nil {
+				return nil, nil, &mismatch{text: fmt.Sprintf("Invalid proto schema: field '%s' has the type '%s', which the descriptor does not have", name, f.GetTypeName())}
+			}
+			if len(around) > maxNesting {
+				return nil, nil, &mismatch{text: fmt.Sprintf("Invalid proto schema: field '%s' is nested more than %d deep", name, maxNesting)}
+			}
+			var more []string
+			var err error
+			if out.inner, more, err = newMessage(of, append(slices.Clone(around), of), within, name+"."); err != nil {
+				return nil, nil, err
+			}
+			extra = append(extra, more...)
+		}
+		m.fields[number] = out
+	}
+	if len(m.fields) == 0 && len(extra) == 0 {
+		return nil, nil, &mismatch{text: "Invalid proto schema: the descriptor has no fields"}
+	}
+	for i, c := range columns {
+		if c.Required {
+			if !present[i] {
+				return nil, nil, &mismatch{text: fmt.Sprintf("Input schema is missing the required field '%s' of the BigQuery schema", prefix+c.Name)}
+			}
+			m.required = append(m.required, i)
+		}
+		if c.Repeated {
+			m.repeated = append(m.repeated, i)
+		}
+	}
+	for number, f := range m.fields {
+		if number < 256 {
+			for int(number) >= len(m.dense) {
+				m.dense = append(m.dense, nil)
+			}
+			m.dense[number] = f
+		}
+	}
+	return m, extra, nil
+}
+
+// maxNesting is how deep BigQuery's RECORDs may stand in each other; a RANGE is one more here.
+const maxNesting = 16
+
+// nestedType finds the message of that name, whose last part counts, from the innermost
+// descriptor outwards.
+func nestedType(around []*descriptorpb.DescriptorProto, name string) *descriptorpb.DescriptorProto {
+	name = name[strings.LastIndexByte(name, '.')+1:]
+	for _, d := range slices.Backward(around) {
+		for _, nested := range d.GetNestedType() {
+			if nested.GetName() == name {
+				return nested
+			}
+		}
+	}
+	return nil
+}
+
 func mode(c contract.Column) string {
-	if c.Required {
+	switch {
+	case c.Required:
 		return "REQUIRED"
+	case c.Repeated:
+		return "REPEATED"
 	}
 	return "NULLABLE"
 }
@@ -124,7 +192,13 @@ func compatible(p descriptorpb.FieldDescriptorProto_Type, c contract.Type) (prot
 	switch p {
 	case descriptorpb.FieldDescriptorProto_TYPE_INT64, descriptorpb.FieldDescriptorProto_TYPE_INT32,
 		descriptorpb.FieldDescriptorProto_TYPE_SINT64, descriptorpb.FieldDescriptorProto_TYPE_SINT32, descriptorpb.FieldDescriptorProto_TYPE_UINT32:
-		return protowire.VarintType, c == contract.Int64 || c == contract.Timestamp && p == descriptorpb.FieldDescriptorProto_TYPE_INT64
+		switch c {
+		case contract.Timestamp, contract.DateTime, contract.Time:
+			return protowire.VarintType, p == descriptorpb.FieldDescriptorProto_TYPE_INT64
+		case contract.Date:
+			return protowire.VarintType, p == descriptorpb.FieldDescriptorProto_TYPE_INT32 || p == descriptorpb.FieldDescriptorProto_TYPE_INT64
+		}
+		return protowire.VarintType, c == contract.Int64
 	case descriptorpb.FieldDescriptorProto_TYPE_BOOL:
 		return protowire.VarintType, c == contract.Bool
 	case descriptorpb.FieldDescriptorProto_TYPE_DOUBLE:
@@ -132,19 +206,21 @@ func compatible(p descriptorpb.FieldDescriptorProto_Type, c contract.Type) (prot
 	case descriptorpb.FieldDescriptorProto_TYPE_FLOAT:
 		return protowire.Fixed32Type, c == contract.Float64
 	case descriptorpb.FieldDescriptorProto_TYPE_STRING:
-		return protowire.BytesType, c == contract.String || c == contract.JSON
+		return protowire.BytesType, c == contract.String || c == contract.JSON || c == contract.Geography || c == contract.Interval
 	case descriptorpb.FieldDescriptorProto_TYPE_BYTES:
-		return protowire.BytesType, c == contract.Bytes
+		return protowire.BytesType, c == contract.Bytes || c == contract.Numeric || c == contract.BigNumeric
+	case descriptorpb.FieldDescriptorProto_TYPE_MESSAGE:
+		return protowire.BytesType, c == contract.Record || c == contract.RangeOf
 	default:
 		return 0, false
 	}
 }
 
-func (p *plan) field(number protowire.Number) *field {
-	if int(number) < len(p.dense) {
-		return p.dense[number]
+func (m *message) field(number protowire.Number) *field {
+	if int(number) < len(m.dense) {
+		return m.dense[number]
 	}
-	return p.fields[number]
+	return m.fields[number]
 }
 
 // rowError is a row that BigQuery would refuse.
@@ -176,7 +252,7 @@ func (p *plan) decode(rows [][]byte) decoded {
 		}
 		if p.partition >= 0 {
 			// A null partition is __NULL__, which takes everything.
-			if us, ok := values[p.partition].(int64); ok && (us < oldest || us > newest) {
+			if us, ok := microseconds(values[p.partition]); ok && (us < oldest || us > newest) {
 				d.errors = append(d.errors, rowError{i, fmt.Sprintf("The row's partition is out of range: column %s must lie between %s and %s",
 					p.shape.columns[p.partition].Name, time.UnixMicro(oldest).UTC().Format(time.DateOnly), time.UnixMicro(newest).UTC().Format(time.DateOnly))})
 				continue
@@ -191,91 +267,121 @@ func (p *plan) decode(rows [][]byte) decoded {
 	return d
 }
 
-const malformed = "Failed to parse the row: malformed protocol buffer"
-
-// BigQuery's TIMESTAMP spans the years 1 to 9999.
-var (
-	minTimestamp = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
-	maxTimestamp = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro() - 1
-)
-
-// row reads one row into values; what it answers is empty or what is wrong.
-func (p *plan) row(values []driver.Value, row []byte) string {
+// row reads one message into values; what it answers is empty or what is wrong.
+func (m *message) row(values []driver.Value, row []byte) string {
 	for len(row) > 0 {
 		number, wire, n := protowire.ConsumeTag(row)
 		if n < 0 {
 			return malformed
 		}
 		row = row[n:]
-		f := p.field(number)
+		f := m.field(number)
 		if f == nil {
 			return fmt.Sprintf("Failed to parse the row: field number %d is not in the writer schema", number)
 		}
-		if f.wire != wire {
+		packed := wire == protowire.BytesType && f.wire != protowire.BytesType && f.columnType.Repeated
+		if f.wire != wire && !packed {
 			return fmt.Sprintf("Failed to parse the row: field %s has wire type %d, the writer schema says %d", f.name, wire, f.wire)
 		}
-		var value driver.Value
-		switch wire {
-		case protowire.VarintType:
-			v, n := protowire.ConsumeVarint(row)
-			if n < 0 {
-				return malformed
-			}
-			row = row[n:]
-			switch f.typ {
-			case descriptorpb.FieldDescriptorProto_TYPE_BOOL:
-				value = v != 0
-			case descriptorpb.FieldDescriptorProto_TYPE_SINT64, descriptorpb.FieldDescriptorProto_TYPE_SINT32:
-				value = protowire.DecodeZigZag(v)
-			case descriptorpb.FieldDescriptorProto_TYPE_INT32:
-				value = int64(int32(v))
-			case descriptorpb.FieldDescriptorProto_TYPE_UINT32:
-				value = int64(uint32(v))
-			default:
-				us := int64(v)
-				if f.kind == contract.Timestamp && (us < minTimestamp || us > maxTimestamp) {
-					return fmt.Sprintf("Field %s: timestamp out of range: want 0001-01-01 to 9999-12-31", f.name)
-				}
-				value = us
-			}
-		case protowire.Fixed64Type:
-			v, n := protowire.ConsumeFixed64(row)
-			if n < 0 {
-				return malformed
-			}
-			row = row[n:]
-			value = math.Float64frombits(v)
-		case protowire.Fixed32Type:
-			v, n := protowire.ConsumeFixed32(row)
-			if n < 0 {
-				return malformed
-			}
-			row = row[n:]
-			value = float64(math.Float32frombits(v))
-		case protowire.BytesType:
+		if packed {
 			v, n := protowire.ConsumeBytes(row)
 			if n < 0 {
 				return malformed
 			}
 			row = row[n:]
-			switch f.kind {
-			case contract.String:
-				if !utf8.Valid(v) {
-					return fmt.Sprintf("Field %s: the string is not valid UTF-8", f.name)
+			for len(v) > 0 {
+				value, n, problem := f.value(v)
+				if problem != "" {
+					return problem
 				}
-			case contract.JSON:
-				if !jsontext.Value(v).IsValid(jsontext.AllowDuplicateNames(true)) {
-					return fmt.Sprintf("Field %s: the value is not valid JSON", f.name)
-				}
+				v = v[n:]
+				f.put(values, value)
 			}
-			value = v
+			continue
 		}
-		values[f.column] = value
+		value, n, problem := f.value(row)
+		if problem != "" {
+			return problem
+		}
+		row = row[n:]
+		f.put(values, value)
 	}
-	for _, column := range p.required {
+	for _, column := range m.required {
 		if values[column] == nil {
-			return fmt.Sprintf("Field %s: the required field is missing", p.shape.columns[column].Name)
+			return fmt.Sprintf("Field %s%s: the required field is missing", m.prefix, m.columns[column].Name)
+		}
+	}
+	for _, column := range m.repeated {
+		if values[column] == nil {
+			values[column] = []any{}
 		}
 	}
 	return ""
+}
+
+// put sets the field's value, or adds it to the array.
+func (f *field) put(values []driver.Value, value driver.Value) {
+	if f.columnType.Repeated {
+		list, _ := values[f.column].([]any)
+		value = append(list, value)
+	}
+	values[f.column] = value
+}
+
+// value reads one value of the field from b: what it means, its length in b, and what is wrong.
+func (f *field) value(b []byte) (value driver.Value, n int, problem string) {
+	switch f.wire {
+	case protowire.VarintType:
+		var v uint64
+		if v, n = protowire.ConsumeVarint(b); n >= 0 {
+			value, problem = f.varint(v)
+		}
+	case protowire.Fixed64Type:
+		var v uint64
+		if v, n = protowire.ConsumeFixed64(b); n >= 0 {
+			value = math.Float64frombits(v)
+		}
+	case protowire.Fixed32Type:
+		var v uint32
+		if v, n = protowire.ConsumeFixed32(b); n >= 0 {
+			value = float64(math.Float32frombits(v))
+		}
+	case protowire.BytesType:
+		var v []byte
+		if v, n = protowire.ConsumeBytes(b); n < 0 {
+			break
+		}
+		if f.inner != nil {
+			value, problem = f.record(v)
+			return value, n, problem
+		}
+		value, problem = f.text(v)
+	}
+	if n < 0 {
+		return nil, n, malformed
+	}
+	if problem != "" {
+		problem = "Field " + f.name + ": " + problem
+	}
+	return value, n, problem
+}
+
+// record reads a RECORD or RANGE.
+func (f *field) record(b []byte) (driver.Value, string) {
+	values := make([]driver.Value, len(f.inner.columns))
+	if problem := f.inner.row(values, b); problem != "" {
+		return nil, problem
+	}
+	if f.kind == contract.RangeOf {
+		start, ok0 := microseconds(values[0])
+		end, ok1 := microseconds(values[1])
+		if ok0 && ok1 && start >= end {
+			return nil, "Field " + f.name + ": the range ends before it begins"
+		}
+	}
+	out := make(map[string]any, len(values))
+	for i, c := range f.inner.columns {
+		out[c.Name] = values[i]
+	}
+	return out, ""
 }

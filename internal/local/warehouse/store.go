@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -142,23 +143,17 @@ func (s *store) createTable(ctx context.Context, t *contract.Table, p Partition)
 		return fmt.Errorf("table %s: %w", t.Name, err)
 	}
 	for _, c := range t.Columns {
-		if _, err := s.db.ExecContext(ctx, fmt.Sprintf("ALTER TABLE %s ADD COLUMN IF NOT EXISTS %s %s", name, quote(c.Name), duckType(c.Type))); err != nil {
+		if _, err := s.db.ExecContext(ctx, fmt.Sprintf("ALTER TABLE %s ADD COLUMN IF NOT EXISTS %s %s", name, quote(c.Name), duckType(c))); err != nil {
 			return fmt.Errorf("table %s, column %s: %w", t.Name, c.Name, err)
 		}
 	}
-	stored, err := s.columns(ctx, t.Name)
+	stored, err := s.columns(ctx, t)
 	if err != nil {
 		return fmt.Errorf("table %s: %w", t.Name, err)
 	}
-	// Whether a column is required is the schema's word, not the file's.
 	for i, c := range stored {
-		if declared, ok := t.Column(c.Name); ok {
-			stored[i] = declared
-		}
-	}
-	for i, c := range stored {
-		if strings.EqualFold(c.Name, p.Column) && c.Type != contract.Timestamp {
-			return fmt.Errorf("table %s: partitioned by %s, a %s column: want TIMESTAMP", t.Name, p.Column, c.Type)
+		if strings.EqualFold(c.Name, p.Column) && (c.Repeated || c.Type != contract.Timestamp && c.Type != contract.Date && c.Type != contract.DateTime) {
+			return fmt.Errorf("table %s: partitioned by %s, a %s column: want TIMESTAMP, DATE or DATETIME", t.Name, p.Column, c.Type)
 		}
 		stored[i].Number = 0 // of no meaning here: writers bring their own descriptor
 	}
@@ -175,32 +170,63 @@ func (s *store) createTable(ctx context.Context, t *contract.Table, p Partition)
 	return nil
 }
 
-// columns reads the table's columns in their stored order.
-func (s *store) columns(ctx context.Context, table string) ([]contract.Column, error) {
+// columns are those that rows of t can fill: the stored ones in their order. What t says of a
+// column counts; one that t does not have stays, and is null in new rows.
+func (s *store) columns(ctx context.Context, t *contract.Table) ([]contract.Column, error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT column_name, data_type, NOT is_nullable FROM duckdb_columns()
-		WHERE schema_name = ? AND table_name = ? ORDER BY column_index`, s.dataset, table)
+		WHERE schema_name = ? AND table_name = ? ORDER BY column_index`, s.dataset, t.Name)
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	var columns []contract.Column
+	type storedColumn struct {
+		name, typ string
+		required  bool
+	}
+	var stored []storedColumn
 	for rows.Next() {
-		var c contract.Column
-		var stored string
-		if err := rows.Scan(&c.Name, &stored, &c.Required); err != nil {
-			return nil, err
+		var c storedColumn
+		if err := rows.Scan(&c.name, &c.typ, &c.required); err != nil {
+			return nil, errors.Join(err, rows.Close())
 		}
-		for _, t := range []contract.Type{contract.String, contract.Int64, contract.Float64, contract.Bool, contract.Timestamp, contract.JSON, contract.Bytes} {
-			if duckType(t) == stored {
-				c.Type = t
+		stored = append(stored, c)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return nil, err
+	}
+	var columns []contract.Column
+	for _, c := range stored {
+		i := slices.IndexFunc(t.Columns, func(d contract.Column) bool { return strings.EqualFold(d.Name, c.name) })
+		if i < 0 {
+			if simple, ok := simpleTypes[c.typ]; ok {
+				columns = append(columns, contract.Column{Name: c.name, Type: simple, Required: c.required})
+			} else if c.required {
+				return nil, fmt.Errorf("column %s is stored as REQUIRED, and the schema does not have it: keep the data in another folder", c.name)
+			}
+			continue
+		}
+		declared := t.Columns[i]
+		var want string
+		if err := s.db.QueryRowContext(ctx, "SELECT typeof(CAST(NULL AS "+duckType(declared)+"))").Scan(&want); err != nil {
+			return nil, fmt.Errorf("column %s: %w", c.name, err)
+		}
+		if want != c.typ {
+			// A RECORD that has got columns: its rows so far have null there.
+			if declared.Type != contract.Record {
+				return nil, fmt.Errorf("column %s is stored as %s, and the schema says %s: keep the data in another folder", c.name, c.typ, want)
+			}
+			if _, err := s.db.ExecContext(ctx, fmt.Sprintf("ALTER TABLE %s.%s ALTER COLUMN %s SET DATA TYPE %s", quote(s.dataset), quote(t.Name), quote(c.name), duckType(declared))); err != nil {
+				return nil, fmt.Errorf("column %s is stored as %s, and cannot become %s: keep the data in another folder: %w", c.name, c.typ, want, err)
 			}
 		}
-		if c.Type == "" {
-			return nil, fmt.Errorf("column %s has DuckDB's type %s, which no column of a schema has", c.Name, stored)
-		}
-		columns = append(columns, c)
+		columns = append(columns, declared)
 	}
-	return columns, rows.Err()
+	return columns, nil
+}
+
+// simpleTypes has the types of columns by DuckDB's names, as far as one tells the other.
+var simpleTypes = map[string]contract.Type{
+	"VARCHAR": contract.String, "BIGINT": contract.Int64, "DOUBLE": contract.Float64, "BOOLEAN": contract.Bool,
+	"TIMESTAMP WITH TIME ZONE": contract.Timestamp, "JSON": contract.JSON, "BLOB": contract.Bytes,
 }
 
 func (s *store) table(name string) *table {
@@ -222,7 +248,7 @@ func (s *store) addColumn(ctx context.Context, name string, c contract.Column) e
 		if _, ok := shape.index[strings.ToLower(c.Name)]; ok {
 			return fmt.Errorf("warehouse: add column %s to %s: it exists", c.Name, name)
 		}
-		if err := t.exec(ctx, fmt.Sprintf("ALTER TABLE %s.%s ADD COLUMN %s %s", quote(s.dataset), quote(name), quote(c.Name), duckType(c.Type))); err != nil {
+		if err := t.exec(ctx, fmt.Sprintf("ALTER TABLE %s.%s ADD COLUMN %s %s", quote(s.dataset), quote(name), quote(c.Name), duckType(c))); err != nil {
 			return fmt.Errorf("warehouse: add column %s to %s: %w", c.Name, name, err)
 		}
 		t.shape.Store(newShape(append(shape.columns[:len(shape.columns):len(shape.columns)], c), shape.version+1))
@@ -276,29 +302,9 @@ func newShape(columns []contract.Column, version int) *shape {
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
 func declare(c contract.Column) string {
-	d := quote(c.Name) + " " + duckType(c.Type)
+	d := quote(c.Name) + " " + duckType(c)
 	if c.Required {
 		d += " NOT NULL"
 	}
 	return d
-}
-
-// duckType is the type of a column in DuckDB, as DuckDB spells it.
-func duckType(t contract.Type) string {
-	switch t {
-	case contract.Int64:
-		return "BIGINT"
-	case contract.Float64:
-		return "DOUBLE"
-	case contract.Bool:
-		return "BOOLEAN"
-	case contract.Timestamp:
-		return "TIMESTAMP WITH TIME ZONE"
-	case contract.JSON:
-		return "JSON"
-	case contract.Bytes:
-		return "BLOB"
-	default:
-		return "VARCHAR"
-	}
 }

@@ -11,8 +11,6 @@ import (
 
 	duckdb "github.com/duckdb/duckdb-go/v2"
 	"google.golang.org/grpc/status"
-
-	"sluice/internal/contract"
 )
 
 // table is one table and its writer: a goroutine that owns a connection and an
@@ -174,43 +172,23 @@ func (t *table) openAppender() error {
 	types := make([]duckdb.TypeInfo, len(shape.columns))
 	names := make([]string, len(shape.columns))
 	values := make([]string, len(shape.columns))
+	columns := make([]string, len(shape.columns))
 	for i, c := range shape.columns {
-		staged, value := staging(c.Type)
-		info, err := duckdb.NewTypeInfo(staged)
+		info, value, err := staging(c, false)
 		if err != nil {
 			return err
 		}
 		types[i], names[i] = info, fmt.Sprintf("c%d", i)
 		values[i] = fmt.Sprintf(value, names[i])
+		columns[i] = quote(c.Name)
 	}
-	insert := fmt.Sprintf("INSERT INTO %s.%s SELECT %s FROM staged", quote(t.dataset), quote(t.name), strings.Join(values, ", "))
+	insert := fmt.Sprintf("INSERT INTO %s.%s (%s) SELECT %s FROM staged", quote(t.dataset), quote(t.name), strings.Join(columns, ", "), strings.Join(values, ", "))
 	appender, err := duckdb.NewQueryAppender(t.conn, insert, "staged", types, names)
 	if err != nil {
 		return fmt.Errorf("open appender: %w", err)
 	}
 	t.appender, t.version, t.row = appender, shape.version, make([]driver.Value, len(shape.columns))
 	return nil
-}
-
-// staging is the type in which a column's values come, and the expression that
-// makes the column of it.
-func staging(t contract.Type) (duckdb.Type, string) {
-	switch t {
-	case contract.Int64:
-		return duckdb.TYPE_BIGINT, "%s"
-	case contract.Timestamp:
-		return duckdb.TYPE_BIGINT, "make_timestamptz(%s)"
-	case contract.Float64:
-		return duckdb.TYPE_DOUBLE, "%s"
-	case contract.Bool:
-		return duckdb.TYPE_BOOLEAN, "%s"
-	case contract.JSON:
-		return duckdb.TYPE_VARCHAR, "%s::JSON"
-	case contract.Bytes:
-		return duckdb.TYPE_BLOB, "%s"
-	default:
-		return duckdb.TYPE_VARCHAR, "%s"
-	}
 }
 
 func (t *table) closeAppender() {

@@ -19,10 +19,13 @@
 // Rows are visible to SQL before their append is acknowledged. Tables and views
 // can be named with or without the dataset. BigQuery's TIMESTAMP is DuckDB's
 // TIMESTAMPTZ in a session whose time zone is UTC; JSON keeps its text to the
-// byte (BigQuery normalizes it); BYTES are BLOB.
+// byte (BigQuery normalizes it); BYTES are BLOB, NUMERIC is DECIMAL(38, 9), RECORD and
+// RANGE are STRUCT, REPEATED is a list. BIGNUMERIC and GEOGRAPHY are text, which keeps every
+// digit, and with which nothing can be computed.
 //
-// What it does not do: offsets and streams other than the default one, Arrow
-// rows, nested and repeated columns, missing-value defaults.
+// What it does not do: offsets and streams other than the default one, Arrow rows,
+// missing-value defaults, types in other encodings than those that
+// contract.Table.Descriptor has (BigQuery also takes NUMERIC or DATE as text, and more).
 package warehouse
 
 import (
