@@ -1,42 +1,37 @@
 package bridge
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"time"
 
 	"sluice/internal/batch"
+	"sluice/internal/contract"
+	"sluice/internal/deadletter"
 )
 
-// headBytes is how much of a value, and of a key, goes to the dead-letter topic
+// headBytes is how much of a value, of a key and of headers goes to the dead-letter topic
 // with a record that is too large.
 const headBytes = 64 << 10
 
 // deadLetter sends a record that no Pub/Sub message can carry to the dead-letter
-// topic: its coordinates, its size and hash, its first 64 KiB, and its headers if they
-// are no more than that. Once that is acknowledged the record is done, and the
-// partition moves on.
+// topic, trimmed. Once that is acknowledged the record is done, and the partition moves on.
 func (b *Bridge) deadLetter(p *partition, r *batch.Record, now time.Time) {
-	sum := sha256.Sum256(r.Value)
-	whole := len(r.Value)
-	content, n := size(r)
-	head := batch.Record{
-		Offset:    r.Offset,
-		Timestamp: r.Timestamp,
-		Key:       cut(r.Key),
-		Value:     cut(r.Value),
-		Rejection: batch.Rejection{
-			Code: "too_large",
-			Message: fmt.Sprintf("the record takes %d bytes, more than the %d that fit into a Pub/Sub message; "+
-				"its value of %d bytes is cut to its first %d: read it from Kafka, or have the producer send less",
-				n, b.cfg.maxRecordBytes(), whole, min(whole, headBytes)),
-			Size:   int64(whole),
-			SHA256: sum[:],
-		},
+	_, n := size(r)
+	head := *r
+	head.Rejection = batch.Rejection{Code: string(contract.CodeTooLarge)}
+	deadletter.Trim(&head, headBytes)
+	what := ""
+	if head.Rejection.Size > 0 {
+		what = fmt.Sprintf("its value of %d bytes is cut to its first %d; ", len(r.Value), headBytes)
 	}
-	if content-len(r.Key)-whole <= headBytes {
-		head.Headers = r.Headers
+	if head.Rejection.Left&batch.LeftKey != 0 {
+		what += fmt.Sprintf("its key of %d bytes is left out; ", len(r.Key))
 	}
+	if head.Rejection.Left&batch.LeftHeaders != 0 {
+		what += fmt.Sprintf("its %d headers are left out; ", len(r.Headers))
+	}
+	head.Rejection.Message = fmt.Sprintf("the record takes %d bytes, more than the %d that fit into a Pub/Sub message; %sread it from Kafka, or have the producer send less",
+		n, b.cfg.maxRecordBytes(), what)
 	enc := b.encoders.get()
 	enc.Reset(batch.Header{
 		Topic: p.key.topic, Partition: p.key.id, Traceparent: recordTrace(r),
@@ -62,11 +57,4 @@ func (b *Bridge) deadLetter(p *partition, r *batch.Record, now time.Time) {
 		}
 		b.inbox.put(result)
 	}()
-}
-
-func cut(b []byte) []byte {
-	if len(b) > headBytes {
-		return b[:headBytes]
-	}
-	return b
 }

@@ -30,17 +30,21 @@ import (
 
 // Config is what DeadLetter needs to know.
 type Config struct {
-	Table  *contract.Table
-	Limits batch.Limits // of a payload; zero fields: batch.DefaultLimits
-	Tracer trace.Tracer // is told of every message; nil: nobody is
+	Table *contract.Table
+	// Contracts tell whose a record was that came without a word about it, such as one that
+	// Pub/Sub gave up.
+	Contracts []*contract.Contract
+	Limits    batch.Limits // of a payload; zero fields: batch.DefaultLimits
+	Tracer    trace.Tracer // is told of every message; nil: nobody is
 }
 
 // Function is the function.
 type Function struct {
-	limits  batch.Limits
-	columns *columns
-	table   *warehouse.Appender
-	tracer  trace.Tracer
+	contracts []*contract.Contract
+	limits    batch.Limits
+	columns   *columns
+	table     *warehouse.Appender
+	tracer    trace.Tracer
 }
 
 // New returns a Function that appends to table, which remains the caller's to close.
@@ -49,7 +53,7 @@ func New(c Config, table *warehouse.Appender) (*Function, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Function{limits: c.Limits, columns: columns, table: table, tracer: c.Tracer}, nil
+	return &Function{contracts: c.Contracts, limits: c.Limits, columns: columns, table: table, tracer: c.Tracer}, nil
 }
 
 // Handle is a push.Func.
@@ -70,6 +74,11 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) error {
 	}
 	if err := m.Reserve(int64(len(b.Records)) * batch.RecordOverhead); err != nil {
 		return err
+	}
+	if o := &b.Origin; o.Contract == "" {
+		if of := contract.Find(f.contracts, b.Topic); of != nil {
+			o.Contract, o.Table = of.Name, of.Table.Name
+		}
 	}
 	letters := newLetters(b, m, start)
 	decode := time.Since(start)

@@ -11,6 +11,7 @@ import (
 
 	"sluice/internal/batch"
 	"sluice/internal/contract"
+	"sluice/internal/deadletter"
 	"sluice/internal/telemetry"
 )
 
@@ -30,14 +31,15 @@ type letter struct {
 // level says how much of a letter its row keeps.
 type level struct {
 	original int // bytes of the event at most
+	record   int // bytes of the event, the key and the headers together
 	text     int // bytes of every other field at most
 	utf8     bool
 }
 
 // levels are tried one after the other. A request to BigQuery has 9 MB at most.
 var levels = []level{
-	{original: 8 << 20, text: 128 << 10, utf8: true},
-	{original: 64 << 10, text: 4 << 10},
+	{original: 8 << 20, record: 8<<20 + 256<<10, text: 64 << 10, utf8: true},
+	{original: 64 << 10, record: 128 << 10, text: 4 << 10},
 	{},
 }
 
@@ -48,6 +50,7 @@ type columns struct {
 	failedAt, consumer                        protowire.Number
 	topic, partition, offset, key, timestamp  protowire.Number
 	messageID, attempt, traceID, replayID     protowire.Number
+	contract, table, headers, leftOut         protowire.Number
 }
 
 // newColumns finds the columns in t, or says which one is missing or has another
@@ -77,6 +80,10 @@ func newColumns(t *contract.Table) (*columns, error) {
 		{"delivery_attempt", contract.Int64, &c.attempt},
 		{"trace_id", contract.String, &c.traceID},
 		{"replay_id", contract.String, &c.replayID},
+		{"contract", contract.String, &c.contract},
+		{"target_table", contract.String, &c.table},
+		{"kafka_headers", contract.JSON, &c.headers},
+		{"left_out", contract.String, &c.leftOut},
 	} {
 		column, ok := t.Column(want.name)
 		if !ok || column.Type != want.typ {
@@ -89,7 +96,7 @@ func newColumns(t *contract.Table) (*columns, error) {
 
 // appendRow appends the row of l to b.
 func (c *columns) appendRow(b []byte, l *letter, lv level) []byte {
-	b = c.appendOriginal(b, l, lv)
+	b, room := c.appendOriginal(b, l, lv)
 	message := l.why.Message
 	if l.refusal != "" {
 		message += " (BigQuery refused the whole row: " + l.refusal + ")"
@@ -110,24 +117,54 @@ func (c *columns) appendRow(b []byte, l *letter, lv level) []byte {
 	// A record's own trace, or else that of the batch that it travelled in.
 	b = appendText(b, c.traceID, cmp.Or(traceID(telemetry.RecordTraceparent(l.record)), traceID(l.header.Traceparent)), lv.text)
 	b = appendText(b, c.replayID, l.header.Replay(l.record), lv.text)
+	b = appendText(b, c.contract, l.header.Origin.Contract, 256)
+	b = appendText(b, c.table, l.header.Origin.Table, 1<<10)
+	b = c.appendKeyAndHeaders(b, l, room)
 	if l.record.Offset < 0 {
 		return b // not from Kafka
 	}
 	b = appendText(b, c.topic, l.header.Topic, max(lv.text, 256))
 	b = appendVarint(b, c.partition, int64(l.header.Partition))
 	b = appendVarint(b, c.offset, l.record.Offset)
-	if key := l.record.Key; key != nil && len(key) <= lv.text {
-		b = appendBytes(b, c.key, key)
-	}
 	if ms := l.record.Timestamp; ms > 0 && ms <= lastTimestamp/1000 {
 		b = appendVarint(b, c.timestamp, ms*1000)
 	}
 	return b
 }
 
+// appendKeyAndHeaders appends those that fit into room, bytes, and says which do not: a part
+// of one would be another key, or other headers.
+func (c *columns) appendKeyAndHeaders(b []byte, l *letter, room int) []byte {
+	left := l.why.Left
+	if key := l.record.Key; key != nil {
+		if len(key) <= room {
+			b = appendBytes(b, c.key, key)
+			room -= len(key)
+		} else {
+			left |= batch.LeftKey
+		}
+	}
+	if headers := l.record.Headers; len(headers) > 0 {
+		if kept := deadletter.AppendHeaders(nil, headers); len(kept) <= room {
+			b = appendBytes(b, c.headers, kept)
+		} else {
+			left |= batch.LeftHeaders
+		}
+	}
+	var names []string
+	if left&batch.LeftKey != 0 {
+		names = append(names, "kafka_key")
+	}
+	if left&batch.LeftHeaders != 0 {
+		names = append(names, "kafka_headers")
+	}
+	return appendText(b, c.leftOut, strings.Join(names, ", "), 256)
+}
+
 // appendOriginal appends the event, or as much of it as the level allows with the
-// length and the hash of the whole. A tombstone has none.
-func (c *columns) appendOriginal(b []byte, l *letter, lv level) []byte {
+// length and the hash of the whole. A tombstone has none. room is how many bytes the level
+// leaves for the key and the headers.
+func (c *columns) appendOriginal(b []byte, l *letter, lv level) (row []byte, room int) {
 	value, size, sum := l.record.Value, l.why.Size, l.why.SHA256
 	whole := utf8.Valid(value)
 	if len(value) > lv.original {
@@ -137,6 +174,7 @@ func (c *columns) appendOriginal(b []byte, l *letter, lv level) []byte {
 		}
 		value = value[:lv.original]
 	}
+	room = lv.record - len(value)
 	if size > 0 {
 		b = appendVarint(b, c.eventSize, size)
 		b = appendBytes(b, c.eventSHA256, sum)
@@ -146,11 +184,11 @@ func (c *columns) appendOriginal(b []byte, l *letter, lv level) []byte {
 	}
 	switch {
 	case l.record.Value == nil || lv.original == 0:
-		return b
+		return b, room
 	case lv.utf8 && utf8.Valid(value):
-		return appendBytes(b, c.event, value)
+		return appendBytes(b, c.event, value), room
 	}
-	return appendBytes(b, c.eventBytes, value)
+	return appendBytes(b, c.eventBytes, value), room
 }
 
 // wholeRunes is b without a rune that was cut at its end.

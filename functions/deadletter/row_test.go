@@ -15,6 +15,7 @@ import (
 
 	"sluice/internal/batch"
 	"sluice/internal/contract"
+	"sluice/internal/deadletter"
 )
 
 // descriptor is that of events_dlq, as BigQuery would use it.
@@ -55,20 +56,20 @@ func decode(t testing.TB, d protoreflect.MessageDescriptor, row []byte) map[stri
 // level is one that BigQuery takes, and the event is in it whole or with what
 // identifies it.
 func FuzzRow(f *testing.F) {
-	f.Add([]byte(`{"a":1}`), "missing_field", "user_id", "sentence", []byte("key"), int64(7), int64(1_795_000_000_000), int64(now), int64(0), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-	f.Add([]byte("\xff"), "", "\xff", "", []byte(nil), int64(-1), int64(-5), int64(-1), int64(99), "x")
+	f.Add([]byte(`{"a":1}`), "missing_field", "user_id", "sentence", []byte("key"), int64(7), int64(1_795_000_000_000), int64(now), int64(0), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", []byte("value"), int64(0))
+	f.Add([]byte("\xff"), "too_large", "\xff", "", []byte(nil), int64(-1), int64(-5), int64(-1), int64(99), "x", []byte("\xff"), int64(3))
 	columns, err := newColumns(contract.EventsDLQ())
 	if err != nil {
 		f.Fatal(err)
 	}
 	d := descriptor(f)
-	f.Fuzz(func(t *testing.T, value []byte, code, field, message string, key []byte, offset, timestamp, failedAt, size int64, trace string) {
+	f.Fuzz(func(t *testing.T, value []byte, code, field, message string, key []byte, offset, timestamp, failedAt, size int64, trace string, header []byte, left int64) {
 		if size < 0 || code == "" {
 			return
 		}
-		l := letter{header: &batch.Header{Topic: field, Traceparent: trace}, record: &batch.Record{Offset: offset, Timestamp: timestamp, Key: key, Value: value},
-			why: batch.Rejection{Code: code, Field: field, Message: message, Size: size}, now: now, failedAt: failedAt, refusal: message}
-		for _, lv := range append([]level{{original: 5, text: 3, utf8: true}}, levels...) {
+		l := letter{header: &batch.Header{Topic: field, Traceparent: trace}, record: &batch.Record{Offset: offset, Timestamp: timestamp, Key: key, Value: value, Headers: []batch.RecordHeader{{Key: key, Value: header}}},
+			why: batch.Rejection{Code: code, Field: field, Message: message, Size: size, Left: batch.Left(left)}, now: now, failedAt: failedAt, refusal: message}
+		for _, lv := range append([]level{{original: 5, record: 60, text: 3, utf8: true}}, levels...) {
 			row := decode(t, d, columns.appendRow(nil, &l, lv))
 			at := row["failed_at"].(int64)
 			if at < now-5*365*day || at > now+365*day {
@@ -85,6 +86,21 @@ func FuzzRow(f *testing.F) {
 				kept = []byte(s)
 			} else if b, ok := row["original_event_bytes"].([]byte); ok {
 				kept = b
+			}
+			leftOut, _ := row["left_out"].(string)
+			if k, ok := row["kafka_key"].([]byte); ok && !bytes.Equal(k, key) || !ok && key != nil && !strings.Contains(leftOut, "kafka_key") {
+				t.Fatal("the key is not what it was, and nothing says so")
+			}
+			if text, ok := row["kafka_headers"].(string); !ok && !strings.Contains(leftOut, "kafka_headers") {
+				t.Fatal("the headers are left out, and nothing says so")
+			} else if ok {
+				headers, err := deadletter.ParseHeaders(text)
+				if err != nil || len(headers) != 1 || !bytes.Equal(headers[0].Key, key) || !bytes.Equal(headers[0].Value, header) {
+					t.Fatalf("the headers became %s: %v", text, err)
+				}
+			}
+			if left&1 != 0 && !strings.Contains(leftOut, "kafka_key") {
+				t.Fatal("what the sender left out is not named")
 			}
 			if !bytes.HasPrefix(value, kept) {
 				t.Fatal("the event was changed")

@@ -1,40 +1,40 @@
-// Package event is the contract of one clickstream event, and turns an event into
-// the wire bytes of its row: JSON in, one protobuf message as the Storage Write API
-// takes it out, or a Rejection that says why not. It does no I/O.
+// Package event turns an event into the wire bytes of its row, as its contract says: JSON
+// in, one protobuf message as the Storage Write API takes it out, or a Rejection that says
+// why not. It does no I/O.
 //
-//	table := contract.FactEvents()
-//	decoder, err := event.NewDecoder(table, event.DefaultConfig()) // one per goroutine, reused
-//	row, err := decoder.AppendRow(nil, value, event.Meta{IngestedAt: now, Topic: "clickstream", Offset: 42})
+//	c, err := contract.ReadFile("shop_events.yaml")
+//	decoder, err := event.New(c, event.Fast, time.Now) // one per goroutine, reused
+//	row, err := decoder.AppendRow(nil, value, event.Meta{IngestedAt: now, Topic: "shop.events", Offset: 42})
 //	var rejection *event.Rejection
-//	if errors.As(err, &rejection) { … } // the only kind of error: Code, Field, Message
+//	if errors.As(err, &rejection) { … } // Code, Field, Message; or ErrDropped, ErrSampled
 //
-// # The contract
+// # What every event must be
 //
-// An event is one JSON object (RFC 8259): valid UTF-8, no duplicate names at any
-// level, also not through escapes, of bounded size and depth. Members named like a
-// column of the table must have the column's type and are never coerced; null means
-// absent. A column of mode REQUIRED must be there, and not be empty if it is a
-// string. event_type must be one of Config.Types, and event_timestamp a time within
-// Config.MaxAge and Config.MaxAhead (see ParseTimestamp for its forms).
+// One JSON object (RFC 8259): valid UTF-8, no duplicate names at any level, also not through
+// escapes, of bounded size and depth. Values are never converted unless the contract accepts
+// their form; null means absent.
 //
-//	column     member
-//	STRING     string
-//	TIMESTAMP  string that ParseTimestamp takes, between the years 1 and 9999
-//	INT64      number without fraction and exponent, within 64 bits
-//	FLOAT64    number that is finite in 64 bits
-//	BOOL       true or false
-//	BYTES      string in standard base64 with padding
-//	JSON       any value, sent as it stands
+//	column       value, unless the contract accepts other forms
+//	STRING       string
+//	BYTES        string in standard base64 with padding
+//	INT64        number without fraction and exponent, within 64 bits
+//	FLOAT64      number that is finite in 64 bits
+//	NUMERIC      number, exactly; so BIGNUMERIC
+//	BOOL         true or false
+//	TIMESTAMP    string that ParseTimestamp takes, between the years 1 and 9999
+//	DATE, TIME, DATETIME  string in ISO 8601
+//	GEOGRAPHY    string in well-known text
+//	INTERVAL     string in ISO 8601
+//	RANGE        object with start and end
+//	JSON         any value, sent as it stands
+//	RECORD       object
+//	REPEATED     array of these
 //
-// All other members are sent as they stand, to the byte and in their order, as one
-// JSON object in the column properties, which is null if there are none. BigQuery keeps
-// what they mean and not how they were written: white space, the order of members and the
-// form of numbers are lost, and a number that FLOAT64 cannot hold, such as 1e999, costs the
-// event its row (row_rejected). See
-// https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#json_type.
-//
-// The columns ingested_at, kafka_topic, kafka_partition, kafka_offset, kafka_timestamp, replay_id
-// and properties are filled by this package: members of these names are other members.
+// Members that no column takes are sent as they stand, to the byte and in their order, to the
+// contract's column for the rest, or are dropped, or make the event a rejection. BigQuery keeps
+// what JSON means and not how it was written: white space, the order of members and the
+// form of numbers are lost. A number that its FLOAT64 cannot hold, such as 1e999, is out_of_range.
+// See https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#json_type.
 //
 // # Which rejection an event gets
 //
@@ -53,7 +53,7 @@ import (
 	"sluice/internal/contract"
 )
 
-// Config is what is configurable of the contract. Zero fields mean those of
+// Config is what is configurable of the built-in contract. Zero fields mean those of
 // DefaultConfig.
 type Config struct {
 	Types            []string      // what event_type may be

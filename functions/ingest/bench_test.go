@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"google.golang.org/protobuf/proto"
 
+	"sluice/functions/event"
 	"sluice/functions/push"
 	"sluice/internal/batch"
 	"sluice/internal/contract"
@@ -31,7 +32,8 @@ func BenchmarkHandlerVsZstd(b *testing.B) {
 	const events, perBatch, rounds = 20_000, 500, 30
 	bodies := pushes(b, events, perBatch)
 
-	w, err := newWorker(Config{Table: contract.FactEvents()})
+	w := new(worker)
+	decoder, err := event.NewDecoder(contract.FactEvents(), event.Config{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -41,7 +43,7 @@ func BenchmarkHandlerVsZstd(b *testing.B) {
 		if err != nil {
 			return err
 		}
-		if err := w.decode(records, time.Now()); err != nil {
+		if err := w.decode(decoder, records, time.Now()); err != nil {
 			return err
 		}
 		request := &storagepb.AppendRowsRequest{

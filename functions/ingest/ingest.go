@@ -1,11 +1,12 @@
-// Package ingest is the function that turns pushed batches of events into rows of
-// fact_events.
+// Package ingest is the function that turns pushed batches of events into rows of their
+// contracts' tables.
 //
-//	f, err := ingest.New(ingest.Config{Table: contract.FactEvents(), …}, appender, publisher)
+//	f, err := ingest.New(ingest.Config{Streams: []ingest.Stream{{Contract: c, Table: appender, …}}, …}, publisher)
 //	handler := gate.Handler(push.Config{Function: "Ingest", …}, f.Handle)
 //
-// Each record of a batch ends in one of two places: as a row, or, if it can never
-// be one, as a record of the dead-letter topic with its reason. Handle returns nil
+// A batch comes from one Kafka topic, and so it has one contract and one table. Each record of a batch ends in one of two places: as a row, or, if it can never
+// be one, as a record of the dead-letter topic with its reason; or its contract leaves it
+// out, and it is counted. Handle returns nil
 // when BigQuery has acknowledged every row and Pub/Sub every reject; before that,
 // any failure leaves the message with Pub/Sub, which delivers it again. Rows that
 // have landed by then land twice, which the view over the table hides.
@@ -16,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -32,9 +34,9 @@ import (
 
 // Config is what Ingest needs to know.
 type Config struct {
-	Table  *contract.Table // of the rows
-	Event  event.Config
-	Limits batch.Limits // of a payload; zero fields: batch.DefaultLimits
+	Streams []Stream
+	Decoder string       // event.Fast or event.Strict; empty: event.Fast
+	Limits  batch.Limits // of a payload; zero fields: batch.DefaultLimits
 	// Consumer names this service and its revision in dead letters.
 	Consumer string
 	// Tracer and Meter are told of every message; nil: nobody is.
@@ -42,35 +44,70 @@ type Config struct {
 	Meter  metric.Meter
 }
 
+// Stream is a contract and where its rows go.
+type Stream struct {
+	Contract *contract.Contract
+	Table    *warehouse.Appender // remains the caller's to close
+}
+
 // Function is the function.
 type Function struct {
 	config      Config
-	table       *warehouse.Appender
+	streams     []stream
 	deadLetters *pubsub.Publisher
 	workers     sync.Pool
 	metrics     *metrics
 }
 
-// New returns a Function that appends rows to table and publishes what can be no
-// row to deadLetters. Both remain the caller's to close.
-func New(c Config, table *warehouse.Appender, deadLetters *pubsub.Publisher) (*Function, error) {
-	first, err := newWorker(c)
-	if err != nil {
-		return nil, err
-	}
-	f := &Function{config: c, table: table, deadLetters: deadLetters}
-	if f.metrics, err = newMetrics(c.Meter); err != nil {
-		return nil, err
-	}
-	f.workers.New = func() any {
-		w, err := newWorker(c)
-		if err != nil { // the first one was made of the same
-			panic(err)
+// stream is a Stream with its decoders, each of which serves one request at a time.
+type stream struct {
+	Stream
+	decoders sync.Pool
+}
+
+// New returns a Function that publishes what can be no row to deadLetters, which remains
+// the caller's to close. A contract that no decoder can be made of gives contract.Mistakes.
+func New(c Config, deadLetters *pubsub.Publisher) (*Function, error) {
+	f := &Function{config: c, streams: make([]stream, len(c.Streams)), deadLetters: deadLetters}
+	f.workers.New = func() any { return new(worker) }
+	var mistakes contract.Mistakes
+	for i, s := range c.Streams {
+		make := func() (*event.Decoder, error) { return event.New(s.Contract, c.Decoder, time.Now) }
+		first, err := make()
+		if some, ok := errors.AsType[contract.Mistakes](err); ok {
+			mistakes = append(mistakes, some...)
+			continue
 		}
-		return w
+		if err != nil {
+			return nil, err
+		}
+		f.streams[i].Stream = s
+		f.streams[i].decoders.New = func() any {
+			d, err := make()
+			if err != nil { // the first one was made of the same
+				panic(err)
+			}
+			return d
+		}
+		f.streams[i].decoders.Put(first)
 	}
-	f.workers.Put(first)
-	return f, nil
+	if len(mistakes) > 0 {
+		return nil, mistakes
+	}
+	var err error
+	f.metrics, err = newMetrics(c.Meter)
+	return f, err
+}
+
+// stream returns the one that takes the records of that topic; "" are events that did not
+// come through Kafka. nil: none does.
+func (f *Function) stream(topic string) *stream {
+	for i := range f.streams {
+		if c := f.streams[i].Contract; topic == "" && c.Bare || topic != "" && c.Takes(topic) {
+			return &f.streams[i]
+		}
+	}
+	return nil
 }
 
 // Handle is a push.Func.
@@ -101,14 +138,25 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) (err error) {
 	if f.config.Tracer != nil {
 		l.belong(b)
 	}
-	err = w.decode(b, start)
+	to := f.stream(b.Topic)
+	if to == nil {
+		w.refuseAll(b)
+		err := f.publish(ctx, m, b, nil, w.rejects, &l)
+		f.workers.Put(w)
+		return err
+	}
+	l.contract = to.Contract.Name
+	events := to.decoders.Get().(*event.Decoder)
+	err = w.decode(events, b, start)
+	to.decoders.Put(events)
+	l.dropped, l.sampled = w.dropped, w.sampled
 	l.decode = time.Since(start)
 	if err != nil {
 		return err
 	}
 
 	start = time.Now()
-	refused, err := f.table.Write(ctx, w.rows)
+	refused, err := to.Table.Write(ctx, w.rows)
 	l.append = time.Since(start)
 	if err != nil {
 		// The rows may still be being sent: their memory is not used again.
@@ -121,7 +169,7 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) (err error) {
 	w.refuse(refused)
 
 	start = time.Now()
-	err = f.publish(ctx, m, b, w.rejects, &l)
+	err = f.publish(ctx, m, b, to, w.rejects, &l)
 	l.publish = time.Since(start)
 	if cap(w.wire) > retained { // one exceptional message does not hold its memory for ever
 		w.forgetRows()
@@ -145,7 +193,7 @@ func (f *Function) undecodable(ctx context.Context, m *push.Message, cause error
 	}
 	b := &batch.Batch{Records: []batch.Record{{Offset: batch.NoOffset, Value: m.Data}}}
 	start := time.Now()
-	err := f.publish(ctx, m, b, []reject{{0, batch.Rejection{
+	err := f.publish(ctx, m, b, nil, []reject{{0, batch.Rejection{
 		Code:    string(contract.CodeUndecodablePayload),
 		Message: fmt.Sprintf("The payload of Pub/Sub message %s cannot be read: %v", m.ID, damage),
 	}}}, l)
@@ -156,13 +204,14 @@ func (f *Function) undecodable(ctx context.Context, m *push.Message, cause error
 // worker is the memory that one request needs, used from request to request.
 type worker struct {
 	batches batch.Decoder
-	events  *event.Decoder
 
 	wire    []byte   // the rows, one after the other
 	ends    []int    // where each ends in wire
 	rows    [][]byte // the parts of wire
 	records []int    // of each row: its record's index in the batch
 	rejects []reject
+
+	dropped, sampled int // records that the contract leaves out
 }
 
 // reject is a record that can be no row.
@@ -171,24 +220,41 @@ type reject struct {
 	why    batch.Rejection
 }
 
-func newWorker(c Config) (*worker, error) {
-	d, err := event.NewDecoder(c.Table, c.Event)
-	return &worker{events: d}, err
+// refuseAll makes each record of b a reject: no contract takes their topic.
+func (w *worker) refuseAll(b *batch.Batch) {
+	why := batch.Rejection{Code: string(contract.CodeNoContract), Message: "No contract takes the topic " + strconv.Quote(b.Topic) +
+		": add it to the topics of one, deploy that, and replay."}
+	if b.Topic == "" {
+		why.Message = "The event came without a Kafka topic, and no contract takes such events: say bare: true in one, deploy that, and replay."
+	}
+	w.rejects = w.rejects[:0]
+	for i := range b.Records {
+		w.rejects = append(w.rejects, reject{i, why})
+	}
 }
 
-// decode makes each record of b a row or a reject.
-func (w *worker) decode(b *batch.Batch, now time.Time) error {
+// decode makes each record of b a row or a reject, or counts it as left out.
+func (w *worker) decode(events *event.Decoder, b *batch.Batch, now time.Time) error {
 	w.wire, w.ends, w.rows = w.wire[:0], w.ends[:0], w.rows[:0]
 	w.records, w.rejects = w.records[:0], w.rejects[:0]
+	w.dropped, w.sampled = 0, 0
 	meta := event.Meta{IngestedAt: now.UnixMicro(), Topic: b.Topic, Partition: b.Partition}
 	for i := range b.Records {
 		r := &b.Records[i]
 		meta.Offset, meta.Timestamp, meta.ReplayID = r.Offset, r.Timestamp, b.Replay(r)
-		wire, err := w.events.AppendRow(w.wire, r.Value, meta)
-		if err == nil {
+		meta.Key, meta.Headers = r.Key, r.Headers
+		wire, err := events.AppendRow(w.wire, r.Value, meta)
+		switch err {
+		case nil:
 			w.wire = wire
 			w.ends = append(w.ends, len(wire))
 			w.records = append(w.records, i)
+			continue
+		case event.ErrDropped:
+			w.dropped++
+			continue
+		case event.ErrSampled:
+			w.sampled++
 			continue
 		}
 		why, ok := errors.AsType[*event.Rejection](err)
@@ -218,12 +284,14 @@ func (w *worker) forgetRows() { w.wire, w.rows = nil, nil }
 
 // line collects the fields of the request's log line.
 type line struct {
-	known                   bool // the batch could be decoded
+	known                   bool   // the batch could be decoded
+	contract                string // empty: none takes the topic
 	topic                   string
 	partition               int32
 	first, last             int64
 	traceparent             string
 	records, landed         int
+	dropped, sampled        int
 	rejected                map[string]int
 	oldest                  time.Duration
 	decode, append, publish time.Duration
@@ -254,12 +322,21 @@ func (l *line) age(b *batch.Batch, now time.Time) {
 // from Kafka's timestamp to BigQuery's acknowledgement. The counts of a line whose
 // outcome is not ack come again with the message: sum up those of acks only.
 func (l *line) note(m *push.Message) {
+	if l.contract != "" {
+		m.Note(slog.String("contract", l.contract))
+	}
 	if l.topic != "" {
 		m.Note(slog.String("topic", l.topic), slog.Int("partition", int(l.partition)),
 			slog.Int64("first_offset", l.first), slog.Int64("last_offset", l.last))
 	}
 	if l.known {
 		m.Note(slog.Int("records", l.records), slog.Int("landed", l.landed))
+	}
+	if l.dropped > 0 {
+		m.Note(slog.Int("dropped", l.dropped))
+	}
+	if l.sampled > 0 {
+		m.Note(slog.Int("sampled_out", l.sampled))
 	}
 	push.NoteRejected(m, l.rejected)
 	m.Note(slog.Float64("decode_ms", push.Milliseconds(l.decode)),

@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 
 	"sluice/functions/push"
 	"sluice/internal/batch"
+	"sluice/internal/deadletter"
 )
 
 const (
@@ -19,13 +19,14 @@ const (
 	// maxPayload is the most bytes that a message may have: Pub/Sub's limit is
 	// 10,000,000 for the request.
 	maxPayload = 9_500_000
-	// head is how much is kept of a record that does not fit.
+	// head is how much is kept of each part of a record that does not fit.
 	head = 1 << 20
 )
 
 // publish publishes the rejected records of b in the batch format, in as few
-// messages as they fit into, and waits until all are acknowledged.
-func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch, rejects []reject, l *line) error {
+// messages as they fit into, and waits until all are acknowledged. They were meant for the
+// stream to; nil: for none.
+func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch, to *stream, rejects []reject, l *line) error {
 	if len(rejects) == 0 {
 		return nil
 	}
@@ -35,6 +36,9 @@ func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch,
 		FailedAt:        time.Now().UnixMicro(),
 		MessageID:       batch.Clip(m.ID, batch.MaxName),
 		DeliveryAttempt: int32(m.DeliveryAttempt),
+	}
+	if to != nil {
+		h.Origin.Contract, h.Origin.Table = to.Contract.Name, batch.Clip(to.Contract.Table.Name, batch.MaxName)
 	}
 	if !m.PublishTime.IsZero() {
 		h.Origin.PublishTime = m.PublishTime.UnixMicro()
@@ -59,7 +63,7 @@ func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch,
 		whole := r.Rejection // of a dead letter that comes again, whose value may be a head only
 		r.Rejection = j.why
 		r.Rejection.Message = batch.Clip(j.why.Message, batch.MaxMessage)
-		r.Rejection.Size, r.Rejection.SHA256 = whole.Size, whole.SHA256
+		r.Rejection.Size, r.Rejection.SHA256, r.Rejection.Left = whole.Size, whole.SHA256, whole.Left
 		n := size(&r)
 		if enc.Len() > 0 && enc.Size()+n > bundle {
 			if err := send(); err != nil {
@@ -74,7 +78,7 @@ func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch,
 			}
 			if len(payload) > maxPayload {
 				enc.Reset(h)
-				cut(&r)
+				deadletter.Trim(&r, head)
 				enc.Append(&r)
 			}
 			if err := send(); err != nil {
@@ -99,25 +103,5 @@ func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch,
 
 // size is about what r adds to a batch, bytes.
 func size(r *batch.Record) int {
-	n := 64 + len(r.Key) + len(r.Value) + len(r.Rejection.Message)
-	for _, h := range r.Headers {
-		n += 16 + len(h.Key) + len(h.Value)
-	}
-	return n
-}
-
-// cut reduces r to what always fits: the value's head, with the length and the hash
-// of the whole, and the key unless it is huge itself.
-func cut(r *batch.Record) {
-	if len(r.Value) > head {
-		if r.Rejection.Size == 0 {
-			sum := sha256.Sum256(r.Value)
-			r.Rejection.Size, r.Rejection.SHA256 = int64(len(r.Value)), sum[:]
-		}
-		r.Value = r.Value[:head]
-	}
-	if len(r.Key) > head {
-		r.Key = nil
-	}
-	r.Headers = nil
+	return 64 + len(r.Key) + len(r.Value) + len(r.Rejection.Message) + deadletter.HeadersSize(r.Headers)
 }

@@ -15,8 +15,8 @@ import (
 
 // metrics are OpenTelemetry's instruments of what Ingest does; nil: nobody receives them.
 type metrics struct {
-	records     metric.Int64Counter
-	append, age metric.Float64Histogram
+	records, leftOut metric.Int64Counter
+	append, age      metric.Float64Histogram
 }
 
 func newMetrics(meter metric.Meter) (*metrics, error) {
@@ -28,6 +28,10 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 	var err error
 	if m.records, err = meter.Int64Counter("sluice.ingest.records", metric.WithUnit("{record}"),
 		metric.WithDescription("Records of acknowledged messages; those with error.type are rejected for that code, the others landed.")); err != nil {
+		return nil, err
+	}
+	if m.leftOut, err = meter.Int64Counter("sluice.ingest.left_out", metric.WithUnit("{record}"),
+		metric.WithDescription("Records of acknowledged messages that their contract leaves out, by its rule: drop or sample.")); err != nil {
 		return nil, err
 	}
 	if m.append, err = meter.Float64Histogram("sluice.ingest.append.duration", metric.WithUnit("s"),
@@ -42,17 +46,24 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 // record takes down an acknowledged message. Others come again, and count then.
 func (s *metrics) record(l *line) {
 	ctx := context.Background()
+	of := metric.WithAttributes(attribute.String("sluice.contract", l.contract))
 	if l.landed > 0 {
-		s.records.Add(ctx, int64(l.landed))
+		s.records.Add(ctx, int64(l.landed), of)
 	}
 	for code, n := range l.rejected {
-		s.records.Add(ctx, int64(n), metric.WithAttributes(attribute.String("error.type", code)))
+		s.records.Add(ctx, int64(n), of, metric.WithAttributes(attribute.String("error.type", code)))
 	}
-	if l.known {
-		s.append.Record(ctx, (l.decode + l.append).Seconds())
+	if l.dropped > 0 {
+		s.leftOut.Add(ctx, int64(l.dropped), of, metric.WithAttributes(attribute.String("sluice.rule", "drop")))
+	}
+	if l.sampled > 0 {
+		s.leftOut.Add(ctx, int64(l.sampled), of, metric.WithAttributes(attribute.String("sluice.rule", "sample")))
+	}
+	if l.known && l.contract != "" {
+		s.append.Record(ctx, (l.decode + l.append).Seconds(), of)
 	}
 	if l.oldest > 0 {
-		s.age.Record(ctx, l.oldest.Seconds())
+		s.age.Record(ctx, l.oldest.Seconds(), of)
 	}
 }
 
@@ -85,6 +96,7 @@ func (f *Function) tell(m *push.Message, l *line, begin time.Time, err error) {
 			attribute.String("messaging.message.id", m.ID),
 			attribute.String("messaging.destination.subscription.name", m.Subscription),
 			attribute.Int("messaging.batch.message_count", l.records),
+			attribute.String("sluice.contract", l.contract),
 			attribute.String("sluice.kafka.topic", l.topic),
 			attribute.Int("sluice.kafka.partition", int(l.partition)),
 			attribute.Int64("sluice.kafka.first_offset", l.first),

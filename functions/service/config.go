@@ -16,6 +16,7 @@ import (
 	"sluice/functions/event"
 	"sluice/functions/push"
 	"sluice/functions/warehouse"
+	"sluice/internal/contract"
 	"sluice/internal/settings"
 )
 
@@ -40,6 +41,7 @@ type Config struct {
 	BigQueryEmulator string
 	PubSubEmulator   string
 
+	Contracts     string
 	EventTypes    List
 	EventMaxAge   time.Duration
 	EventMaxAhead time.Duration
@@ -90,15 +92,16 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 
 	fs.StringVar(&c.Project, "google-cloud-project", c.Project, "project of the dataset and the topics (required)")
 	fs.StringVar(&c.Dataset, "bigquery-dataset", c.Dataset, "dataset of the tables")
-	fs.StringVar(&c.FactEventsTable, "fact-events-table", c.FactEventsTable, "table of the events")
+	fs.StringVar(&c.FactEventsTable, "fact-events-table", c.FactEventsTable, "table of the events of the built-in contract")
 	fs.StringVar(&c.EventsDLQTable, "events-dlq-table", c.EventsDLQTable, "table of the rejected events")
 	fs.StringVar(&c.DeadLetterTopic, "pubsub-dead-letter-topic", c.DeadLetterTopic, "topic for events that can never be inserted")
 	fs.StringVar(&c.BigQueryEmulator, "bigquery-storage-emulator-host", c.BigQueryEmulator, "host:port of a Storage Write API server to use instead of BigQuery's, without encryption or credentials")
 	fs.StringVar(&c.PubSubEmulator, "pubsub-emulator-host", c.PubSubEmulator, "host:port of a Pub/Sub server to use instead of Google's, without encryption or credentials")
 
-	fs.Var(&c.EventTypes, "event-types", "values that event_type may have, separated by commas")
-	fs.DurationVar(&c.EventMaxAge, "event-max-age", c.EventMaxAge, "how far back event_timestamp may be; BigQuery's partitions take 5 years")
-	fs.DurationVar(&c.EventMaxAhead, "event-max-ahead", c.EventMaxAhead, "how far ahead event_timestamp may be; BigQuery's partitions take 1 year")
+	fs.StringVar(&c.Contracts, "contracts", c.Contracts, "folder of the streams' contracts, one file NAME.yaml each, or one such file; empty: the built-in contract, for every topic")
+	fs.Var(&c.EventTypes, "event-types", "of the built-in contract: values that event_type may have, separated by commas")
+	fs.DurationVar(&c.EventMaxAge, "event-max-age", c.EventMaxAge, "of the built-in contract: how far back event_timestamp may be; BigQuery's partitions take 5 years")
+	fs.DurationVar(&c.EventMaxAhead, "event-max-ahead", c.EventMaxAhead, "of the built-in contract: how far ahead event_timestamp may be; BigQuery's partitions take 1 year")
 	fs.StringVar(&c.EventDecoder, "event-decoder", c.EventDecoder, "fast, or strict: the slower reference, if the fast one should ever be in doubt")
 
 	fs.DurationVar(&c.HandlerTimeout, "handler-timeout", c.HandlerTimeout, "bound of one push; must be below the subscription's ack deadline")
@@ -178,6 +181,19 @@ func (c *Config) Validate() error {
 		wrong("push-trust-cloud-run", "does not go alone: set --push-audience and --push-service-account with it")
 	}
 	return errors.Join(errs...)
+}
+
+// Streams returns the contracts of the streams: those of Contracts, or the built-in one.
+func (c *Config) Streams() ([]*contract.Contract, error) {
+	if c.Contracts != "" {
+		return contract.ReadPath(c.Contracts)
+	}
+	builtIn, err := contract.Clickstream(contract.FactEvents(), c.EventTypes, c.EventMaxAge, c.EventMaxAhead)
+	if err != nil {
+		return nil, err
+	}
+	builtIn.Table.Name = c.FactEventsTable
+	return []*contract.Contract{builtIn}, nil
 }
 
 // serves reports whether the function is to be served.

@@ -26,7 +26,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"sluice/functions/deadletter"
-	"sluice/functions/event"
 	"sluice/functions/ingest"
 	"sluice/functions/push"
 	"sluice/functions/warehouse"
@@ -44,6 +43,10 @@ type Service struct {
 // are first used. The end of ctx does not end them: Close does.
 func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error) {
 	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	contracts, err := c.Streams()
+	if err != nil {
 		return nil, err
 	}
 	// Clients may keep it to fetch credentials with, also while the service drains.
@@ -70,18 +73,21 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 		}
 	}
 	if c.serves(Ingest) {
-		t := contract.FactEvents()
 		deadLetters, err := s.publisher(ctx, c)
 		if err != nil {
 			return nil, err
 		}
+		var streams []ingest.Stream
+		for _, of := range contracts {
+			streams = append(streams, ingest.Stream{Contract: of, Table: s.appender(c, write, of.Table, of.Table.Name, log)})
+		}
 		f, err := ingest.New(ingest.Config{
-			Table:    t,
-			Event:    event.Config{Types: c.EventTypes, MaxAge: c.EventMaxAge, MaxAhead: c.EventMaxAhead, Decoder: c.EventDecoder},
+			Streams:  streams,
+			Decoder:  c.EventDecoder,
 			Consumer: cmp.Or(c.Revision, "ingest"),
 			Tracer:   c.Tracer,
 			Meter:    c.Meter,
-		}, s.appender(c, write, t, c.FactEventsTable, log), deadLetters)
+		}, deadLetters)
 		if err != nil {
 			return nil, err
 		}
@@ -90,7 +96,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 	}
 	if c.serves(DeadLetter) {
 		t := contract.EventsDLQ()
-		f, err := deadletter.New(deadletter.Config{Table: t, Tracer: c.Tracer}, s.appender(c, write, t, c.EventsDLQTable, log))
+		f, err := deadletter.New(deadletter.Config{Table: t, Contracts: contracts, Tracer: c.Tracer}, s.appender(c, write, t, c.EventsDLQTable, log))
 		if err != nil {
 			return nil, err
 		}

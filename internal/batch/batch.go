@@ -69,6 +69,8 @@ type Origin struct {
 	MessageID       string // the Pub/Sub message that carried the records
 	PublishTime     int64  // of that message, microseconds since the Unix epoch
 	DeliveryAttempt int32  // of that message; 0 is unknown
+	Contract        string // that the records have; empty: unknown, or none takes them
+	Table           string // where their rows were to go; empty: unknown
 }
 
 // NoOffset is the Offset of a record that did not come through Kafka.
@@ -99,7 +101,17 @@ type Rejection struct {
 	// Size and SHA256 describe the whole value where Value was cut to its head.
 	Size   int64 // bytes; 0: Value is whole
 	SHA256 []byte
+	Left   Left // what else of the record was left out
 }
+
+// Left says what of a record is not in a dead letter, because it did not fit.
+type Left int32
+
+// The parts of a record that can be left out as a whole.
+const (
+	LeftKey Left = 1 << iota
+	LeftHeaders
+)
 
 // Batch is a decoded payload. Its byte slices point into the Decoder's buffer and
 // are valid until the next Decode; that of a bare event points into the payload.

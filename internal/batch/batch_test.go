@@ -15,7 +15,7 @@ func everything() *Batch {
 	return &Batch{
 		Header: Header{
 			Topic: "clickstream", Partition: 7, Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-			Origin:   Origin{Consumer: "ingest-00042-abc", FailedAt: 1_700_000_000_123_456, MessageID: "1234567890", PublishTime: 1_700_000_000_000_000, DeliveryAttempt: 3},
+			Origin:   Origin{Consumer: "ingest-00042-abc", FailedAt: 1_700_000_000_123_456, MessageID: "1234567890", PublishTime: 1_700_000_000_000_000, DeliveryAttempt: 3, Contract: "clickstream", Table: "fact_events"},
 			ReplayID: "20231114-221320-4f2a",
 		},
 		Records: []Record{
@@ -377,6 +377,8 @@ func TestWhatABatchSaysOfItselfIsBounded(t *testing.T) {
 		"replay id":           func(b *Batch) { b.ReplayID = long(maxReplayID + 1) },
 		"consumer":            func(b *Batch) { b.Origin.Consumer = long(MaxName + 1) },
 		"message id":          func(b *Batch) { b.Origin.MessageID = long(MaxName + 1) },
+		"contract":            func(b *Batch) { b.Origin.Contract = long(MaxName + 1) },
+		"table":               func(b *Batch) { b.Origin.Table = long(MaxName + 1) },
 		"rejection code":      func(b *Batch) { b.Records[3].Rejection.Code = long(MaxName + 1) },
 		"rejected field":      func(b *Batch) { b.Records[3].Rejection.Field = long(MaxName + 1) },
 		"rejection message":   func(b *Batch) { b.Records[3].Rejection.Message = long(MaxMessage + 1) },
@@ -398,6 +400,7 @@ func TestWhatABatchSaysOfItselfIsBounded(t *testing.T) {
 	most := everything()
 	most.Topic, most.Traceparent, most.ReplayID = long(maxTopic), long(maxTraceparent), long(maxReplayID)
 	most.Origin.Consumer, most.Origin.MessageID = long(MaxName), long(MaxName)
+	most.Origin.Contract, most.Origin.Table = long(MaxName), long(MaxName)
 	most.Records[3].Rejection.Message = long(MaxMessage)
 	var d Decoder
 	if _, err := d.Decode(encode(t, most), Limits{}); err != nil {
@@ -454,7 +457,7 @@ func randomBatch(seed uint64, data []byte) *Batch {
 	number := func() int64 { return int64(r.Uint64()) >> r.IntN(64) }
 	b := &Batch{Header: Header{Topic: text(), Partition: int32(number() & math.MaxInt32), Traceparent: text(), ReplayID: text()}}
 	if r.IntN(2) == 0 {
-		b.Origin = Origin{Consumer: text(), FailedAt: number(), MessageID: text(), PublishTime: number(), DeliveryAttempt: int32(number())}
+		b.Origin = Origin{Consumer: text(), FailedAt: number(), MessageID: text(), PublishTime: number(), DeliveryAttempt: int32(number()), Contract: text(), Table: text()}
 	}
 	for range r.IntN(20) {
 		record := Record{Offset: number(), Timestamp: number(), Key: piece(), Value: piece()}

@@ -80,7 +80,7 @@ func (d *Decoder) Decode(payload []byte, l Limits) (*Batch, error) {
 const (
 	maxTopic       = 249     // Kafka's limit
 	maxTraceparent = 256     // version 00 has 55 bytes, later ones may have more
-	MaxName        = 1 << 10 // of a consumer, a message id, a code, a field
+	MaxName        = 1 << 10 // of a consumer, a message id, a contract, a table, a code, a field
 	MaxMessage     = 128 << 10
 )
 
@@ -115,6 +115,10 @@ func (b *Batch) check() error {
 		return tooLong("consumer", len(h.Origin.Consumer), MaxName)
 	case len(h.Origin.MessageID) > MaxName:
 		return tooLong("message id", len(h.Origin.MessageID), MaxName)
+	case len(h.Origin.Contract) > MaxName:
+		return tooLong("contract", len(h.Origin.Contract), MaxName)
+	case len(h.Origin.Table) > MaxName:
+		return tooLong("table", len(h.Origin.Table), MaxName)
 	}
 	for i := range b.Records {
 		switch j := &b.Records[i].Rejection; {
@@ -372,8 +376,11 @@ func (d *Decoder) rejection(j *Rejection, b []byte) bool {
 	for f.next() {
 		switch f.typ {
 		case protowire.VarintType:
-			if f.number == rejectionSize {
+			switch f.number {
+			case rejectionSize:
 				j.Size = int64(f.varint)
+			case rejectionLeft:
+				j.Left = Left(f.varint)
 			}
 		case protowire.BytesType:
 			ok := true
@@ -418,6 +425,10 @@ func (d *Decoder) origin(b []byte) bool {
 				ok = d.string(&o.Consumer, d.last.Origin.Consumer, f.bytes)
 			case originMessageID:
 				ok = d.string(&o.MessageID, d.last.Origin.MessageID, f.bytes)
+			case originContract:
+				ok = d.string(&o.Contract, d.last.Origin.Contract, f.bytes)
+			case originTable:
+				ok = d.string(&o.Table, d.last.Origin.Table, f.bytes)
 			}
 			if !ok {
 				return false

@@ -37,12 +37,15 @@ const (
 	rejectionMessage = 3
 	rejectionSize    = 4
 	rejectionSHA256  = 5
+	rejectionLeft    = 6
 
 	originConsumer        = 1
 	originFailedAt        = 2
 	originMessageID       = 3
 	originPublishTime     = 4
 	originDeliveryAttempt = 5
+	originContract        = 6
+	originTable           = 7
 )
 
 // Encoder collects the records of one batch. It may be used again after Reset, by
@@ -154,6 +157,7 @@ func appendRecord(b []byte, r *Record) []byte {
 		if len(j.SHA256) > 0 {
 			b = appendOptionalBytes(b, rejectionSHA256, j.SHA256)
 		}
+		b = appendVarint(b, rejectionLeft, uint64(j.Left))
 	}
 	return b
 }
@@ -174,18 +178,22 @@ func sizeRejection(j *Rejection) int {
 	if len(j.SHA256) > 0 {
 		n += 1 + protowire.SizeBytes(len(j.SHA256))
 	}
+	n += sizeVarint(uint64(j.Left))
 	return n
 }
 
 func appendOrigin(b []byte, o *Origin) []byte {
 	b = protowire.AppendTag(b, batchOrigin, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(sizeString(o.Consumer)+sizeVarint(uint64(o.FailedAt))+
-		sizeString(o.MessageID)+sizeVarint(uint64(o.PublishTime))+sizeVarint(uint64(o.DeliveryAttempt))))
+		sizeString(o.MessageID)+sizeVarint(uint64(o.PublishTime))+sizeVarint(uint64(o.DeliveryAttempt))+
+		sizeString(o.Contract)+sizeString(o.Table)))
 	b = appendString(b, originConsumer, o.Consumer)
 	b = appendVarint(b, originFailedAt, uint64(o.FailedAt))
 	b = appendString(b, originMessageID, o.MessageID)
 	b = appendVarint(b, originPublishTime, uint64(o.PublishTime))
-	return appendVarint(b, originDeliveryAttempt, uint64(o.DeliveryAttempt))
+	b = appendVarint(b, originDeliveryAttempt, uint64(o.DeliveryAttempt))
+	b = appendString(b, originContract, o.Contract)
+	return appendString(b, originTable, o.Table)
 }
 
 // appendVarint leaves out zero, as proto3 does for a field without presence.

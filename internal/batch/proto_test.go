@@ -14,7 +14,7 @@ import (
 func fromProto(m *batchpb.Batch) *Batch {
 	b := &Batch{Header: Header{Topic: m.GetTopic(), Partition: m.GetPartition(), Traceparent: m.GetTraceparent(), ReplayID: m.GetReplayId()}}
 	if o := m.GetOrigin(); o != nil {
-		b.Origin = Origin{o.GetConsumer(), o.GetFailedAt(), o.GetMessageId(), o.GetPublishTime(), o.GetDeliveryAttempt()}
+		b.Origin = Origin{o.GetConsumer(), o.GetFailedAt(), o.GetMessageId(), o.GetPublishTime(), o.GetDeliveryAttempt(), o.GetContract(), o.GetTable()}
 	}
 	for _, r := range m.GetRecords() {
 		record := Record{Offset: NoOffset, Timestamp: r.GetTimestampMs(), Key: r.Key, Value: r.Value}
@@ -25,7 +25,7 @@ func fromProto(m *batchpb.Batch) *Batch {
 			record.Headers = append(record.Headers, RecordHeader{h.GetKey(), h.Value})
 		}
 		if j := r.GetRejection(); j != nil {
-			record.Rejection = Rejection{j.GetCode(), j.GetField(), j.GetMessage(), j.GetSize(), j.GetSha256()}
+			record.Rejection = Rejection{j.GetCode(), j.GetField(), j.GetMessage(), j.GetSize(), j.GetSha256(), Left(j.GetLeft())}
 		}
 		b.Records = append(b.Records, record)
 	}

@@ -32,6 +32,7 @@ const (
 
 // The codes that others give to records.
 const (
+	CodeNoContract         Code = "no_contract"                 // no contract takes the record's topic
 	CodeRowRejected        Code = "row_rejected"                // BigQuery refused the row
 	CodeAttemptsExhausted  Code = "delivery_attempts_exhausted" // Pub/Sub gave up
 	CodeUndecodablePayload Code = "undecodable_payload"         // a packed batch that is damaged

@@ -82,6 +82,33 @@ func ReadDir(dir string) ([]*Contract, error) {
 	return all, nil
 }
 
+// ReadPath reads the contracts of a folder, or the one in a file.
+func ReadPath(path string) ([]*Contract, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read the contracts: %w", err)
+	case info.IsDir():
+		return ReadDir(path)
+	}
+	c, err := ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return []*Contract{c}, nil
+}
+
+// Find returns the contract that takes the records of a Kafka topic; "" are events that did
+// not come through Kafka. nil: none does.
+func Find(all []*Contract, topic string) *Contract {
+	for _, c := range all {
+		if topic == "" && c.Bare || topic != "" && c.Takes(topic) {
+			return c
+		}
+	}
+	return nil
+}
+
 // Together checks what contracts must be if they serve one deployment: their names and tables
 // differ, no Kafka topic can be taken by two of them, and at most one takes events without a
 // topic. The error is Mistakes.

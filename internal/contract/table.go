@@ -237,8 +237,12 @@ func identifier(s string) bool {
 // by position, REQUIRED columns as required fields, REPEATED ones as repeated, the others
 // optional. RECORDs and RANGEs are messages within it.
 func (t *Table) Descriptor() *descriptorpb.DescriptorProto {
+	name := t.Name
+	if !identifier(name) { // BigQuery's names of tables may have more than a message's
+		name = "Row"
+	}
 	messages := 0
-	return message(t.Name, t.Columns, &messages)
+	return message(name, t.Columns, &messages)
 }
 
 // message is the descriptor of an object with these columns. messages counts those that

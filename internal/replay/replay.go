@@ -29,7 +29,9 @@ import (
 	"strings"
 	"time"
 
+	"sluice/internal/batch"
 	"sluice/internal/contract"
+	"sluice/internal/deadletter"
 	"sluice/internal/query"
 )
 
@@ -122,8 +124,11 @@ type Letter struct {
 	Offset      int64 // batch.NoOffset without Kafka
 	Timestamp   int64 // Kafka's, milliseconds since the Unix epoch; 0: none
 	Key         []byte
+	Headers     []batch.RecordHeader
 	Value       []byte // the event; nil: null
 	Size        int64  // of the whole event where only its head was kept
+	LeftOut     string // what else of the record was not kept
+	Contract    string // that it was held against; empty: not known
 	MessageID   string // of the Pub/Sub message that failed
 	Replay      string // the id of the replay that sends it
 }
@@ -208,7 +213,10 @@ func (r *Replay) letters(ctx context.Context, engine query.Engine, f func(*Lette
 		if err != nil {
 			return err
 		}
-		l := newLetter(row)
+		l, err := newLetter(row)
+		if err != nil {
+			return err
+		}
 		l.Replay = r.ID
 		if r.Cursor != nil && l.cursor().compare(r.Cursor) <= 0 || !matches(l.Value, r.Filter.EventID) {
 			continue
@@ -221,7 +229,7 @@ func (r *Replay) letters(ctx context.Context, engine query.Engine, f func(*Lette
 }
 
 // newLetter reads a row of replay_candidates.sql.
-func newLetter(row []any) *Letter {
+func newLetter(row []any) (*Letter, error) {
 	text := func(i int) string { s, _ := row[i].(string); return s }
 	number := func(i int, absent int64) int64 {
 		if n, ok := row[i].(int64); ok {
@@ -242,7 +250,16 @@ func newLetter(row []any) *Letter {
 	} else if b, ok := row[1].([]byte); ok {
 		l.Value = b
 	}
-	return l
+	l.LeftOut, l.Contract = text(14), text(15)
+	var err error
+	if l.Headers, err = deadletter.ParseHeaders(text(13)); err != nil {
+		return nil, err
+	}
+	// Those that a replay before put there: this one has its own.
+	l.Headers = slices.DeleteFunc(l.Headers, func(h batch.RecordHeader) bool {
+		return string(h.Key) == batch.ReplayIDHeader || string(h.Key) == originalHeader
+	})
+	return l, nil
 }
 
 // matches reports whether the event has the id. One that is no JSON matches if it
@@ -265,6 +282,7 @@ func matches(value []byte, id string) bool {
 // The reasons for which a letter is not sent.
 const (
 	SkipCut       = "only the event's head was kept"
+	SkipLeftOut   = "the record's key or headers were not kept, being too large"
 	SkipTombstone = "the record is a tombstone: its value is null"
 	SkipNoRecord  = "it did not come through Kafka: name a topic for it, or send it through Pub/Sub"
 	SkipPayload   = "it is a payload and no record: it can be sent through Pub/Sub only"
@@ -278,6 +296,8 @@ func (r *Replay) prepare(ctx context.Context, t *transform, l *Letter) (skip str
 	switch {
 	case l.Size > 0:
 		return SkipCut
+	case l.LeftOut != "":
+		return SkipLeftOut
 	case l.Value == nil:
 		return SkipTombstone
 	case r.Via == ViaKafka && l.undecodable():

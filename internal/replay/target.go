@@ -11,6 +11,7 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
 	"sluice/internal/batch"
+	"sluice/internal/deadletter"
 )
 
 // The most that goes into one message: far below what Pub/Sub and the functions take.
@@ -54,7 +55,7 @@ func (p PubSub) Send(ctx context.Context, letters []*Letter) error {
 		at := place{l.Topic, l.Partition}
 		e := encoders[at]
 		// An event that is large by itself goes by itself: Pub/Sub has taken it so before.
-		if e != nil && (e.Len() >= batchRecords || e.Size()+len(l.Key)+len(l.Value) > batchBytes) {
+		if e != nil && (e.Len() >= batchRecords || e.Size()+len(l.Key)+len(l.Value)+deadletter.HeadersSize(l.Headers) > batchBytes) {
 			if err := flush(at); err != nil {
 				return err
 			}
@@ -64,7 +65,7 @@ func (p PubSub) Send(ctx context.Context, letters []*Letter) error {
 			e = batch.NewEncoder(batch.Header{Topic: l.Topic, Partition: l.Partition, ReplayID: l.Replay})
 			encoders[at] = e
 		}
-		e.Append(&batch.Record{Offset: l.Offset, Timestamp: l.Timestamp, Key: l.Key, Value: l.Value})
+		e.Append(&batch.Record{Offset: l.Offset, Timestamp: l.Timestamp, Key: l.Key, Value: l.Value, Headers: l.Headers})
 	}
 	for at := range encoders {
 		if err := flush(at); err != nil {
@@ -118,6 +119,9 @@ func (k *Kafka) Send(ctx context.Context, letters []*Letter) error {
 		m := &kafka.Message{
 			TopicPartition: kafka.TopicPartition{Topic: &topic, Partition: kafka.PartitionAny},
 			Key:            l.Key, Value: l.Value, Headers: []kafka.Header{{Key: batch.ReplayIDHeader, Value: []byte(l.Replay)}},
+		}
+		for _, h := range l.Headers {
+			m.Headers = append(m.Headers, kafka.Header{Key: string(h.Key), Value: h.Value})
 		}
 		if l.Timestamp > 0 {
 			m.Timestamp = time.UnixMilli(l.Timestamp)

@@ -19,12 +19,11 @@
 package batchpb
 
 import (
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
-
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 )
 
 const (
@@ -265,6 +264,7 @@ type Rejection struct {
 	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	Size          int64                  `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`    // of the whole value in bytes where only its head is kept; 0: the value is whole
 	Sha256        []byte                 `protobuf:"bytes,5,opt,name=sha256,proto3" json:"sha256,omitempty"` // of the whole value where only its head is kept
+	Left          int32                  `protobuf:"varint,6,opt,name=left,proto3" json:"left,omitempty"`    // what else of the record is not here: 1 its key, 2 its headers, 3 both
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -334,6 +334,13 @@ func (x *Rejection) GetSha256() []byte {
 	return nil
 }
 
+func (x *Rejection) GetLeft() int32 {
+	if x != nil {
+		return x.Left
+	}
+	return 0
+}
+
 // Who rejected the records, and which Pub/Sub message carried them.
 type Origin struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -342,6 +349,8 @@ type Origin struct {
 	MessageId       string                 `protobuf:"bytes,3,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	PublishTime     int64                  `protobuf:"varint,4,opt,name=publish_time,json=publishTime,proto3" json:"publish_time,omitempty"`             // microseconds since the Unix epoch
 	DeliveryAttempt int32                  `protobuf:"varint,5,opt,name=delivery_attempt,json=deliveryAttempt,proto3" json:"delivery_attempt,omitempty"` // 0: unknown
+	Contract        string                 `protobuf:"bytes,6,opt,name=contract,proto3" json:"contract,omitempty"`                                       // empty: unknown, or none takes the records
+	Table           string                 `protobuf:"bytes,7,opt,name=table,proto3" json:"table,omitempty"`                                             // where the rows were to go
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -411,6 +420,20 @@ func (x *Origin) GetDeliveryAttempt() int32 {
 	return 0
 }
 
+func (x *Origin) GetContract() string {
+	if x != nil {
+		return x.Contract
+	}
+	return ""
+}
+
+func (x *Origin) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
 var File_batch_proto protoreflect.FileDescriptor
 
 const file_batch_proto_rawDesc = "" +
@@ -436,20 +459,23 @@ const file_batch_proto_rawDesc = "" +
 	"\x06Header\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x19\n" +
 	"\x05value\x18\x02 \x01(\fH\x00R\x05value\x88\x01\x01B\b\n" +
-	"\x06_value\"{\n" +
+	"\x06_value\"\x8f\x01\n" +
 	"\tRejection\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x14\n" +
 	"\x05field\x18\x02 \x01(\tR\x05field\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x16\n" +
-	"\x06sha256\x18\x05 \x01(\fR\x06sha256\"\xae\x01\n" +
+	"\x06sha256\x18\x05 \x01(\fR\x06sha256\x12\x12\n" +
+	"\x04left\x18\x06 \x01(\x05R\x04left\"\xe0\x01\n" +
 	"\x06Origin\x12\x1a\n" +
 	"\bconsumer\x18\x01 \x01(\tR\bconsumer\x12\x1b\n" +
 	"\tfailed_at\x18\x02 \x01(\x03R\bfailedAt\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x03 \x01(\tR\tmessageId\x12!\n" +
 	"\fpublish_time\x18\x04 \x01(\x03R\vpublishTime\x12)\n" +
-	"\x10delivery_attempt\x18\x05 \x01(\x05R\x0fdeliveryAttemptB\x1fZ\x1dsluice/internal/batch/batchpbb\x06proto3"
+	"\x10delivery_attempt\x18\x05 \x01(\x05R\x0fdeliveryAttempt\x12\x1a\n" +
+	"\bcontract\x18\x06 \x01(\tR\bcontract\x12\x14\n" +
+	"\x05table\x18\a \x01(\tR\x05tableB\x1fZ\x1dsluice/internal/batch/batchpbb\x06proto3"
 
 var (
 	file_batch_proto_rawDescOnce sync.Once

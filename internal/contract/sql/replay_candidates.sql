@@ -33,7 +33,10 @@ SELECT
   d.kafka_key,
   d.kafka_timestamp,
   d.pubsub_message_id,
-  f.kafka_offset IS NOT NULL AS landed
+  f.kafka_offset IS NOT NULL AS landed,
+  TO_JSON_STRING(d.kafka_headers) AS kafka_headers,
+  d.left_out,
+  d.contract
 FROM latest AS d
 LEFT JOIN landed AS f
   ON d.kafka_topic = f.kafka_topic
