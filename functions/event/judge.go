@@ -1,22 +1,58 @@
 package event
 
-import "sluice/internal/contract"
+import (
+	"errors"
+	"fmt"
+	"time"
 
-// Judge returns a function that says whether the built-in contract would reject an event:
-// its error is the *Rejection. offset is the record's, batch.NoOffset if it did not come
-// through Kafka. types are the values that event_type may have, none: the default ones. The
-// function is not safe for concurrent use.
-func Judge(types ...string) (func(value []byte, offset int64) error, error) {
-	c := DefaultConfig()
-	if len(types) > 0 {
-		c.Types = types
+	"sluice/internal/batch"
+	"sluice/internal/contract"
+)
+
+// A Judge says whether the contracts of a deployment would reject an event. It is not safe
+// for concurrent use.
+type Judge struct {
+	contracts []*contract.Contract
+	decoders  []*Decoder
+}
+
+// NewJudge returns a Judge of the contracts; none: of the built-in one, of which types are
+// the values that event_type may have, or else the default ones.
+func NewJudge(contracts []*contract.Contract, types ...string) (*Judge, error) {
+	if len(contracts) == 0 {
+		c := DefaultConfig()
+		if len(types) > 0 {
+			c.Types = types
+		}
+		builtIn, err := contract.Clickstream(contract.FactEvents(), c.Types, c.MaxAge, c.MaxAhead)
+		if err != nil {
+			return nil, err
+		}
+		contracts = []*contract.Contract{builtIn}
 	}
-	d, err := NewDecoder(contract.FactEvents(), c)
-	if err != nil {
-		return nil, err
+	j := &Judge{contracts: contracts}
+	for _, c := range contracts {
+		d, err := New(c, Fast, time.Now)
+		if err != nil {
+			return nil, err
+		}
+		j.decoders = append(j.decoders, d)
 	}
-	return func(value []byte, offset int64) error {
-		_, err := d.AppendRow(nil, value, Meta{Offset: offset})
+	return j, nil
+}
+
+// Judge returns the Rejection of a record of that Kafka topic, empty for an event that did not
+// come through Kafka; nil if it lands or is left out.
+func (j *Judge) Judge(topic string, r *batch.Record) error {
+	for i, c := range j.contracts {
+		if contract.Find([]*contract.Contract{c}, topic) == nil {
+			continue
+		}
+		_, err := j.decoders[i].AppendRow(nil, r.Value, Meta{Topic: topic, Offset: r.Offset, Timestamp: r.Timestamp, Key: r.Key, Headers: r.Headers})
+		if errors.Is(err, ErrDropped) || errors.Is(err, ErrSampled) {
+			return nil
+		}
 		return err
-	}, nil
+	}
+	return &Rejection{Code: contract.CodeNoContract, Message: fmt.Sprintf("No contract takes the topic %q.", topic)}
 }

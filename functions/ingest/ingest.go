@@ -35,6 +35,9 @@ import (
 // Config is what Ingest needs to know.
 type Config struct {
 	Streams []Stream
+	// LeftOut goes to events_left_out, and remains the caller's to close; nil if no contract
+	// leaves events out.
+	LeftOut *warehouse.Appender
 	Decoder string       // event.Fast or event.Strict; empty: event.Fast
 	Limits  batch.Limits // of a payload; zero fields: batch.DefaultLimits
 	// Consumer names this service and its revision in dead letters.
@@ -57,6 +60,7 @@ type Function struct {
 	deadLetters *pubsub.Publisher
 	workers     sync.Pool
 	metrics     *metrics
+	leftOut     *leftOutColumns
 }
 
 // stream is a Stream with its decoders, each of which serves one request at a time.
@@ -68,7 +72,7 @@ type stream struct {
 // New returns a Function that publishes what can be no row to deadLetters, which remains
 // the caller's to close. A contract that no decoder can be made of gives contract.Mistakes.
 func New(c Config, deadLetters *pubsub.Publisher) (*Function, error) {
-	f := &Function{config: c, streams: make([]stream, len(c.Streams)), deadLetters: deadLetters}
+	f := &Function{config: c, streams: make([]stream, len(c.Streams)), deadLetters: deadLetters, leftOut: newLeftOutColumns()}
 	f.workers.New = func() any { return new(worker) }
 	var mistakes contract.Mistakes
 	for i, s := range c.Streams {
@@ -149,7 +153,13 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) (err error) {
 	events := to.decoders.Get().(*event.Decoder)
 	err = w.decode(events, b, start)
 	to.decoders.Put(events)
-	l.dropped, l.sampled = w.dropped, w.sampled
+	for _, left := range w.left {
+		if left.rule == ruleDrop {
+			l.dropped++
+		} else {
+			l.sampled++
+		}
+	}
 	l.decode = time.Since(start)
 	if err != nil {
 		return err
@@ -165,6 +175,11 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) (err error) {
 		return err
 	}
 	l.landed = len(w.rows) - len(refused)
+	if err := f.account(ctx, to, b, w.left, start.UnixMicro()); err != nil {
+		w.forgetRows()
+		f.workers.Put(w)
+		return err
+	}
 	l.age(b, time.Now())
 	w.refuse(refused)
 
@@ -210,8 +225,7 @@ type worker struct {
 	rows    [][]byte // the parts of wire
 	records []int    // of each row: its record's index in the batch
 	rejects []reject
-
-	dropped, sampled int // records that the contract leaves out
+	left    []leftOut
 }
 
 // reject is a record that can be no row.
@@ -237,7 +251,7 @@ func (w *worker) refuseAll(b *batch.Batch) {
 func (w *worker) decode(events *event.Decoder, b *batch.Batch, now time.Time) error {
 	w.wire, w.ends, w.rows = w.wire[:0], w.ends[:0], w.rows[:0]
 	w.records, w.rejects = w.records[:0], w.rejects[:0]
-	w.dropped, w.sampled = 0, 0
+	w.left = w.left[:0]
 	meta := event.Meta{IngestedAt: now.UnixMicro(), Topic: b.Topic, Partition: b.Partition}
 	for i := range b.Records {
 		r := &b.Records[i]
@@ -251,10 +265,10 @@ func (w *worker) decode(events *event.Decoder, b *batch.Batch, now time.Time) er
 			w.records = append(w.records, i)
 			continue
 		case event.ErrDropped:
-			w.dropped++
+			w.left = append(w.left, leftOut{i, ruleDrop})
 			continue
 		case event.ErrSampled:
-			w.sampled++
+			w.left = append(w.left, leftOut{i, ruleSample})
 			continue
 		}
 		why, ok := errors.AsType[*event.Rejection](err)

@@ -42,6 +42,7 @@ type Config struct {
 	PubSubEmulator   string
 
 	Contracts     string
+	Read          []*contract.Contract // what Contracts would be read to; not a flag
 	EventTypes    List
 	EventMaxAge   time.Duration
 	EventMaxAhead time.Duration
@@ -185,6 +186,9 @@ func (c *Config) Validate() error {
 
 // Streams returns the contracts of the streams: those of Contracts, or the built-in one.
 func (c *Config) Streams() ([]*contract.Contract, error) {
+	if len(c.Read) > 0 {
+		return c.Read, nil
+	}
 	if c.Contracts != "" {
 		return contract.ReadPath(c.Contracts)
 	}

@@ -81,7 +81,13 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 		for _, of := range contracts {
 			streams = append(streams, ingest.Stream{Contract: of, Table: s.appender(c, write, of.Table, of.Table.Name, log)})
 		}
+		var leftOut *warehouse.Appender
+		if contract.LeavesOut(contracts) {
+			t := contract.EventsLeftOut()
+			leftOut = s.appender(c, write, t, t.Name, log)
+		}
 		f, err := ingest.New(ingest.Config{
+			LeftOut:  leftOut,
 			Streams:  streams,
 			Decoder:  c.EventDecoder,
 			Consumer: cmp.Or(c.Revision, "ingest"),

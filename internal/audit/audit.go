@@ -37,8 +37,10 @@ import (
 
 // Config says what to audit. The zero value, with a Dataset, is everything.
 type Config struct {
-	Dataset string   // "dataset" or, in BigQuery, "project.dataset"
-	Topics  []string // Kafka topics; none: all that are known
+	Dataset string // "dataset" or, in BigQuery, "project.dataset"
+	// Contracts say which tables the events go to; nil: the built-in one.
+	Contracts []*contract.Contract
+	Topics    []string // Kafka topics; none: all that are known
 
 	// Since and Until bound the records by Kafka's timestamp: from Since
 	// (inclusive) to Until (exclusive); zero: no bound. Per partition they become a
@@ -94,6 +96,7 @@ type Counts struct {
 	Missing        int64   `json:"missing"`         // in neither
 	NotInKafka     int64   `json:"not_in_kafka"`    // offsets without a record in Kafka; not consumed
 	InFlight       int64   `json:"in_flight"`       // not arrived, not committed either; not consumed
+	LeftOut        int64   `json:"left_out"`        // as a contract says, so in no other table
 	DuplicateRows  int64   `json:"duplicate_rows"`  // rows beyond the first of a record in the same table
 	QualityPercent float64 `json:"quality_percent"` // landed in the end, of all that arrived
 }
@@ -133,6 +136,7 @@ type Gap struct {
 type WithoutKafka struct {
 	Landed       int64 `json:"landed_rows"`
 	DeadLettered int64 `json:"dead_lettered_rows"`
+	LeftOut      int64 `json:"left_out_rows"`
 }
 
 // Run audits. k is nil where Kafka cannot be asked.
@@ -192,8 +196,8 @@ func Run(ctx context.Context, engine query.Engine, k *Kafka, c Config) (*Report,
 }
 
 // Count counts the records of the spans, and looks for nothing else.
-func Count(ctx context.Context, engine query.Engine, dataset string, spans []Span) (Counts, error) {
-	c := Config{Dataset: dataset}
+func Count(ctx context.Context, engine query.Engine, q contract.Query, spans []Span) (Counts, error) {
+	c := Config{Dataset: q.Dataset, Contracts: q.Contracts}
 	all, err := c.partitions(ctx, engine, filled(spans))
 	if err != nil {
 		return Counts{}, err
@@ -266,7 +270,7 @@ func (r *Report) arrived(ctx context.Context, engine query.Engine, c Config) ([]
 		at   time.Time
 	}{{"TIMESTAMP '0001-01-01 00:00:00'", c.Since}, {"TIMESTAMP '9999-12-31 00:00:00'", c.Until}} {
 		if !bound.at.IsZero() {
-			text = strings.Replace(text, bound.text, timestamp(bound.at), 1)
+			text = strings.Replace(text, bound.text, contract.SQLTime(bound.at), 1)
 		}
 	}
 	var spans []Span
@@ -284,6 +288,7 @@ func (r *Report) arrived(ctx context.Context, engine query.Engine, c Config) ([]
 		if row[0] == nil {
 			r.WithoutKafka.Landed += row[4].(int64)
 			r.WithoutKafka.DeadLettered += row[5].(int64)
+			r.WithoutKafka.LeftOut += row[6].(int64)
 			continue
 		}
 		s := Span{row[0].(string), int32(row[1].(int64)), row[2].(int64), after(row[3].(int64))}
@@ -312,22 +317,9 @@ func after(o int64) int64 {
 	return o + 1
 }
 
-// eventsSince is what the audit's queries have in a comment: a condition on a table's
-// partitioning column.
-var eventsSince = regexp.MustCompile(`-- (AND (?:event_timestamp|failed_at) >= )TIMESTAMP '.*'`)
-
 // text is an audit query's.
 func (c *Config) text(name string) (string, error) {
-	text, err := contract.SQL(name, c.Dataset)
-	if err == nil && !c.EventsSince.IsZero() {
-		text = eventsSince.ReplaceAllString(text, "${1}"+timestamp(c.EventsSince))
-	}
-	return text, err
-}
-
-// timestamp is a time in SQL.
-func timestamp(t time.Time) string {
-	return t.UTC().Format("TIMESTAMP '2006-01-02 15:04:05.000000'")
+	return contract.Query{Dataset: c.Dataset, Contracts: c.Contracts, EventsSince: c.EventsSince}.SQL(name)
 }
 
 // over is the text of an audit query about spans.
@@ -368,7 +360,7 @@ func (c *Config) partitions(ctx context.Context, engine query.Engine, spans []Sp
 		}
 		p := Partition{Topic: row[0].(string), Partition: int32(row[1].(int64)), FirstOffset: row[2].(int64), LastOffset: row[3].(int64)}
 		p.Landed, p.DeadLettered, p.Both = row[4].(int64), row[5].(int64), row[6].(int64)
-		p.Missing, p.DuplicateRows = row[7].(int64), row[8].(int64)
+		p.Missing, p.DuplicateRows, p.LeftOut = row[7].(int64), row[8].(int64), row[9].(int64)
 		all = append(all, p)
 	}
 	return all, nil
@@ -483,7 +475,7 @@ func (r *Report) sum() {
 	t := &r.Totals
 	for i := range r.Partitions {
 		c := &r.Partitions[i].Counts
-		c.Consumed = c.Landed + c.DeadLettered + c.Both
+		c.Consumed = c.Landed + c.DeadLettered + c.Both + c.LeftOut
 		c.Consumed = min(c.Consumed, math.MaxInt64-c.Missing) + c.Missing
 		c.QualityPercent = quality(*c)
 		t.Consumed = min(t.Consumed, math.MaxInt64-c.Consumed) + c.Consumed
@@ -495,6 +487,7 @@ func (r *Report) sum() {
 		t.NotInKafka += c.NotInKafka
 		t.InFlight += c.InFlight
 		t.DuplicateRows += c.DuplicateRows
+		t.LeftOut += c.LeftOut
 	}
 	t.QualityPercent = quality(*t)
 }

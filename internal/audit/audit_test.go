@@ -156,7 +156,7 @@ func testFromWhatHasLanded(t *testing.T, w query.Engine) {
 	if p := r.Partitions[0]; len(r.Partitions) != 1 || p.FirstOffset != 23 || p.LastOffset != 59 || p.Missing != 0 {
 		t.Errorf("the window is %+v, want offsets 23 to 59 of one partition without a gap", r.Partitions)
 	}
-	if c, err := audit.Count(t.Context(), w, "clickstream", []audit.Span{{"a", 0, 0, 25}, {"a", 1, 5, 5}}); err != nil || c.Landed != 12 || c.Missing != 13 {
+	if c, err := audit.Count(t.Context(), w, contract.Query{Dataset: "clickstream"}, []audit.Span{{"a", 0, 0, 25}, {"a", 1, 5, 5}}); err != nil || c.Landed != 12 || c.Missing != 13 {
 		t.Errorf("counted %+v, %v", c, err)
 	}
 	testEventsSince(t, w)

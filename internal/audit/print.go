@@ -40,8 +40,11 @@ func (r *Report) Print(w io.Writer) error {
 	for _, t := range r.Topics {
 		fmt.Fprintf(w, "%s: %d events were sent more than once by their producers, in %d extra records.\n", t.Topic, t.RepeatedEvents, t.ProducerDuplicates)
 	}
+	if n := r.Totals.LeftOut; n > 0 {
+		fmt.Fprintf(w, "%d of the consumed records were left out, as their contracts say.\n", n)
+	}
 	if n := r.WithoutKafka; n != (WithoutKafka{}) {
-		fmt.Fprintf(w, "Without Kafka coordinates: %d rows landed, %d were dead-lettered.\n", n.Landed, n.DeadLettered)
+		fmt.Fprintf(w, "Without Kafka coordinates: %d rows landed, %d were dead-lettered, %d left out.\n", n.Landed, n.DeadLettered, n.LeftOut)
 	}
 	for i, g := range r.Gaps {
 		if i == maxPrinted {

@@ -25,7 +25,7 @@ const Version = "1"
 // is Mistakes, and holds all of them. What depends on values, such as a default that its own
 // column refuses, the decoder finds: see event.New.
 func Read(file string, text []byte) (*Contract, error) {
-	r := &reader{file: file, c: &Contract{File: file}, columns: make(map[string]int)}
+	r := &reader{file: file, c: &Contract{File: file, Text: string(text)}, columns: make(map[string]int)}
 	if root := r.parse(text); root != nil {
 		r.contract(root)
 	}
@@ -138,6 +138,32 @@ func Together(all []*Contract) error {
 		}
 	}
 	return mistakes.sorted()
+}
+
+// KafkaTopics are the topics of the contracts, as the bridge subscribes to them: names, and
+// patterns from ^ to $.
+func KafkaTopics(all []*Contract) []string {
+	var topics []string
+	for _, c := range all {
+		topics = append(topics, c.Topics...)
+		if c.Pattern != nil {
+			topics = append(topics, kafkaPattern(c.Pattern))
+		}
+	}
+	return topics
+}
+
+// SampleTopic is a topic that the contract takes, for those who make events for it; empty if
+// it takes none of Kafka's.
+func (c *Contract) SampleTopic() string {
+	if len(c.Topics) > 0 {
+		return c.Topics[0]
+	}
+	if c.Pattern == nil {
+		return ""
+	}
+	topic, _ := witness(unanchored(c.Pattern), unanchored(c.Pattern))
+	return topic
 }
 
 // Takes reports whether the contract takes the records of that Kafka topic.

@@ -70,7 +70,7 @@ func TestRead(t *testing.T) {
 	if columns[0].MaxLength != 64 || columns[5].Precision != 10 || columns[5].Scale != 2 || columns[11].Element != Date || columns[6].Columns[1].Type != Numeric {
 		t.Errorf("columns %+v", columns)
 	}
-	c.Table, c.Fields = nil, nil
+	c.Table, c.Fields, c.Text = nil, nil, ""
 	if rest := (Contract{
 		Name: "shop_events", Description: "What the shop sends.", File: "shop_events.yaml",
 		Topics: []string{"shop.events", "shop.events.v2"}, Pattern: regexp.MustCompile(`^(?:(?:shop\.(web|app)\.[a-z]+))$`), Bare: true,
@@ -113,6 +113,7 @@ func TestReadMistakes(t *testing.T) {
 		{"contract: 1\nrest: drop\ntopics: 'a b'\ncolumns: [{name: a, type: STRING}]", `"a b", which is no name of a topic`},
 		{"contract: 1\nrest: drop\ntopics: {pattern: '('}\ncolumns: [{name: a, type: STRING}]", "cannot be read"},
 		{"contract: 1\nrest: drop\ntopics: {pattern: '^a$'}\ncolumns: [{name: a, type: STRING}]", "leave them out"},
+		{"contract: 1\nrest: drop\ntopics: {pattern: '(?i)a'}\ncolumns: [{name: a, type: STRING}]", "write both letters"},
 		{"contract: 1\nrest: drop\ntopics: {pattern: 'a b'}\ncolumns: [{name: a, type: STRING}]", "matches no name"},
 		{"contract: 1\nrest: drop\ntopics: []\ncolumns: [{name: a, type: STRING}]", "topics is a list: want one value or a list of some"},
 		{head + "columns: [{name: a, type: STRING}]\ntable: {name: a-b}", `the table's name is "a-b"`},
@@ -269,7 +270,7 @@ func TestReadDir(t *testing.T) {
 		{file("a", "ta", "{pattern: 'shop\\..*'}"), file("b", "tb", "{pattern: '.*\\.web'}"), "takes the topic shop.web"},
 		{file("a", "ta", "{pattern: 'shop\\.[a-m]+'}"), file("b", "tb", "{pattern: 'shop\\.[n-z]+'}"), ""},
 		{file("a", "ta", "{pattern: 'a*'}"), file("b", "tb", "{pattern: '(aa)*|b'}"), "takes the topic aa"},
-		{file("a", "ta", "{pattern: '(?i)x[0-9]{2}'}"), file("b", "tb", "{pattern: 'X..'}"), "takes the topic X00"},
+		{file("a", "ta", "{pattern: 'X\\d{2}'}"), file("b", "tb", "{pattern: 'X..'}"), "takes the topic X00"},
 		{file("a", "ta", "x\nbare: true"), file("b", "tb", "y\nbare: true"), "only one contract can take events without a Kafka topic"},
 	} {
 		dir := t.TempDir()
@@ -297,6 +298,27 @@ func TestReadDir(t *testing.T) {
 	}
 }
 
+// Protects the subscription: Kafka's client reads other regular expressions than contracts have.
+func TestKafkaPattern(t *testing.T) {
+	for _, pattern := range []string{`shop\.(web|app)\.[a-z]+`, `x\d{2,3}`, `a|b.*?`, `(?:a.)+`, `[^a-c]+`} {
+		c, err := Read("c.yaml", []byte("contract: 1\nrest: drop\ntopics: {pattern: '"+pattern+"'}\ncolumns: [{name: a, type: STRING}]\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := KafkaTopics([]*Contract{c})[0]
+		posix, err := regexp.CompilePOSIX(got)
+		if err != nil || strings.ContainsAny(got, ",?") && strings.Contains(got, "(?") {
+			t.Errorf("%s becomes %s: %v", pattern, got, err)
+			continue
+		}
+		for _, topic := range []string{"shop.web.a", "shop.x.a", "shopxweb.a", "x1", "x12", "x123", "x1234", "a", "b", "bcd", "ab", "aXaY", "aX", ""} {
+			if posix.MatchString(topic) != c.Takes(topic) {
+				t.Errorf("%s, as %s, differs on %q", pattern, got, topic)
+			}
+		}
+	}
+}
+
 // Protects that the built-in contract is what its file says, and the other way round.
 func TestClickstreamIsItsPreset(t *testing.T) {
 	fromFile, err := Preset("clickstream")
@@ -317,7 +339,7 @@ func TestClickstreamIsItsPreset(t *testing.T) {
 		t.Errorf("the file's table\n%+v, the built-in one\n%+v", fromFile.Table, builtIn.Table)
 	}
 	builtIn.File, builtIn.Description, builtIn.Topics, builtIn.Pattern = fromFile.File, fromFile.Description, fromFile.Topics, nil
-	fromFile.Table = builtIn.Table
+	fromFile.Table, fromFile.Text = builtIn.Table, ""
 	for i := range builtIn.Fields {
 		if !reflect.DeepEqual(fromFile.Fields[i], builtIn.Fields[i]) {
 			t.Errorf("%s: the file has %+v, the built-in %+v", builtIn.Table.Columns[i].Name, fromFile.Fields[i], builtIn.Fields[i])

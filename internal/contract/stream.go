@@ -12,6 +12,7 @@ type Contract struct {
 	Name        string // of the stream: the label "contract" of logs, metrics and dead letters
 	Description string
 	File        string // where it was read from, for messages; empty if it is built in
+	Text        string // of the file; empty if it is built in
 
 	Topics  []string       // the Kafka topics it takes, by name
 	Pattern *regexp.Regexp // or those whose whole name matches; nil: none

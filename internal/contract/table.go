@@ -304,20 +304,29 @@ var factEvents []byte
 //go:embed events_dlq.json
 var eventsDLQ []byte
 
+//go:embed events_left_out.json
+var eventsLeftOut []byte
+
+// EventsLeftOut returns the table of the records that contracts leave out, so that the audit
+// balances: see Contract.Drop and Contract.Sample.
+func EventsLeftOut() *Table { return mustParse("events_left_out", eventsLeftOut) }
+
 // FactEvents returns the table of the events.
 func FactEvents() *Table { return mustParse("fact_events", factEvents) }
 
 // EventsDLQ returns the table of the dead letters.
 func EventsDLQ() *Table { return mustParse("events_dlq", eventsDLQ) }
 
-// File returns a copy of the embedded schema file of the table fact_events or
-// events_dlq, nil for any other name.
+// File returns a copy of the embedded schema file of the table fact_events, events_dlq or
+// events_left_out, nil for any other name.
 func File(name string) []byte {
 	switch name {
 	case "fact_events":
 		return append([]byte(nil), factEvents...)
 	case "events_dlq":
 		return append([]byte(nil), eventsDLQ...)
+	case "events_left_out":
+		return append([]byte(nil), eventsLeftOut...)
 	}
 	return nil
 }

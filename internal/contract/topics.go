@@ -23,10 +23,29 @@ func checkPattern(text string) error {
 	if asserts(tree) {
 		return errors.New("has ^, $, \\b or their like: leave them out, a pattern is compared with the whole name")
 	}
+	if folds(tree) {
+		return errors.New("has (?i): Kafka's client does not know it; write both letters, such as [Aa]")
+	}
 	if _, some := witness(text, text); !some {
 		return errors.New("matches no name that a topic can have")
 	}
 	return nil
+}
+
+// kafkaPattern writes a pattern as librdkafka reads one: in the extended regular expressions of
+// POSIX, which know no \d and no (?:, and without commas, which separate topics. The tree
+// of a pattern has neither after Simplify, and checkPattern has refused what POSIX cannot say.
+func kafkaPattern(p *regexp.Regexp) string {
+	tree, err := syntax.Parse(unanchored(p), syntax.Perl)
+	if err != nil {
+		return p.String() // it was compiled before
+	}
+	text := tree.Simplify().String()
+	for _, any := range []string{"(?s:.)", "(?-s:.)", "(?s-i:.)"} {
+		text = strings.ReplaceAll(text, any, ".")
+	}
+	text = strings.NewReplacer("(?:", "(", "(?-s:", "(", "(?s:", "(", "*?", "*", "+?", "+", "??", "?").Replace(text)
+	return "^(" + text + ")$"
 }
 
 func asserts(tree *syntax.Regexp) bool {
@@ -35,6 +54,10 @@ func asserts(tree *syntax.Regexp) bool {
 		return true
 	}
 	return slices.ContainsFunc(tree.Sub, asserts)
+}
+
+func folds(tree *syntax.Regexp) bool {
+	return tree.Flags&syntax.FoldCase != 0 && (tree.Op == syntax.OpLiteral || tree.Op == syntax.OpCharClass) || slices.ContainsFunc(tree.Sub, folds)
 }
 
 // common returns a topic that both contracts take.

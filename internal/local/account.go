@@ -10,6 +10,7 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
 	"sluice/internal/audit"
+	"sluice/internal/contract"
 	"sluice/internal/query"
 )
 
@@ -17,6 +18,7 @@ import (
 type Account struct {
 	Landed        int64 `json:"landed"`         // records with a row in fact_events
 	DeadLettered  int64 `json:"dead_lettered"`  // records with a row in events_dlq only
+	LeftOut       int64 `json:"left_out"`       // records that their contract leaves out
 	DuplicateRows int64 `json:"duplicate_rows"` // rows that repeat the coordinates of another row of their table
 	Missing       int64 `json:"missing"`        // records between the offsets with no row at all
 }
@@ -27,11 +29,11 @@ type Offsets []int64
 // Account counts the records of the stack's topic from the offsets from
 // (inclusive) up to the offsets to (exclusive) by their coordinates.
 func (s *Stack) Account(ctx context.Context, from, to Offsets) (Account, error) {
-	c, err := audit.Count(ctx, query.Database{DB: s.Warehouse.DB()}, Dataset, s.spans(from, to))
+	c, err := audit.Count(ctx, query.Database{DB: s.Warehouse.DB()}, s.Query(), s.spans(from, to))
 	if err != nil {
 		return Account{}, fmt.Errorf("counting the records in the warehouse: %w", err)
 	}
-	return Account{Landed: c.Landed + c.Both, DeadLettered: c.DeadLettered, DuplicateRows: c.DuplicateRows, Missing: c.Missing}, nil
+	return Account{Landed: c.Landed + c.Both, DeadLettered: c.DeadLettered, LeftOut: c.LeftOut, DuplicateRows: c.DuplicateRows, Missing: c.Missing}, nil
 }
 
 // Audit is what ./scripts/audit does: everything that the bridges' group has committed
@@ -49,11 +51,16 @@ func (s *Stack) Audit(ctx context.Context) (*audit.Report, error) {
 		return nil, err
 	}
 	defer k.Close()
-	report, err := audit.Run(ctx, query.Database{DB: s.Warehouse.DB()}, k, audit.Config{Dataset: Dataset})
+	report, err := audit.Run(ctx, query.Database{DB: s.Warehouse.DB()}, k, audit.Config{Dataset: Dataset, Contracts: s.config.Contracts})
 	if err != nil {
 		return nil, fmt.Errorf("auditing the warehouse: %w", err)
 	}
 	return report, nil
+}
+
+// Query is what the texts of queries on the stack's tables depend on.
+func (s *Stack) Query() contract.Query {
+	return contract.Query{Dataset: Dataset, Contracts: s.config.Contracts}
 }
 
 func (s *Stack) spans(from, to Offsets) []audit.Span {

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
+
+	"sluice/internal/contract"
 
 	"cloud.google.com/go/pubsub/v2"
 )
@@ -31,7 +34,7 @@ func (s *Stack) StartBridge(ctx context.Context) (*Bridge, error) {
 	mute := &mute{Handler: s.log.Handler(), dead: new(atomic.Bool)}
 	name := fmt.Sprintf("bridge-%d", s.started.Add(1))
 	running, err := s.config.Parts.Bridge(BridgeConfig{
-		Name: name, Brokers: s.Kafka.Brokers(), Topic: s.config.Topic, Project: Project,
+		Name: name, Brokers: s.Kafka.Brokers(), Topics: s.subscription(), Project: Project,
 		Client: client, Tracer: s.config.Tracer, Log: slog.New(mute),
 	})
 	if err != nil {
@@ -53,6 +56,15 @@ func (s *Stack) StartBridge(ctx context.Context) (*Bridge, error) {
 	defer s.mu.Unlock()
 	s.bridges = append(s.bridges, b)
 	return b, nil
+}
+
+// subscription is the topics as a bridge is told of them.
+func (s *Stack) subscription() string {
+	topics := contract.KafkaTopics(s.config.Contracts)
+	if contract.Find(s.config.Contracts, s.config.Topic) == nil { // the built-in contract's, or one that nobody takes
+		topics = append(topics, s.config.Topic)
+	}
+	return strings.Join(topics, ",")
 }
 
 // Bridges returns the bridges that run.

@@ -9,6 +9,7 @@ import (
 	"cloud.google.com/go/pubsub/v2"
 	"go.opentelemetry.io/otel/trace"
 
+	"sluice/internal/contract"
 	"sluice/internal/replay"
 )
 
@@ -18,15 +19,15 @@ type Parts struct {
 	Group     string // the bridges' consumer group
 	Bridge    func(BridgeConfig) (Member, error)
 	Functions func(context.Context, FunctionsConfig) (Functions, error)
-	// Judge makes what says whether the contract would reject an event.
-	Judge func(eventTypes ...string) (replay.Judge, error)
+	// Judge makes what says whether the contracts, nil: the built-in one, would reject an event.
+	Judge func(contracts []*contract.Contract) (replay.Judge, error)
 }
 
 // BridgeConfig is what a bridge is told of the servers around it.
 type BridgeConfig struct {
 	Name    string // Kafka's client.id
 	Brokers string
-	Topic   string // of Kafka
+	Topics  string // of Kafka: names and patterns, separated by commas
 	Project string
 	Client  *pubsub.Client // stays the pipeline's to close
 	Tracer  trace.Tracer   // may be nil
@@ -61,8 +62,10 @@ type FunctionsConfig struct {
 	Project  string
 	BigQuery string // host:port of the Storage Write API
 	PubSub   string // host:port
-	Tracer   trace.Tracer
-	Log      *slog.Logger
+	// Contracts of the streams; nil: the built-in one.
+	Contracts []*contract.Contract
+	Tracer    trace.Tracer
+	Log       *slog.Logger
 }
 
 // Functions are both functions, Ingest at /Ingest and DeadLetter at /DeadLetter.
@@ -72,7 +75,7 @@ type Functions interface {
 	Close(ctx context.Context) error
 }
 
-// Judge makes what says whether the deployed contract would reject an event.
-func (s *Stack) Judge(eventTypes ...string) (replay.Judge, error) {
-	return s.config.Parts.Judge(eventTypes...)
+// Judge makes what says whether the deployed contracts would reject an event.
+func (s *Stack) Judge() (replay.Judge, error) {
+	return s.config.Parts.Judge(s.config.Contracts)
 }

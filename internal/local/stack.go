@@ -50,8 +50,10 @@ const (
 
 // Config says what to start. The zero value is usable but for Log.
 type Config struct {
-	Dir        string // keeps Kafka and the warehouse; empty: in memory
-	Topic      string // of Kafka; default Topic
+	Dir string // keeps Kafka and the warehouse; empty: in memory
+	// Contracts of the streams; nil: the built-in one, for the topic Topic.
+	Contracts  []*contract.Contract
+	Topic      string // of Kafka, that NewProducer sends to; default: the first contract's, or Topic
 	Partitions int    // of the Kafka topic, default 4
 	Brokers    int    // of Kafka, default 1
 	Bridges    int    // default 1; negative: none yet
@@ -94,6 +96,7 @@ type Stack struct {
 	log    *slog.Logger
 	rows   atomic.Int64 // of fact_events
 	dead   atomic.Int64 // of events_dlq
+	left   atomic.Int64 // of events_left_out
 
 	started atomic.Int64 // bridges, ever
 	life    context.Context
@@ -109,6 +112,9 @@ type Stack struct {
 
 // Start starts everything and returns when records can flow.
 func Start(ctx context.Context, c Config) (_ *Stack, err error) {
+	if len(c.Contracts) > 0 {
+		c.Topic = cmp.Or(c.Topic, c.Contracts[0].SampleTopic())
+	}
 	c.Topic = cmp.Or(c.Topic, Topic)
 	c.Partitions = cmp.Or(c.Partitions, 4)
 	c.Bridges = cmp.Or(c.Bridges, 1)
@@ -130,13 +136,16 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 
 	s.Warehouse, err = warehouse.Start(warehouse.Config{
 		Dir: c.Dir, Project: Project, Dataset: Dataset, Now: c.WarehouseNow, Log: c.Log,
-		Tables: []*contract.Table{contract.FactEvents(), contract.EventsDLQ()},
+		Contracts: c.Contracts,
 		OnAppend: func(table string, rows int, kafkaTimestamps []int64) {
-			if table == contract.FactEvents().Name {
+			switch table {
+			case contract.EventsDLQ().Name:
+				s.dead.Add(int64(rows))
+			case contract.EventsLeftOut().Name:
+				s.left.Add(int64(rows))
+			default:
 				s.rows.Add(int64(rows))
 				s.Latency.record(time.Now(), kafkaTimestamps)
-			} else {
-				s.dead.Add(int64(rows))
 			}
 		},
 	})
@@ -151,14 +160,16 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	if c.Dir != "" {
 		kafkaDir = filepath.Join(c.Dir, "kafka")
 	}
-	s.Kafka, err = kafka.Start(kafka.Config{Brokers: c.Brokers, Topics: map[string]int32{c.Topic: int32(c.Partitions)}, Dir: kafkaDir})
+	s.Kafka, err = kafka.Start(kafka.Config{Brokers: c.Brokers, Topics: s.topics(), Dir: kafkaDir})
 	if err != nil {
 		return nil, err
 	}
 	s.running.Go(func() { s.Kafka.Unstick(s.life, s.Group(), stuckAfter) })
 	if c.Dir != "" {
-		if err = s.rewind(ctx); err != nil {
-			return nil, err
+		for topic := range s.topics() {
+			if err = s.rewind(ctx, topic); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if err = s.StartFunctions(ctx); err != nil {
@@ -173,6 +184,17 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 		}
 	}
 	return s, nil
+}
+
+// topics are Kafka's, with their partitions.
+func (s *Stack) topics() map[string]int32 {
+	topics := map[string]int32{s.config.Topic: int32(s.config.Partitions)}
+	for _, c := range s.config.Contracts {
+		for _, topic := range c.Topics {
+			topics[topic] = int32(s.config.Partitions)
+		}
+	}
+	return topics
 }
 
 // subscribe creates the topics and the push subscriptions as Terraform does, the
@@ -257,7 +279,7 @@ func (s *Stack) Now() Now {
 		n.Lag += stats.Lag
 		known += stats.LagPartitions
 	}
-	if known < s.config.Partitions {
+	if known < s.config.Partitions*len(s.topics()) {
 		// Nobody has them all at the moment: what the group has not committed.
 		n.Lag = s.Kafka.Lag(s.Group(), s.config.Topic)
 	}
@@ -271,7 +293,7 @@ func (s *Stack) Now() Now {
 func (s *Stack) AwaitAll(ctx context.Context, from, to Offsets, patience time.Duration) (Account, error) {
 	arrived, since := int64(-1), time.Now()
 	for {
-		now := s.rows.Load() + s.dead.Load()
+		now := s.rows.Load() + s.dead.Load() + s.left.Load()
 		if now != arrived {
 			arrived, since = now, time.Now()
 		}

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"iter"
 	"math/big"
+	"strings"
 	"time"
 
 	"cloud.google.com/go/bigquery"
@@ -86,7 +87,8 @@ func (b BigQuery) Query(ctx context.Context, statement string, args ...any) iter
 	}
 }
 
-// Database runs statements on a database/sql database that speaks the project's SQL.
+// Database runs statements on a database/sql database that speaks the project's SQL, but
+// quotes names as the standard does: GoogleSQL's quotes become those.
 type Database struct {
 	DB *sql.DB
 }
@@ -94,7 +96,7 @@ type Database struct {
 // Query implements Engine.
 func (d Database) Query(ctx context.Context, statement string, args ...any) iter.Seq2[[]any, error] {
 	return func(yield func([]any, error) bool) {
-		rows, err := d.DB.QueryContext(ctx, statement, args...)
+		rows, err := d.DB.QueryContext(ctx, strings.ReplaceAll(statement, "`", `"`), args...)
 		if err != nil {
 			yield(nil, fmt.Errorf("query the warehouse: %w", err))
 			return

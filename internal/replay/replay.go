@@ -52,14 +52,17 @@ type Filter struct {
 
 // Replay is one replay, and how far it is. It is kept in a file between steps.
 type Replay struct {
-	ID        string    `json:"id"`
-	Dataset   string    `json:"dataset"`
-	Started   time.Time `json:"started"` // later dead letters are not part of it
-	Filter    Filter    `json:"filter"`
-	Transform string    `json:"transform,omitempty"` // a jq expression
-	Limit     int64     `json:"limit,omitempty"`     // letters to send; 0: all
-	Via       string    `json:"via,omitempty"`       // ViaPubSub (also if empty) or ViaKafka
-	To        string    `json:"to,omitempty"`        // the topic; empty: the caller's default, in Kafka each letter's own
+	ID      string `json:"id"`
+	Dataset string `json:"dataset"`
+	// Contracts say which tables the events go to; nil: the built-in one. They are not kept
+	// in the replay's file.
+	Contracts []*contract.Contract `json:"-"`
+	Started   time.Time            `json:"started"` // later dead letters are not part of it
+	Filter    Filter               `json:"filter"`
+	Transform string               `json:"transform,omitempty"` // a jq expression
+	Limit     int64                `json:"limit,omitempty"`     // letters to send; 0: all
+	Via       string               `json:"via,omitempty"`       // ViaPubSub (also if empty) or ViaKafka
+	To        string               `json:"to,omitempty"`        // the topic; empty: the caller's default, in Kafka each letter's own
 
 	Cursor  *cursor          `json:"cursor,omitempty"` // the last letter that is done with
 	Sent    int64            `json:"sent"`
@@ -154,7 +157,7 @@ func (c *cursor) compare(o *cursor) int {
 
 // query is that of the letters behind the cursor, in the cursor's order.
 func (r *Replay) query() (statement string, args []any, err error) {
-	text, err := contract.SQL("replay_candidates", r.Dataset)
+	text, err := contract.Query{Dataset: r.Dataset, Contracts: r.Contracts}.SQL("replay_candidates")
 	if err != nil {
 		return "", nil, err
 	}
@@ -336,9 +339,9 @@ type PlanSkipped struct {
 
 const sampled = 10
 
-// Judge says whether today's contract would reject an event: its error is the rejection.
-// offset is the record's, batch.NoOffset if it did not come through Kafka.
-type Judge func(value []byte, offset int64) error
+// Judge says whether today's contract would reject a record of that Kafka topic, empty if it
+// did not come through Kafka: its error is the rejection.
+type Judge func(topic string, r *batch.Record) error
 
 // Look finds out what r would send, and sends nothing. The judge says which letters
 // would be rejected again.
@@ -364,7 +367,7 @@ func Look(ctx context.Context, engine query.Engine, r *Replay, judge Judge) (*Pl
 			p.Codes = append(p.Codes, PlanCode{Code: l.Code, Field: l.Field})
 		}
 		p.Codes[i].Letters++
-		if err := judge(l.Value, l.Offset); err != nil {
+		if err := judge(l.Topic, &batch.Record{Offset: l.Offset, Timestamp: l.Timestamp, Key: l.Key, Value: l.Value, Headers: l.Headers}); err != nil {
 			p.Codes[i].Fails++
 		}
 		if len(p.Sample) < sampled {
@@ -530,8 +533,8 @@ type Outcome struct {
 }
 
 // Outcomes lists the replays that have brought rows.
-func Outcomes(ctx context.Context, engine query.Engine, dataset string) ([]Outcome, error) {
-	text, err := contract.SQL("replays", dataset)
+func Outcomes(ctx context.Context, engine query.Engine, q contract.Query) ([]Outcome, error) {
+	text, err := q.SQL("replays")
 	if err != nil {
 		return nil, err
 	}

@@ -148,7 +148,7 @@ func TestThroughPubSub(t *testing.T) {
 	if got := ask(t, engine(s), "SELECT DISTINCT CAST(properties AS VARCHAR), event_type FROM fact_events WHERE replay_id IS NOT NULL"); !strings.Contains(got, "2.50") || !strings.Contains(got, "12345678901234567890") || !strings.HasSuffix(got, "|page_view") {
 		t.Errorf("the repaired event is %s", got)
 	}
-	outcomes, err := replay.Outcomes(t.Context(), engine(s), local.Dataset)
+	outcomes, err := replay.Outcomes(t.Context(), engine(s), s.Query())
 	if err != nil || len(outcomes) != 1 || outcomes[0].ID != r.ID || outcomes[0].Landed != 3 || outcomes[0].Rejected != 0 {
 		t.Errorf("outcomes are %+v, %v", outcomes, err)
 	}
@@ -373,7 +373,7 @@ func TestFilters(t *testing.T) { testFilters(t, tables(t)) }
 
 func testFilters(t *testing.T, e query.Engine) {
 	day := fill(t, e)
-	judge, err := event.Judge()
+	j, err := event.NewJudge(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -395,7 +395,7 @@ func testFilters(t *testing.T, e query.Engine) {
 		{"a time", replay.Filter{Since: day.Add(3 * time.Second), Until: day.Add(9 * time.Second)}, 2},
 		{"none", replay.Filter{Codes: []string{"'; DROP TABLE events_dlq; --"}}, 0},
 	} {
-		p, err := replay.Look(t.Context(), e, replay.New("clickstream", c.filter), judge)
+		p, err := replay.Look(t.Context(), e, replay.New("clickstream", c.filter), j.Judge)
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
@@ -405,12 +405,12 @@ func testFilters(t *testing.T, e query.Engine) {
 	}
 	r := replay.New("clickstream", replay.Filter{})
 	r.Limit = 3
-	p, err := replay.Look(t.Context(), e, r, judge)
+	p, err := replay.Look(t.Context(), e, r, j.Judge)
 	if err != nil || p.Letters != 3 {
 		t.Errorf("with a limit of 3: %+v, %v", p, err)
 	}
 	r.Limit = 0
-	p, err = replay.Look(t.Context(), e, r, judge)
+	p, err = replay.Look(t.Context(), e, r, j.Judge)
 	if err != nil {
 		t.Fatal(err)
 	}

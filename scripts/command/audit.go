@@ -94,7 +94,11 @@ By hand, for the dataset clickstream:
 		}
 		defer k.Close()
 	}
-	report, err := audit.Run(ctx, engine, k, audit.Config{Dataset: tables.name(), Topics: topics, Since: since.Time, Until: until.Time, EventsSince: eventsSince.Time})
+	contracts, err := tables.contracts()
+	if err != nil {
+		return err
+	}
+	report, err := audit.Run(ctx, engine, k, audit.Config{Dataset: tables.name(), Contracts: contracts, Topics: topics, Since: since.Time, Until: until.Time, EventsSince: eventsSince.Time})
 	if err != nil {
 		return err
 	}

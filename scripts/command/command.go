@@ -20,6 +20,7 @@ import (
 	"strings"
 	"syscall"
 
+	"sluice/internal/contract"
 	"sluice/internal/query"
 	"sluice/internal/replay"
 )
@@ -32,6 +33,8 @@ type Command func(ctx context.Context, args []string) error
 type Local struct {
 	// Tables opens the folder's warehouse; close frees it.
 	Tables func(dir string) (engine query.Engine, close func() error, err error)
+	// Contracts reads those that the folder keeps; nil: the built-in one.
+	Contracts func(dir string) ([]*contract.Contract, error)
 	// Kafka serves the topics that the folder keeps; brokers is empty if it keeps none.
 	Kafka func(dir string) (brokers string, close func() error, err error)
 	// Replay sends the letters of r through a pipeline on the folder and returns what became of them.

@@ -17,6 +17,7 @@ import (
 	"cloud.google.com/go/pubsub/v2"
 
 	"sluice/functions/event"
+	"sluice/internal/contract"
 	"sluice/internal/kafkaclient"
 	"sluice/internal/query"
 	"sluice/internal/replay"
@@ -98,7 +99,7 @@ Without --execute it only says what it would send.
 	f.filter.Codes, f.filter.Since, f.filter.Until = f.codes, f.since.Time, f.until.Time
 	if f.resume != "" {
 		// The rest is kept in the file.
-		own := map[string]bool{"resume": true, "execute": true, "data": true, "project": true, "dataset": true, "location": true,
+		own := map[string]bool{"resume": true, "execute": true, "data": true, "project": true, "dataset": true, "location": true, "contracts": true,
 			"rate": true, "json": true, "kafka": true, "kafka-config": true, "kafka-oauth": true}
 		var foreign string
 		flags.Visit(func(given *flag.Flag) {
@@ -165,6 +166,9 @@ func replays(ctx context.Context, local *Local, args []string) error {
 			return UsageError("the replay %s is of %s: give the same --project and --dataset, or --data", r.ID, r.Dataset)
 		}
 	}
+	if r.Contracts, err = f.tables.contracts(); err != nil {
+		return err
+	}
 	if r.Via == replay.ViaKafka && f.execute && !f.tables.local() && f.producer.Brokers == "" {
 		return UsageError("--via kafka needs the brokers: --kafka HOST:PORT")
 	}
@@ -177,17 +181,17 @@ func replays(ctx context.Context, local *Local, args []string) error {
 	}
 	defer closeTables()
 	if f.list {
-		outcomes, err := replay.Outcomes(ctx, engine, r.Dataset)
+		outcomes, err := replay.Outcomes(ctx, engine, contract.Query{Dataset: r.Dataset, Contracts: r.Contracts})
 		if err != nil {
 			return err
 		}
 		return printOutcomes(os.Stdout, f.json, outcomes)
 	}
-	judge, err := event.Judge(f.types...)
+	judge, err := event.NewJudge(r.Contracts, f.types...)
 	if err != nil {
 		return err
 	}
-	plan, err := replay.Look(ctx, engine, r, judge)
+	plan, err := replay.Look(ctx, engine, r, judge.Judge)
 	if err != nil {
 		return err
 	}

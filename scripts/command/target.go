@@ -11,6 +11,7 @@ import (
 
 	"cloud.google.com/go/bigquery"
 
+	"sluice/internal/contract"
 	"sluice/internal/query"
 )
 
@@ -18,6 +19,7 @@ import (
 type target struct {
 	here                             *Local // nil: this program knows BigQuery only
 	data, project, dataset, location string
+	contractsPath                    string
 }
 
 func (t *target) flags(fs *flag.FlagSet) {
@@ -26,6 +28,7 @@ func (t *target) flags(fs *flag.FlagSet) {
 	}
 	fs.StringVar(&t.project, "project", "", "Google Cloud `project` of the dataset: the tables are in BigQuery, reached with application default credentials")
 	fs.StringVar(&t.dataset, "dataset", "clickstream", "BigQuery `dataset` of the tables")
+	fs.StringVar(&t.contractsPath, "contracts", "", "`folder` of the streams' contracts, or one contract's file; default: those that --data keeps, or the built-in one")
 	fs.StringVar(&t.location, "location", "", "where the dataset lives, such as europe-west3; empty: BigQuery finds out")
 }
 
@@ -61,6 +64,17 @@ func (t *target) words() string {
 
 // warehouseDataset is the dataset of every local warehouse.
 const warehouseDataset = "clickstream"
+
+// contracts are those of the streams; nil: the built-in one.
+func (t *target) contracts() ([]*contract.Contract, error) {
+	switch {
+	case t.contractsPath != "":
+		return contract.ReadPath(t.contractsPath)
+	case t.local():
+		return t.here.Contracts(t.data)
+	}
+	return nil, nil
+}
 
 // engine opens the tables; close frees them.
 func (t *target) engine(ctx context.Context) (engine query.Engine, close func() error, err error) {

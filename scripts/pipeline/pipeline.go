@@ -16,6 +16,7 @@ import (
 	"sluice/bridge"
 	"sluice/functions/event"
 	"sluice/functions/service"
+	"sluice/internal/contract"
 	"sluice/internal/local"
 	"sluice/internal/replay"
 )
@@ -40,7 +41,7 @@ func (c *Config) parts() local.Parts {
 	tuneBridge, tuneFunctions := c.TuneBridge, c.TuneFunctions
 	return local.Parts{
 		Group:  bridge.DefaultConfig().Group,
-		Judge:  func(types ...string) (replay.Judge, error) { return event.Judge(types...) },
+		Judge:  judge,
 		Bridge: func(p local.BridgeConfig) (local.Member, error) { return newBridge(p, tuneBridge) },
 		Functions: func(ctx context.Context, p local.FunctionsConfig) (local.Functions, error) {
 			return newFunctions(ctx, p, tuneFunctions)
@@ -48,12 +49,21 @@ func (c *Config) parts() local.Parts {
 	}
 }
 
+// judge is what says whether the contracts would reject an event.
+func judge(contracts []*contract.Contract) (replay.Judge, error) {
+	j, err := event.NewJudge(contracts)
+	if err != nil {
+		return nil, err
+	}
+	return j.Judge, nil
+}
+
 // member is a bridge in the terms of internal/local.
 type member struct{ *bridge.Bridge }
 
 func newBridge(p local.BridgeConfig, tune func(*bridge.Config)) (local.Member, error) {
 	c := bridge.DefaultConfig()
-	c.Brokers, c.Topics, c.Consumer = p.Brokers, p.Topic, p.Name
+	c.Brokers, c.Topics, c.Consumer = p.Brokers, p.Topics, p.Name
 	c.Project, c.Topic, c.DeadLetterTopic = p.Project, local.Topic, local.DeadLetterTopic
 	c.HTTPAddr = ""
 	if tune != nil {
@@ -91,7 +101,7 @@ func newFunctions(
 	c.Project, c.Dataset, c.DeadLetterTopic = p.Project, local.Dataset, local.DeadLetterTopic
 	c.BigQueryEmulator, c.PubSubEmulator = p.BigQuery, p.PubSub
 	c.Revision = "functions-local"
-	c.Tracer = p.Tracer
+	c.Tracer, c.Read = p.Tracer, p.Contracts
 	if tune != nil {
 		tune(&c)
 	}

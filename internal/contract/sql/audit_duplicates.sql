@@ -1,13 +1,12 @@
 -- Events that their producer sent more than once, per topic: the same event_id in
 -- records with different coordinates. repeated_events counts the ids,
 -- producer_duplicates the records beyond the first of each. A copy by redelivery
--- has the same coordinates and does not count here. The commented condition is that
--- of audit_partitions.sql.
+-- has the same coordinates and does not count here.
 WITH records AS (
   SELECT DISTINCT kafka_topic, kafka_partition, kafka_offset, event_id
   FROM ${dataset}.fact_events
   WHERE kafka_offset IS NOT NULL
-    -- AND event_timestamp >= TIMESTAMP '2026-11-01 00:00:00'
+    {{.Since "event_timestamp"}}
 ),
 spans AS (
   SELECT kafka_topic, kafka_partition, MIN(kafka_offset) AS first_offset, MAX(kafka_offset) AS last_offset

@@ -5,12 +5,19 @@ WITH arrived AS (
   SELECT kafka_topic, kafka_partition, kafka_offset
   FROM ${dataset}.fact_events
   WHERE kafka_offset IS NOT NULL
-    -- AND event_timestamp >= TIMESTAMP '2026-11-01 00:00:00'
+    {{.Since "event_timestamp"}}
   UNION ALL
   SELECT kafka_topic, kafka_partition, kafka_offset
   FROM ${dataset}.events_dlq
   WHERE kafka_offset IS NOT NULL
-    -- AND failed_at >= TIMESTAMP '2026-11-01 00:00:00'
+    {{.Since "failed_at"}}
+  {{- if .LeftOut}}
+  UNION ALL
+  SELECT kafka_topic, kafka_partition, kafka_offset
+  FROM ${dataset}.events_left_out
+  WHERE kafka_offset IS NOT NULL
+    {{.Since "left_out_at"}}
+  {{- end}}
 ),
 spans AS (
   SELECT kafka_topic, kafka_partition, MIN(kafka_offset) AS first_offset, MAX(kafka_offset) AS last_offset

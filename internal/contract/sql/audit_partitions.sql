@@ -9,19 +9,27 @@
 -- missing if later ones have arrived; so do offsets that hold no record in Kafka
 -- (transaction markers, compacted records): ./scripts/audit --kafka tells them apart.
 --
--- BigQuery reads the Kafka columns of all rows. With the commented conditions on the
--- tables' partitioning columns it reads only what happened, or failed, since then;
--- records of older events then count as missing.
+-- BigQuery reads the Kafka columns of all rows. With .Since, a condition on the tables'
+-- partitioning columns, it reads only what happened, or failed, since then; records of
+-- older events then count as missing. Records that a contract leaves out are in
+-- events_left_out, if it leaves out any.
 WITH arrived AS (
   SELECT kafka_topic, kafka_partition, kafka_offset, 1 AS fact, 0 AS dlq
   FROM ${dataset}.fact_events
   WHERE kafka_offset IS NOT NULL
-    -- AND event_timestamp >= TIMESTAMP '2026-11-01 00:00:00'
+    {{.Since "event_timestamp"}}
   UNION ALL
   SELECT kafka_topic, kafka_partition, kafka_offset, 0, 1
   FROM ${dataset}.events_dlq
   WHERE kafka_offset IS NOT NULL
-    -- AND failed_at >= TIMESTAMP '2026-11-01 00:00:00'
+    {{.Since "failed_at"}}
+  {{- if .LeftOut}}
+  UNION ALL
+  SELECT kafka_topic, kafka_partition, kafka_offset, 0, 0
+  FROM ${dataset}.events_left_out
+  WHERE kafka_offset IS NOT NULL
+    {{.Since "left_out_at"}}
+  {{- end}}
 ),
 spans AS (
   SELECT kafka_topic, kafka_partition, MIN(kafka_offset) AS first_offset, MAX(kafka_offset) AS last_offset
@@ -39,10 +47,11 @@ counts AS (
   SELECT
     kafka_topic,
     kafka_partition,
-    COUNTIF(dlq = 0) AS landed,
-    COUNTIF(fact = 0) AS dead_lettered,
+    COUNTIF(fact > 0 AND dlq = 0) AS landed,
+    COUNTIF(fact = 0 AND dlq > 0) AS dead_lettered,
     COUNTIF(fact > 0 AND dlq > 0) AS both_tables,
-    SUM(fact) + SUM(dlq) - COUNTIF(fact > 0) - COUNTIF(dlq > 0) AS duplicate_rows
+    SUM(fact) + SUM(dlq) - COUNTIF(fact > 0) - COUNTIF(dlq > 0) AS duplicate_rows,
+    COUNTIF(fact = 0 AND dlq = 0) AS left_out
   FROM records
   GROUP BY kafka_topic, kafka_partition
 )
@@ -55,8 +64,10 @@ SELECT
   COALESCE(c.dead_lettered, 0) AS dead_lettered,
   COALESCE(c.both_tables, 0) AS both_tables,
   s.last_offset - s.first_offset + 1
-    - COALESCE(c.landed, 0) - COALESCE(c.dead_lettered, 0) - COALESCE(c.both_tables, 0) AS missing,
-  COALESCE(c.duplicate_rows, 0) AS duplicate_rows
+    - COALESCE(c.landed, 0) - COALESCE(c.dead_lettered, 0) - COALESCE(c.both_tables, 0)
+    - COALESCE(c.left_out, 0) AS missing,
+  COALESCE(c.duplicate_rows, 0) AS duplicate_rows,
+  COALESCE(c.left_out, 0) AS left_out
 FROM spans AS s
 LEFT JOIN counts AS c ON s.kafka_topic = c.kafka_topic AND s.kafka_partition = c.kafka_partition
 ORDER BY s.kafka_topic, s.kafka_partition

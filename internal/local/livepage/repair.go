@@ -40,7 +40,7 @@ func (p *Page) audit(w http.ResponseWriter, r *http.Request) {
 	engine := query.Database{DB: p.stack.Warehouse.DB()}
 	begun := time.Now()
 	for {
-		counts, err := audit.Count(ctx, engine, local.Dataset, spans)
+		counts, err := audit.Count(ctx, engine, p.stack.Query(), spans)
 		if err != nil {
 			refuse(w, http.StatusInternalServerError, err.Error())
 			return
@@ -148,7 +148,7 @@ func (p *Page) send(ctx context.Context, made *replay.Replay) (*replayed, error)
 	}
 	result := &replayed{ID: made.ID, Sent: made.Sent, Skipped: made.Skipped}
 	for deadline := time.Now().Add(auditTime); ; {
-		outcomes, err := replay.Outcomes(ctx, engine, local.Dataset)
+		outcomes, err := replay.Outcomes(ctx, engine, p.stack.Query())
 		if err != nil {
 			return nil, err
 		}

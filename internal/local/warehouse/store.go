@@ -24,6 +24,7 @@ type store struct {
 	db        *sql.DB
 	connector *duckdb.Connector
 	dataset   string
+	contracts []*contract.Contract
 	ready     atomic.Bool // the dataset exists: connections may search it
 
 	mu     sync.RWMutex
@@ -45,7 +46,7 @@ func openStore(file string, c Config) (*store, error) {
 		options.Set("threads", strconv.Itoa(c.Threads))
 	}
 	dsn := file + "?" + options.Encode()
-	s := &store{dataset: c.Dataset, tables: make(map[string]*table)}
+	s := &store{dataset: c.Dataset, contracts: c.Contracts, tables: make(map[string]*table)}
 	connector, err := duckdb.NewConnector(dsn, func(e driver.ExecerContext) error {
 		settings := "SET TimeZone = 'UTC'"
 		if s.ready.Load() {
@@ -108,18 +109,34 @@ func (s *store) create(c Config) error {
 	return s.createViews(ctx)
 }
 
-// createViews creates the project's views once all tables that they read exist.
+// createViews creates the contracts' views once all tables that they read exist.
 func (s *store) createViews(ctx context.Context) error {
-	for _, name := range []string{"fact_events", "events_dlq"} {
+	q := contract.Query{Dataset: s.dataset, Contracts: s.contracts}
+	needed := []string{"events_dlq"}
+	if len(s.contracts) == 0 {
+		needed = append(needed, "fact_events")
+	}
+	texts := make(map[string]string)
+	for _, c := range s.contracts {
+		needed = append(needed, c.Table.Name)
+		texts[c.ViewName()] = strings.ReplaceAll(c.View(s.dataset), "`", `"`)
+	}
+	for _, name := range needed {
 		if s.table(name) == nil {
 			return nil
 		}
 	}
 	for _, view := range contract.Views() {
-		text, err := contract.SQL(view, s.dataset)
+		if view == "events" && len(s.contracts) > 0 {
+			continue // each contract has its own
+		}
+		text, err := q.SQL(view)
 		if err != nil {
 			return err
 		}
+		texts[view] = strings.ReplaceAll(text, "`", `"`)
+	}
+	for view, text := range texts {
 		create := fmt.Sprintf("CREATE OR REPLACE VIEW %s.%s AS %s", quote(s.dataset), quote(view), text)
 		if _, err := s.db.ExecContext(ctx, create); err != nil {
 			return fmt.Errorf("view %s: %w", view, err)

@@ -47,13 +47,16 @@ import (
 	"sluice/internal/local/listener"
 )
 
-// Config says what the warehouse holds. The zero values are usable except Tables.
+// Config says what the warehouse holds. The zero values are usable.
 type Config struct {
 	Addr    string // host:port to listen on; default 127.0.0.1:0
 	Dir     string // keeps the data in Dir/warehouse.duckdb; empty: in memory
 	Project string // default "local"
 	Dataset string // default "clickstream"
-	Tables  []*contract.Table
+	// Contracts of the streams: they say which tables and views there are, besides that of the
+	// dead letters; nil: the built-in one.
+	Contracts []*contract.Contract
+	Tables    []*contract.Table // instead of what Contracts say
 
 	// Location is where the dataset lives. Outside "US" (the default) BigQuery
 	// finds a stream's table only by the x-goog-request-params header that names
@@ -61,7 +64,7 @@ type Config struct {
 	Location string
 
 	// Partitions names each table's partitioning column and the window of time
-	// that it takes; nil is DefaultPartitions.
+	// that it takes; nil is DefaultPartitions, and what Contracts say.
 	Partitions map[string]Partition
 
 	// OnAppend is called after rows are stored and their acknowledgement is
@@ -93,7 +96,25 @@ func DefaultPartitions() map[string]Partition {
 	return map[string]Partition{
 		"fact_events": {Column: "event_timestamp", Back: 5 * year, Ahead: year},
 		"events_dlq":  {Column: "failed_at", Back: 5 * year, Ahead: year},
+
+		"events_left_out": {Column: "left_out_at", Back: 5 * year, Ahead: year},
 	}
+}
+
+// contractTables are the tables that the contracts need, nil: the built-in one.
+func contractTables(all []*contract.Contract) []*contract.Table {
+	if len(all) == 0 {
+		return []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}
+	}
+	var tables []*contract.Table
+	for _, c := range all {
+		tables = append(tables, c.Table)
+	}
+	tables = append(tables, contract.EventsDLQ())
+	if contract.LeavesOut(all) {
+		tables = append(tables, contract.EventsLeftOut())
+	}
+	return tables
 }
 
 // Server is a running warehouse.
@@ -128,15 +149,18 @@ func Start(c Config) (*Server, error) {
 	}
 	if c.Partitions == nil {
 		c.Partitions = DefaultPartitions()
+		for _, of := range c.Contracts {
+			c.Partitions[of.Table.Name] = Partition{Column: of.Partition.Column, Back: 5 * year, Ahead: year}
+		}
+	}
+	if c.Tables == nil {
+		c.Tables = contractTables(c.Contracts)
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
 	if c.Now == nil {
 		c.Now = time.Now
-	}
-	if len(c.Tables) == 0 {
-		return nil, fmt.Errorf("warehouse: Config.Tables is empty: want at least one table")
 	}
 	file := ""
 	if c.Dir != "" {

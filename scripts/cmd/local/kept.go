@@ -11,7 +11,6 @@ import (
 
 	"cloud.google.com/go/pubsub/v2"
 
-	"sluice/internal/contract"
 	"sluice/internal/kafkaclient"
 	"sluice/internal/local"
 	"sluice/internal/local/kafka"
@@ -24,7 +23,7 @@ import (
 )
 
 // kept is how audit and replay work on a folder that run --data keeps.
-var kept = &command.Local{Tables: keptTables, Kafka: keptKafka, Replay: keptReplay}
+var kept = &command.Local{Tables: keptTables, Contracts: local.KeptContracts, Kafka: keptKafka, Replay: keptReplay}
 
 func keptTables(dir string) (query.Engine, func() error, error) {
 	w, err := openWarehouse(dir)
@@ -51,7 +50,11 @@ func openWarehouse(dir string) (*warehouse.Server, error) {
 	if _, err := os.Stat(filepath.Join(dir, "warehouse.duckdb")); err != nil {
 		return nil, fmt.Errorf("--data %s holds no warehouse: keep one with ./scripts/run --data %[1]s (%w)", dir, err)
 	}
-	w, err := warehouse.Start(warehouse.Config{Dir: dir, Tables: []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}})
+	contracts, err := local.KeptContracts(dir)
+	if err != nil {
+		return nil, err
+	}
+	w, err := warehouse.Start(warehouse.Config{Dir: dir, Contracts: contracts})
 	if err != nil {
 		return nil, fmt.Errorf("--data %s, which no running pipeline may have open: %w", dir, err)
 	}
@@ -70,7 +73,7 @@ func keptReplay(
 		return nil, err
 	}
 	s, err := pipeline.Start(ctx, pipeline.Config{Config: local.Config{
-		Dir: dir, Log: telemetry.NewLogger(os.Stderr, slog.LevelWarn),
+		Dir: dir, Contracts: r.Contracts, Log: telemetry.NewLogger(os.Stderr, slog.LevelWarn),
 	}})
 	if err != nil {
 		return nil, err
@@ -99,7 +102,7 @@ func keptReplay(
 	if err := s.PubSub.WaitIdle(ctx); err != nil {
 		return nil, err
 	}
-	all, err := replay.Outcomes(ctx, engine, r.Dataset)
+	all, err := replay.Outcomes(ctx, engine, s.Query())
 	for _, one := range all {
 		if one.ID == r.ID {
 			return &one, err

@@ -25,8 +25,8 @@ func queryTables(ctx context.Context, args []string) error {
 
   ./scripts/query --data DIR 'SELECT event_type, COUNT(*) AS n FROM events GROUP BY event_type'
 
-Tables: fact_events, events_dlq. Views: events (each event once), dead_letters_by_code,
-pipeline_health_per_minute. The pipeline must not be running on the same folder.
+Tables: fact_events, events_dlq, and those of contracts of your own. Views: events (each event
+once; T_once of your table T), dead_letters_by_code, pipeline_health_per_minute. The pipeline must not be running on the same folder.
 
 `)
 		flags.PrintDefaults()

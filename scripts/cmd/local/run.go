@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,9 +10,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
+	"sluice/functions/event"
+	"sluice/internal/contract"
 	"sluice/internal/generate"
 	"sluice/internal/local"
 	"sluice/internal/local/livepage"
@@ -42,12 +46,18 @@ type runFlags struct {
 	bigquery   string
 	listen     string
 	listenSet  bool
+	contract   string
+	contracts  string
+	topic      string
 }
 
 func parseRunFlags(args []string) (runFlags, error) {
 	f := runFlags{logLevel: slog.LevelWarn}
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
 	flags.StringVar(&f.input, "input", "", "newline-delimited JSON `file` to send, .gz and .zst as they are; - is standard input (default: generated clickstream)")
+	flags.StringVar(&f.contract, "contract", "", "what the events are: the `name` of a preset ("+strings.Join(contract.Presets(), ", ")+") or a contract's file (default: what --data keeps, or the built-in one)")
+	flags.StringVar(&f.contracts, "contracts", "", "`folder` of contracts, one file for each stream; --topic says whose the events are")
+	flags.StringVar(&f.topic, "topic", "", "Kafka `topic` to send to (default: the contract's first one)")
 	flags.Uint64Var(&f.seed, "seed", 1, "seed of the generated events: the same seed makes the same events")
 	flags.IntVar(&f.events, "events", -1, "send this many events (default: all of --input, or no end)")
 	flags.Float64Var(&f.rate, "rate", 0, "events per second (default: 1000 generated events per second, or as fast as it goes with --once or --input; 0 given: as fast as it goes)")
@@ -107,6 +117,10 @@ The servers are embedded, the bridge and the functions are the ones that are dep
 		return f, command.UsageError("--bigquery needs two addresses, of the REST interface and of the Storage API: REST,GRPC")
 	case f.attached() && f.listenSet && f.listen != "off":
 		return f, command.UsageError("--listen shows the embedded servers: it goes with none of --kafka, --pubsub and --bigquery")
+	case f.contract != "" && f.contracts != "":
+		return f, command.UsageError("--contract and --contracts do not go together: give one file, or a folder")
+	case (f.contract != "" || f.contracts != "") && f.attached():
+		return f, command.UsageError("--contract and --contracts are for the embedded servers: they go with none of --kafka, --pubsub and --bigquery")
 	case f.once && f.input == "" && f.events < 0:
 		return f, command.UsageError("--once needs an end: give --events or --input")
 	}
@@ -127,6 +141,7 @@ type Summary struct {
 	Produced        int64             `json:"produced"`
 	Landed          int64             `json:"landed"`
 	DeadLettered    int64             `json:"dead_lettered"`
+	LeftOut         int64             `json:"left_out,omitempty"`
 	DuplicateRows   int64             `json:"duplicate_rows"`
 	Missing         int64             `json:"missing"`
 	Seconds         float64           `json:"seconds"`
@@ -139,6 +154,10 @@ type Summary struct {
 
 func run(ctx context.Context, args []string) error {
 	f, err := parseRunFlags(args)
+	if err != nil {
+		return err
+	}
+	contracts, topic, err := f.streams()
 	if err != nil {
 		return err
 	}
@@ -159,6 +178,8 @@ func run(ctx context.Context, args []string) error {
 	}
 	config := pipeline.Config{Config: local.Config{
 		Dir:        f.data,
+		Contracts:  contracts,
+		Topic:      topic,
 		Partitions: f.partitions,
 		Bridges:    f.bridges,
 		Wrapped:    f.wrapped,
@@ -186,6 +207,56 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	return summary.report(f)
+}
+
+// streams are the contracts that f names, with those that --data keeps, and the topic to send
+// to; nil: the built-in one.
+func (f *runFlags) streams() (all []*contract.Contract, topic string, err error) {
+	switch {
+	case f.contracts != "":
+		all, err = contract.ReadPath(f.contracts)
+	case f.contract != "":
+		var one *contract.Contract
+		if slices.Contains(contract.Presets(), f.contract) {
+			one, err = contract.Preset(f.contract)
+		} else {
+			one, err = contract.ReadFile(f.contract)
+		}
+		all = []*contract.Contract{one}
+	default:
+		all, err = local.KeptContracts(f.data)
+	}
+	if err != nil || len(all) == 0 {
+		return nil, f.topic, err
+	}
+	switch {
+	case f.topic != "":
+		if contract.Find(all, f.topic) == nil {
+			return nil, "", command.UsageError("--topic %s is in no contract: name one that is", f.topic)
+		}
+	case len(all) > 1 && (f.input != "" || f.contracts != ""):
+		return nil, "", command.UsageError("there are %d contracts: say with --topic whose the events are", len(all))
+	case all[0].SampleTopic() == "":
+		return nil, "", fmt.Errorf("the contract %s takes no Kafka topic, which this pipeline begins with: give it topics", all[0].Name)
+	}
+	if f.input == "" {
+		return nil, "", command.UsageError("generated events are the built-in contract's: give --input with a contract of your own")
+	}
+	if f.listen != "off" {
+		if f.listenSet {
+			return nil, "", command.UsageError("--listen: the page shows the built-in contract only")
+		}
+		f.listen = "off"
+	}
+	topic = cmp.Or(f.topic, all[0].SampleTopic())
+	// Before anything is kept: what only a value shows.
+	for _, c := range all {
+		if _, err := event.New(c, event.Fast, time.Now); err != nil {
+			return nil, "", err
+		}
+	}
+	all, err = local.KeepContracts(f.data, all)
+	return all, topic, err
 }
 
 // logger writes what the services log.
@@ -277,7 +348,7 @@ func drive(ctx context.Context, s *local.Stack, f runFlags, in source, progress 
 	}
 	seconds := time.Since(begin).Seconds()
 	summary = Summary{
-		Produced: produced, Landed: account.Landed, DeadLettered: account.DeadLettered,
+		Produced: produced, Landed: account.Landed, DeadLettered: account.DeadLettered, LeftOut: account.LeftOut,
 		DuplicateRows: account.DuplicateRows, Missing: all.Missing,
 		Seconds: seconds, EventsPerSecond: float64(produced) / seconds, Latency: s.Latency.Percentiles(),
 		interrupted: ctx.Err() != nil, failed: failed,
@@ -319,11 +390,12 @@ func (s Summary) print(w io.Writer) {
 	fmt.Fprintf(w, `produced       %12d
 landed         %12d
 dead-lettered  %12d
+left out       %12d
 missing        %12d
 duplicate rows %12d
 seconds        %12.1f
 events/s       %12.0f
 latency        p50 %d ms, p95 %d ms, p99 %d ms, max %d ms
-`, s.Produced, s.Landed, s.DeadLettered, s.Missing, s.DuplicateRows, s.Seconds, s.EventsPerSecond,
+`, s.Produced, s.Landed, s.DeadLettered, s.LeftOut, s.Missing, s.DuplicateRows, s.Seconds, s.EventsPerSecond,
 		s.Latency.P50, s.Latency.P95, s.Latency.P99, s.Latency.Max)
 }
