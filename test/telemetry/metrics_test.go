@@ -17,6 +17,7 @@ import (
 
 	"sluice/bridge"
 	"sluice/functions/service"
+	"sluice/internal/contract"
 	"sluice/internal/local"
 	"sluice/internal/local/pubsub"
 	"sluice/internal/local/warehouse"
@@ -119,7 +120,16 @@ func documented(t *testing.T) map[string]row {
 // is its unit.
 func TestMetricsTable(t *testing.T) {
 	ours, theirs := sdkmetric.NewManualReader(), sdkmetric.NewManualReader()
+	preset, err := contract.Preset("clickstream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dropping, err := contract.Read("dropping.yaml", []byte(preset.Text+"drop: {event_type: page_view}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	s, p := start(t, pipeline.Config{
+		Config:     local.Config{Contracts: []*contract.Contract{dropping}},
 		TuneBridge: func(c *bridge.Config) { c.MeterOptions = []sdkmetric.Option{sdkmetric.WithReader(ours)} },
 		TuneFunctions: func(c *service.Config) {
 			c.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(theirs)).Meter("test")
@@ -129,7 +139,7 @@ func TestMetricsTable(t *testing.T) {
 	s.PubSub.FailPublish(pubsub.PublishFault{Topic: local.Topic, Code: codes.Unavailable, Count: 1})
 	s.Warehouse.Fail(warehouse.Fault{Table: "fact_events", Code: codes.Unavailable, Count: 1})
 	for i := range 20 {
-		send(t, p, fmt.Sprint(i), []string{"search", "none of ours"}[i%2], "")
+		send(t, p, fmt.Sprint(i), []string{"search", "none of ours", "page_view"}[i%3], "")
 	}
 	if err := p.Produce(t.Context(), nil, make([]byte, 11_000_000), nil); err != nil { // more than a message carries
 		t.Fatal(err)
