@@ -20,9 +20,10 @@ func main() { os.Exit(execute()) }
 
 func execute() int {
 	return command.Main("sluice-local", map[string]command.Command{
-		"run":    run,
-		"query":  queryTables,
-		"audit":  command.Audit(kept),
-		"replay": command.Replay(kept),
+		"run":      run,
+		"query":    queryTables,
+		"audit":    command.Audit(kept),
+		"replay":   command.Replay(kept),
+		"contract": command.Contract(kept),
 	})
 }

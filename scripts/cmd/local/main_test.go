@@ -21,6 +21,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"sluice/internal/telemetry/collector"
+	"sluice/scripts/command"
 )
 
 // TestMain lets the test binary be the program, so that exit statuses and output
@@ -166,7 +167,7 @@ func TestInterruptedWhileInputWaits(t *testing.T) {
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
-	if _, err := openLines(ended, fifo, -1); err == nil || !strings.Contains(err.Error(), "interrupted before somebody wrote to it") {
+	if _, err := command.OpenLines(ended, fifo, -1); err == nil || !strings.Contains(err.Error(), "interrupted before somebody wrote to it") {
 		t.Errorf("a FIFO that nobody has written to: %v", err)
 	}
 
@@ -175,9 +176,9 @@ func TestInterruptedWhileInputWaits(t *testing.T) {
 	if err := syscall.Mkfifo(packed, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	opened := make(chan *lines, 1)
+	opened := make(chan *command.Lines, 1)
 	go func() {
-		l, err := openLines(t.Context(), packed, 1)
+		l, err := command.OpenLines(t.Context(), packed, 1)
 		if err != nil {
 			t.Error(err)
 		}
@@ -197,10 +198,10 @@ func TestInterruptedWhileInputWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := <-opened
-	if _, value, err := l.next(); err != nil || string(value) != "one" {
+	if value, err := l.Next(); err != nil || string(value) != "one" {
 		t.Errorf("%q, %v", value, err)
 	}
-	if err := l.close(); err != nil {
+	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
 

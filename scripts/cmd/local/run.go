@@ -166,9 +166,11 @@ func run(ctx context.Context, args []string) error {
 		left:      f.events,
 	}
 	if f.input != "" {
-		if in, err = openLines(ctx, f.input, f.events); err != nil {
+		read, err := command.OpenLines(ctx, f.input, f.events)
+		if err != nil {
 			return err
 		}
+		in = lines{read}
 	}
 	defer in.close()
 

@@ -2,6 +2,7 @@
 //
 //	sluice audit    whether every record that was consumed has arrived in BigQuery
 //	sluice replay   dead letters back into the pipeline
+//	sluice contract  what events are: check, infer, diff, tables, promote
 //	sluice cost     what a workload costs at list price
 //	sluice version  what was built
 //
@@ -23,8 +24,9 @@ var version = "unknown"
 
 func main() {
 	os.Exit(command.Main("sluice", map[string]command.Command{
-		"audit":  command.Audit(nil),
-		"replay": command.Replay(nil),
+		"audit":    command.Audit(nil),
+		"replay":   command.Replay(nil),
+		"contract": command.Contract(nil),
 		"cost": func(_ context.Context, args []string) error {
 			if status := cost.Run(args, os.Stdout, os.Stderr); status != 0 {
 				return command.Exit(status)

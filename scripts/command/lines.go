@@ -1,0 +1,161 @@
+package command
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Lines reads newline-delimited records.
+type Lines struct {
+	name    string
+	reader  *bufio.Reader
+	long    []byte // a line longer than the reader's buffer
+	count   int    // lines so far
+	left    int    // how many records are to come; negative: all
+	closers []func() error
+}
+
+// OpenLines opens a file of newline-delimited JSON; "-" is standard input, and
+// names that end in .gz or .zst are decompressed. The end of ctx ends waiting for
+// input, too, with its error.
+func OpenLines(ctx context.Context, name string, most int) (*Lines, error) {
+	l := &Lines{name: name, left: most}
+	f := os.Stdin
+	if name != "-" {
+		var err error
+		if f, err = open(ctx, name); err != nil {
+			return nil, err
+		}
+		l.closers = append(l.closers, f.Close)
+	}
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, errors.Join(fmt.Errorf("%s is a folder: give a file of newline-delimited JSON", name), l.Close())
+	}
+	var r io.Reader = &interruptible{ctx: ctx, from: f, buffer: make([]byte, 256<<10), done: make(chan reading, 1)}
+	switch {
+	case strings.HasSuffix(name, ".gz"):
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("%s cannot be read as gzip: %w", name, err), l.Close())
+		}
+		l.closers = append(l.closers, z.Close)
+		r = z
+	case strings.HasSuffix(name, ".zst"):
+		z, err := zstd.NewReader(r)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("%s cannot be read as zstd: %w", name, err), l.Close())
+		}
+		l.closers = append(l.closers, func() error { z.Close(); return nil })
+		r = z
+	}
+	l.reader = bufio.NewReaderSize(r, 1<<20)
+	return l, nil
+}
+
+// open opens a file, for as long as ctx: a FIFO that nobody writes to waits.
+func open(ctx context.Context, name string) (*os.File, error) {
+	type result struct {
+		file *os.File
+		err  error
+	}
+	opened := make(chan result, 1)
+	go func() { f, err := os.Open(name); opened <- result{f, err} }()
+	select {
+	case r := <-opened:
+		return r.file, r.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: interrupted before somebody wrote to it", name)
+	}
+}
+
+// interruptible reads until ctx ends, also where a read waits, as of a terminal or a
+// FIFO. The read that is given up goes on, and nobody takes what it brings.
+type interruptible struct {
+	ctx    context.Context
+	from   io.Reader
+	buffer []byte
+	rest   []byte // of buffer, read and not taken yet
+	err    error  // after rest
+	done   chan reading
+}
+
+type reading struct {
+	n   int
+	err error
+}
+
+func (r *interruptible) Read(p []byte) (int, error) {
+	if len(r.rest) == 0 && r.err == nil {
+		go func() { n, err := r.from.Read(r.buffer); r.done <- reading{n, err} }()
+		select {
+		case got := <-r.done:
+			r.rest, r.err = r.buffer[:got.n], got.err
+		case <-r.ctx.Done():
+			r.err = r.ctx.Err()
+		}
+	}
+	if len(r.rest) == 0 {
+		return 0, r.err
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+// Next returns the next line that is not empty, valid until the following call, or io.EOF.
+func (l *Lines) Next() ([]byte, error) {
+	for l.left != 0 {
+		line, err := l.line()
+		switch {
+		case err == io.EOF && len(line) == 0:
+			return nil, io.EOF
+		case err != nil && err != io.EOF: // half a line is no record
+			return nil, fmt.Errorf("%s, line %d: %w", l.name, l.count+1, err)
+		}
+		l.count++
+		if line = bytes.TrimSuffix(line, []byte("\r")); len(line) > 0 {
+			l.left--
+			return line, nil
+		}
+	}
+	return nil, io.EOF
+}
+
+// line returns the next line without its newline; the last one may have none.
+func (l *Lines) line() ([]byte, error) {
+	part, err := l.reader.ReadSlice('\n')
+	if err == nil {
+		return part[:len(part)-1], nil
+	}
+	l.long = l.long[:0]
+	for err == bufio.ErrBufferFull {
+		l.long = append(l.long, part...)
+		part, err = l.reader.ReadSlice('\n')
+	}
+	l.long = append(l.long, part...)
+	return bytes.TrimSuffix(l.long, []byte("\n")), err
+}
+
+// Read reads the text as it is, for those to whom lines mean nothing.
+func (l *Lines) Read(p []byte) (int, error) { return l.reader.Read(p) }
+
+// Number is that of the last line, from 1.
+func (l *Lines) Number() int { return l.count }
+
+// Close closes the file first: a decompressor waits for its reads.
+func (l *Lines) Close() error {
+	var errs []error
+	for _, close := range l.closers {
+		errs = append(errs, close())
+	}
+	return errors.Join(errs...)
+}
