@@ -39,6 +39,7 @@ func (d *fastDecoder) place(row, b []byte, p int, name span, id, gap, index int3
 		if at.section >= 0 {
 			d.sections[at.section] = span{start, p}
 		}
+	case len(at.below) == 0 && at.section < 0:
 	case raw[0] == 'n' || emptyArray(raw):
 	default:
 		d.block(at, start, raw)
