@@ -47,7 +47,10 @@ require (
 	go.yaml.in/yaml/v3 v3.0.5
 )
 
-require github.com/paulmach/orb v0.14.0
+require (
+	github.com/paulmach/orb v0.14.0
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.2
+)
 
 require (
 	cloud.google.com/go v0.123.0 // indirect
