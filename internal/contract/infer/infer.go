@@ -24,9 +24,10 @@ type Options struct {
 // Matomo, Mixpanel and Amplitude, and common ones, in the order of trust.
 var (
 	idNames   = []string{"event_id", "eventId", "messageId", "message_id", "uuid", "insert_id", "insertId", "$insert_id", "event_uuid", "idaction", "id", "_id"}
+	vague     = map[string]bool{"id": true, "_id": true, "idaction": true}
 	timeNames = []string{
 		"event_timestamp", "eventTimestamp", "timestamp", "originalTimestamp", "original_timestamp", "derived_tstamp", "collector_tstamp", "dvce_created_tstamp",
-		"event_time", "eventTime", "occurred_at", "occurredAt", "client_event_time", "serverTimestamp", "created_at", "createdAt", "sentAt", "sent_at", "time", "ts", "datetime", "date_time",
+		"event_time", "eventTime", "occurred_at", "occurredAt", "client_event_time", "serverTimestamp", "created_at", "createdAt", "sentAt", "sent_at", "time", "ts", "datetime", "date_time", "cdt",
 	}
 	typeNames = []string{"event_type", "eventType", "event_name", "eventName", "event", "type", "action", "name"}
 	userNames = []string{"user_id", "userId", "user_pseudo_id", "distinct_id", "anonymousId", "anonymous_id", "domain_userid", "visitorId", "visitor_id", "_id", "uid", "device_id"}
@@ -79,10 +80,13 @@ func (w *writer) enough(n *node) bool {
 func (w *writer) choose() {
 	root := &w.sample.root
 	w.id = w.pick(root, idNames, func(c *column) bool {
-		return c.at.present == w.sample.Events && (len(c.at.distinct) == w.sample.Events || len(c.at.distinct) >= maxDistinct || w.sample.Events < 20 && c.at.name != "id") &&
+		// A name that says that it is the event's id may come twice, with a copy of the event.
+		often := len(c.at.distinct) == w.sample.Events || len(c.at.distinct) >= maxDistinct || !vague[c.at.name] && 2*len(c.at.distinct) > w.sample.Events
+		return c.at.present == w.sample.Events && often &&
 			c.Type != contract.Timestamp && c.Type != contract.Date && c.Type != contract.JSON && !c.Repeated && c.Type != contract.Record && c.Type != contract.Bool
 	})
 	w.time = w.pick(root, timeNames, func(c *column) bool { return c.Type == contract.Timestamp })
+	w.otherTimes(root)
 	w.kind = w.pick(root, typeNames, func(c *column) bool { return c.Type == contract.String && !c.Repeated })
 	w.users(root)
 	for _, c := range []*column{w.id, w.time} {
@@ -116,6 +120,62 @@ func (w *writer) pick(root *node, names []string, fits func(*column) bool) *colu
 		}
 	}
 	return nil
+}
+
+// otherTimes lets the time come from other members, too, if not every event has it.
+func (w *writer) otherTimes(root *node) {
+	if w.time == nil || w.time.at.present == w.sample.Events {
+		return
+	}
+	from := []string{contract.QuoteName(w.time.at.name)}
+	accept := w.time.accept
+	if len(accept) == 0 {
+		accept = []string{"rfc3339"}
+	}
+	for _, name := range timeNames {
+		n := root.index[name]
+		if n == nil || n == w.time.at || n.present == 0 {
+			continue
+		}
+		c, ok := w.scalar(n, contract.Path{{Name: name}}, true)
+		if !ok || c.Type != contract.Timestamp || c.Repeated {
+			continue
+		}
+		more := mergeForms(accept, c.accept)
+		if more == nil {
+			continue
+		}
+		from, accept = append(from, contract.QuoteName(name)), more
+	}
+	if len(from) > 1 {
+		w.time.from, w.time.accept = from, accept
+	}
+}
+
+// mergeForms are the forms of times that both lists accept, nil if a value could be read in
+// two units.
+func mergeForms(a, b []string) []string {
+	if len(b) == 0 {
+		b = []string{"rfc3339"}
+	}
+	out, epoch := slices.Clone(a), ""
+	for _, form := range a {
+		if strings.HasPrefix(form, "epoch") {
+			epoch = form
+		}
+	}
+	for _, form := range b {
+		if strings.HasPrefix(form, "epoch") && epoch != "" && epoch != form {
+			return nil
+		}
+		if !slices.Contains(out, form) {
+			out = append(out, form)
+		}
+	}
+	if slices.Contains(out, "iso8601") { // it takes all that rfc3339 does
+		out = slices.DeleteFunc(out, func(form string) bool { return form == "rfc3339" })
+	}
+	return out
 }
 
 // users makes a column of who did it: the first that there is of the known names.
@@ -296,10 +356,8 @@ func (w *writer) plain(n *node, c column, text, numbers, digits int) column {
 	default:
 		c.Type = contract.Float64
 	}
-	if digits > 0 && numbers > 0 {
+	if digits > 0 { // whoever writes numbers as text here may write them as numbers there
 		c.accept = []string{"number", "string"}
-	} else if digits > 0 {
-		c.accept = []string{"string"}
 	}
 	return c
 }
