@@ -1,5 +1,5 @@
-# The dataset and its two tables. Their columns live in one place, the schema
-# files that the functions are built from as well.
+# The dataset and its tables. Their columns live in one place, the schema files that the
+# functions are built from as well, and the contracts that the functions are given.
 #
 # A column is only ever added. What the table has and the file has not would be dropped
 # with all that it holds, deletion_protection or not: a column that was added by hand, or
@@ -19,7 +19,7 @@ resource "google_bigquery_table" "fact_events" {
   dataset_id          = google_bigquery_dataset.clickstream.dataset_id
   table_id            = "fact_events"
   description         = "One row per insert of an event; the view events has each event once."
-  schema              = file("${path.module}/../internal/contract/fact_events.json")
+  schema              = try(var.streams["fact_events"].schema, file("${path.module}/../internal/contract/fact_events.json"))
   clustering          = ["event_type", "user_id"]
   deletion_protection = local.production
 
@@ -35,6 +35,82 @@ resource "google_bigquery_table" "fact_events" {
 resource "google_bigquery_table_iam_member" "fact_events_ingest" {
   dataset_id = google_bigquery_table.fact_events.dataset_id
   table_id   = google_bigquery_table.fact_events.table_id
+  role       = local.appender_role
+  member     = local.accounts["ingest"]
+}
+
+# The tables of contracts of one's own. The functions append to those that are deployed; the
+# table of a contract that is gone stays with its rows.
+resource "google_bigquery_table" "stream" {
+  for_each = { for name, stream in var.streams : name => stream if name != "fact_events" }
+
+  dataset_id          = google_bigquery_dataset.clickstream.dataset_id
+  table_id            = each.value.table
+  description         = each.value.description
+  schema              = each.value.schema
+  clustering          = length(each.value.clustering) == 0 ? null : each.value.clustering
+  deletion_protection = local.production
+
+  ignore_auto_generated_schema = true
+
+  dynamic "time_partitioning" {
+    for_each = each.value.partition == null ? [] : [each.value.partition]
+
+    content {
+      type          = time_partitioning.value.type
+      field         = time_partitioning.value.column
+      expiration_ms = time_partitioning.value.expiration_ms
+    }
+  }
+}
+
+resource "google_bigquery_table_iam_member" "stream_ingest" {
+  for_each = { for name, table in google_bigquery_table.stream : name => table if var.streams[name].deployed }
+
+  dataset_id = each.value.dataset_id
+  table_id   = each.value.table_id
+  role       = local.appender_role
+  member     = local.accounts["ingest"]
+}
+
+resource "google_bigquery_table" "stream_view" {
+  for_each = google_bigquery_table.stream
+
+  dataset_id = google_bigquery_dataset.clickstream.dataset_id
+  table_id   = var.streams[each.key].view
+  # A view holds nothing: it may be replaced.
+  deletion_protection = false
+
+  view {
+    query          = var.streams[each.key].query
+    use_legacy_sql = false
+  }
+}
+
+resource "google_bigquery_table" "events_left_out" {
+  count = var.leaves_out ? 1 : 0
+
+  dataset_id          = google_bigquery_dataset.clickstream.dataset_id
+  table_id            = "events_left_out"
+  description         = "The records that contracts leave out, so that the audit balances."
+  schema              = file("${path.module}/../internal/contract/events_left_out.json")
+  clustering          = ["contract", "kafka_topic"]
+  deletion_protection = local.production
+
+  ignore_auto_generated_schema = true
+
+  time_partitioning {
+    type          = "DAY"
+    field         = "left_out_at"
+    expiration_ms = var.retention.dead_letters_days == null ? null : var.retention.dead_letters_days * 86400000
+  }
+}
+
+resource "google_bigquery_table_iam_member" "events_left_out_ingest" {
+  for_each = { for table in google_bigquery_table.events_left_out : table.table_id => table }
+
+  dataset_id = each.value.dataset_id
+  table_id   = each.value.table_id
   role       = local.appender_role
   member     = local.accounts["ingest"]
 }
@@ -73,11 +149,13 @@ resource "google_bigquery_table" "view" {
   deletion_protection = false
 
   view {
-    query          = templatefile("${path.module}/../internal/contract/sql/${each.key}.sql", { dataset = "${var.project}.${google_bigquery_dataset.clickstream.dataset_id}" })
+    query = each.key == "pipeline_health_per_minute" && var.health_query != "" ? var.health_query : templatefile(
+      "${path.module}/../internal/contract/sql/${each.key}.sql", { dataset = "${var.project}.${google_bigquery_dataset.clickstream.dataset_id}" }
+    )
     use_legacy_sql = false
   }
 
-  depends_on = [google_bigquery_table.fact_events, google_bigquery_table.events_dlq]
+  depends_on = [google_bigquery_table.fact_events, google_bigquery_table.events_dlq, google_bigquery_table.stream]
 }
 
 locals {

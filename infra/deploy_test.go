@@ -62,6 +62,62 @@ func settings(t *testing.T, json string) string {
 	return "--settings=" + file
 }
 
+// Protects contracts of one's own: the folder reaches the bucket as one object, before the
+// build that reads it; one with a mistake does not.
+func TestDeployContracts(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) { check(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)) }
+	write("orders.yaml", "contract: 1\ntopics: orders\nrest: drop\ncolumns: [{name: a, type: STRING}]\n")
+	write("README.md", "not a contract")
+	env, calls := stubs(t, "BUCKET=europe-west1\ttest", "KEPT={}", "SETTLE_SECONDS=0")
+	out, err := command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes", "--contracts", dir)
+	if err != nil || !strings.Contains(out, "contracts: orders.yaml\n") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	made := calls()
+	upload := slices.IndexFunc(made, regexp.MustCompile("^gcloud storage cp .*/contracts.json gs://acme-clickstream-sluice-state/contracts.json").MatchString)
+	submit := slices.IndexFunc(made, regexp.MustCompile("^gcloud beta builds submit ").MatchString)
+	if upload < 0 || submit < upload {
+		t.Errorf("the contracts are call %d, the build is call %d:\n%s", upload, submit, strings.Join(made, "\n"))
+	}
+
+	write("bad.yaml", "contract: 1\ntopics: orders\nrest: drop\ncolumns: [{name: a, type: TEXT}]\n")
+	env, calls = stubs(t, "BUCKET=europe-west1\ttest", "KEPT={}")
+	out, err = command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes", "--contracts="+dir)
+	if err == nil || !strings.Contains(out, "bad.yaml:4:") || strings.Contains(strings.Join(calls(), "\n"), "storage cp") {
+		t.Errorf("a contract with a mistake: %v\n%s", err, out)
+	}
+	for folder, want := range map[string]string{t.TempDir(): "has no contract", filepath.Join(dir, "none"): "there is no folder"} {
+		env, _ = stubs(t, "BUCKET=europe-west1\ttest", "KEPT={}")
+		if out, err = command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes", "--contracts="+folder); err == nil || !strings.Contains(out, want) {
+			t.Errorf("%v\n%s\nlacks %s", err, out, want)
+		}
+	}
+	env, calls = stubs(t, "BUCKET=europe-west1\ttest", "KEPT={}", "SETTLE_SECONDS=0")
+	if out, err = command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes", "--contracts=built-in"); err != nil || !strings.Contains(strings.Join(calls(), "\n"), "/contracts.json gs://") {
+		t.Errorf("back to the built-in contract: %v\n%s", err, out)
+	}
+}
+
+// Protects the functions from losing their contracts: a bucket that cannot be read ends the
+// build, one without contracts does not.
+func TestFetchContracts(t *testing.T) {
+	dir := t.TempDir()
+	check(t, os.CopyFS(filepath.Join(dir, "infra", "build"), os.DirFS("build")))
+	for _, c := range []struct{ env, want string }{
+		{"KEPT={\"orders.yaml\": \"x\"}", `{"orders.yaml": "x"}`},
+		{"NOTHING=1", "{}"},
+		{"REFUSED=storage cat", ""},
+	} {
+		env, _ := stubs(t, "STATE_BUCKET=acme-state", c.env)
+		out, err := command(t, env, filepath.Join(dir, "infra/build/contracts"), "fetch")
+		text, _ := os.ReadFile(filepath.Join(dir, "infra/contracts.json"))
+		if (err == nil) != (c.want != "") || c.want != "" && strings.TrimSpace(string(text)) != c.want {
+			t.Errorf("%s: %v, %s\n%s", c.env, err, text, out)
+		}
+	}
+}
+
 // Protects the one command: what must be there is made before what needs it.
 func TestDeployMakesWhatIsMissing(t *testing.T) {
 	env, calls := stubs(t, "REFUSED=iam service-accounts describe", "SETTLE_SECONDS=0")
@@ -247,7 +303,7 @@ func TestSettingsAreVariables(t *testing.T) {
 	blocks := regexp.MustCompile(`(?ms)^variable "(\w+)" \{\n(.*?)^\}`).FindAllStringSubmatch(read(t, "variables.tf"), -1)
 	for _, b := range blocks {
 		name, text := b[1], b[2]
-		if slices.Contains([]string{"project", "region", "environment", "functions_image", "bridge_image"}, name) {
+		if slices.Contains([]string{"project", "region", "environment", "functions_image", "bridge_image", "streams", "stream_topics", "leaves_out", "health_query"}, name) {
 			continue // the build's, not the project's
 		}
 		want := []string{}

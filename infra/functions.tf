@@ -45,6 +45,10 @@ locals {
   }
 }
 
+locals {
+  own_contracts = anytrue([for stream in var.streams : stream.deployed])
+}
+
 resource "google_cloud_run_v2_service" "function" {
   for_each = local.functions
 
@@ -88,6 +92,8 @@ resource "google_cloud_run_v2_service" "function" {
           PUSH_SERVICE_ACCOUNT = trimprefix(local.accounts["push"], "serviceAccount:")
           PUSH_TRUST_CLOUD_RUN = "true"
           HANDLER_TIMEOUT      = "${local.handler_timeout_seconds}s"
+          # The image has them. Without any, the functions know the built-in contract.
+          CONTRACTS = local.own_contracts ? "/contracts" : ""
         }, each.value.env, local.otlp_env)
 
         content {
@@ -119,6 +125,9 @@ resource "google_cloud_run_v2_service" "function" {
       }
     }
   }
+
+  # A new column is there before the rows that have it.
+  depends_on = [google_bigquery_table.stream, google_bigquery_table.events_left_out]
 }
 
 # The push identity is the only caller, of both.

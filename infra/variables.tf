@@ -96,6 +96,42 @@ variable "bridge_instances" {
   }
 }
 
+variable "streams" {
+  description = <<-EOT
+    The tables of contracts of one's own, by table: what scripts/deploy --contracts makes of them (infra/build/contracts). deployed: the functions have
+    the contract; the table of a contract that is gone stays. Not a setting.
+  EOT
+  type = map(object({
+    table       = string
+    description = string
+    schema      = string
+    partition   = optional(object({ column = string, type = string, expiration_ms = optional(number) }))
+    clustering  = list(string)
+    view        = string
+    query       = string
+    deployed    = bool
+  }))
+  default = {}
+}
+
+variable "stream_topics" {
+  description = "The Kafka topics of the deployed contracts, comma-separated; empty: those of kafka.topics. Not a setting."
+  type        = string
+  default     = ""
+}
+
+variable "leaves_out" {
+  description = "A contract leaves events out, and the table for their records is needed. Not a setting."
+  type        = bool
+  default     = false
+}
+
+variable "health_query" {
+  description = "The text of pipeline_health_per_minute over the tables of the contracts; empty: that of the built-in one. Not a setting."
+  type        = string
+  default     = ""
+}
+
 variable "event_types" {
   description = "Values that event_type may have; events with another go to the dead-letter table."
   type        = list(string)

@@ -124,6 +124,47 @@ run "tables_have_the_services_schema" {
   }
 }
 
+run "contracts_make_tables" {
+  variables {
+    streams = {
+      orders = {
+        table      = "orders", description = "", schema = "[{\"name\":\"a\",\"type\":\"STRING\"}]", partition = { column = "at", type = "MONTH", expiration_ms = 86400000 },
+        clustering = ["a"], view = "orders_once", query = "SELECT 1", deployed = true
+      }
+      old = { table = "old", description = "", schema = "[]", clustering = [], view = "old_once", query = "SELECT 1", deployed = false }
+    }
+    stream_topics = "orders"
+    leaves_out    = true
+  }
+  assert {
+    condition     = google_bigquery_table.stream["orders"].time_partitioning[0].type == "MONTH" && google_bigquery_table.stream_view["orders"].table_id == "orders_once"
+    error_message = "A contract has its table and view."
+  }
+  assert {
+    condition     = keys(google_bigquery_table_iam_member.stream_ingest) == ["orders"] && contains(keys(google_bigquery_table.stream), "old")
+    error_message = "The table of a contract that is gone stays, and nobody appends to it."
+  }
+  assert {
+    condition     = anytrue([for e in google_cloud_run_v2_service.function["ingest"].template[0].containers[0].env : e.name == "CONTRACTS" && e.value == "/contracts"])
+    error_message = "The functions take the contracts of their image."
+  }
+  assert {
+    condition     = anytrue([for e in google_cloud_run_v2_worker_pool.bridge[0].template[0].containers[0].env : e.name == "KAFKA_TOPICS" && e.value == "orders"])
+    error_message = "The bridge reads the contracts' topics."
+  }
+  assert {
+    condition     = length(google_bigquery_table.events_left_out) == 1
+    error_message = "Records that are left out have a table."
+  }
+}
+
+run "without_contracts_nothing_is_more" {
+  assert {
+    condition     = length(google_bigquery_table.stream) == 0 && length(google_bigquery_table.events_left_out) == 0 && anytrue([for e in google_cloud_run_v2_service.function["ingest"].template[0].containers[0].env : e.name == "CONTRACTS" && e.value == ""])
+    error_message = "Without contracts there are the built-in one's tables only."
+  }
+}
+
 run "the_bridge_gets_its_settings" {
   variables {
     kafka = {

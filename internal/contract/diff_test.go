@@ -32,7 +32,7 @@ func TestDiff(t *testing.T) {
 		{"- {name: a, type: RECORD, columns: [{name: b, type: INT64}]}\n", "- {name: a, type: RECORD, columns: [{name: b, type: INT64}, {name: d, type: DATE}]}\n", "+ column a.d is new"},
 		{"- {name: a, type: RECORD, columns: [{name: b, type: INT64}]}\n", "- {name: a, type: RECORD, columns: [{name: b, type: DATE}]}\n", "! column a.b changes"},
 		{"- {name: a, type: DATE}\ntable: {partition_by: a}\n", "- {name: a, type: DATE}\n", "! the table's partitions change from a by day to none"},
-		{"- {name: a, type: DATE}\ntable: {partition_by: a}\n", "- {name: a, type: DATE}\ntable: {partition_by: {column: a, expire: 9d}}\n", "+ the partitions expire after 9 days, no longer after never"},
+		{"- {name: a, type: DATE, range: {oldest: 8d}}\ntable: {partition_by: a}\n", "- {name: a, type: DATE, range: {oldest: 8d}}\ntable: {partition_by: {column: a, expire: 9d}}\n", "+ the partitions expire after 9 days, no longer after never"},
 		{"table: {cluster_by: k}\n", "", "+ the table is clustered by nothing, no longer by k"},
 		{"event: {id: k}\n", "", "+ the view c_once tells copies by nothing, no longer by k"},
 		{"", "table: {name: other}\n", "+ the rows go to the new table other"},

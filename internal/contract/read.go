@@ -441,6 +441,21 @@ func (r *reader) contract(root *yaml.Node) {
 	for _, check := range r.later {
 		check()
 	}
+	r.expiry(o.get("table"))
+}
+
+// expiry refuses partitions that expire before the events that the contract takes do: BigQuery
+// would acknowledge them, and delete them with their partition.
+func (r *reader) expiry(n *yaml.Node) {
+	p := r.c.Partition
+	i := slices.IndexFunc(r.c.Table.Columns, func(c Column) bool { return c.Name == p.Column })
+	if p.Expire == 0 || i < 0 || i >= len(r.c.Fields) || r.c.Fields[i].Source > FromKafkaKey {
+		return
+	}
+	if oldest := r.c.Fields[i].Range; oldest == nil || oldest.Oldest == 0 || oldest.Oldest > p.Expire {
+		r.wrong(n, "the partitions expire after %g days, and column %s takes older values: BigQuery would take such rows and delete them at once; give the column range: {oldest: …} of less",
+			p.Expire.Hours()/24, p.Column)
+	}
 }
 
 // systemColumns appends those that the contract does not place itself.

@@ -30,7 +30,7 @@ func TestRead(t *testing.T) {
 	}
 	want := []Field{
 		{Paths: []Path{member("messageId")}, NotEmpty: true},
-		{Paths: []Path{member("timestamp"), member("originalTimestamp")}, Accept: FormRFC3339 | FormEpochMillis, Range: &Range{Oldest: 1825 * 24 * time.Hour, Newest: 365 * 24 * time.Hour}},
+		{Paths: []Path{member("timestamp"), member("originalTimestamp")}, Accept: FormRFC3339 | FormEpochMillis, Range: &Range{Oldest: 399 * 24 * time.Hour, Newest: 365 * 24 * time.Hour}},
 		{Paths: []Path{member("event")}, Allowed: []string{"Order Completed", "Product Viewed"}},
 		{Paths: []Path{member("userId"), member("anonymousId")}, Accept: FormString | FormNumber, SkipEmpty: true},
 		{Paths: []Path{member("properties", "order_id")}, MinLength: 1, MaxLength: 64, RequiredWhen: []Condition{{2, []string{"Order Completed"}}}},
@@ -122,6 +122,7 @@ func TestReadMistakes(t *testing.T) {
 		{head + "columns: [{name: a, type: DATE, mode: REPEATED}]\ntable: {partition_by: a}", "REPEATED DATE"},
 		{head + "columns: [{name: a, type: DATE}]\ntable: {partition_by: {column: a, every: week}}", `every is "week"`},
 		{head + "columns: [{name: a, type: DATE}]\ntable: {partition_by: {column: a, expire: 1}}", "want hours or days"},
+		{head + "columns: [{name: a, type: DATE}]\ntable: {partition_by: {column: a, expire: 9d}}", "BigQuery would take such rows and delete them"},
 		{head + "columns: [{name: a, type: DATE}]\ntable: {partition_by: {every: day}}", "does not say column"},
 		{head + "columns: [{name: a, type: DATE}]\ntable: {partition_by: A}", `names the column "A", which the table does not have`},
 		{head + "columns: [{name: a, type: JSON}]\ntable: {cluster_by: a}", "cluster_by names a, which is JSON"},

@@ -91,7 +91,7 @@ func TestContractTools(t *testing.T) {
 		{[]string{"show", "segment"}, 0, []string{"name: segment"}, ""},
 		{[]string{"infer", filepath.Join(dir, "none")}, 1, []string{"no such file"}, ""},
 		{[]string{"infer", events}, 1, []string{"event 4"}, ""},
-		{[]string{"dance"}, 2, []string{"name a tool: check, diff, infer, promote, show, tables"}, ""},
+		{[]string{"dance"}, 2, []string{"name a tool: check, deploy, diff, infer, promote, show, tables"}, ""},
 	} {
 		out, errs, status := program(t, nil, append([]string{"contract"}, test.args...)...)
 		both := out + errs
@@ -154,5 +154,114 @@ func TestSeveralContracts(t *testing.T) {
 	out, errs, status = program(t, nil, "contract", "promote", filepath.Join(contracts, "orders.yaml"), "--data", data)
 	if status != 0 || !strings.Contains(out, "- {name: coupon, type: STRING} # in all") || !strings.Contains(out, `SET coupon = JSON_VALUE(other, '$."coupon"')`) {
 		t.Errorf("promote: status %d: %s%s", status, out, errs)
+	}
+}
+
+// Protects deployments: what Terraform and the image are given follows from the contracts, a
+// change that BigQuery cannot make fails before anything is changed, and nothing that holds
+// rows is ever dropped, neither a column nor a table.
+func TestDeployContracts(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	pack := func(files map[string]string) {
+		text, err := json.Marshal(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path("packed.json"), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(path("contracts")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	type made struct {
+		Streams map[string]struct {
+			Schema, View string
+			Deployed     bool
+			Partition    *struct {
+				Column, Type string
+				MS           *int64 `json:"expiration_ms"`
+			}
+		}
+		Topics    string `json:"stream_topics"`
+		LeavesOut bool   `json:"leaves_out"`
+		Health    string `json:"health_query"`
+	}
+	deploy := func(want int, words ...string) (out made) {
+		t.Helper()
+		_, errs, status := program(t, nil, "contract", "deploy", "--packed", path("packed.json"), "--kept", path("kept.json"), "--dataset", "p.d",
+			"--into", path("contracts"), "--terraform", path("auto.tfvars.json"))
+		if status != want {
+			t.Fatalf("status %d, want %d: %s", status, want, errs)
+		}
+		for _, word := range words {
+			if !strings.Contains(errs, word) {
+				t.Errorf("%q is not said:\n%s", word, errs)
+			}
+		}
+		if want == 0 {
+			text, err := os.ReadFile(path("auto.tfvars.json"))
+			if err == nil {
+				err = json.Unmarshal(text, &out)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		return out
+	}
+	const orders = "contract: 1\ntopics: orders\nrest: drop\ntable: {partition_by: {column: at, every: month, expire: 90d}}\n" +
+		"drop: {state: draft}\ncolumns:\n- {name: at, type: TIMESTAMP, range: {oldest: 80d}}\n- {name: state, type: STRING}\n"
+	const clicks = "contract: 1\nname: web-clicks\ntopics: {pattern: 'web\\..*'}\nrest: drop\ncolumns:\n- {name: url, type: STRING}\n- {name: meta, type: RECORD, columns: [{name: a, type: INT64}]}\n"
+
+	pack(map[string]string{"orders.yaml": orders, "clicks.yaml": clicks})
+	first := deploy(0)
+	if s := first.Streams["orders"]; !s.Deployed || s.View != "orders_once" || s.Partition == nil || s.Partition.Column != "at" || s.Partition.Type != "MONTH" || *s.Partition.MS != 90*86400000 {
+		t.Errorf("orders: %+v", s)
+	}
+	if s := first.Streams["web_clicks"]; !s.Deployed || s.Partition != nil || !strings.Contains(s.Schema, `"kafka_offset"`) {
+		t.Errorf("web_clicks: %+v", s)
+	}
+	if first.Topics != `^((web\..*))$,orders` || !first.LeavesOut || !strings.Contains(first.Health, "FROM p.d.orders UNION ALL") && !strings.Contains(first.Health, "p.d.web_clicks") {
+		t.Errorf("topics %s, leaves out %v, health %s", first.Topics, first.LeavesOut, first.Health)
+	}
+	for _, name := range []string{"orders", "web-clicks"} {
+		if _, err := os.Stat(filepath.Join(path("contracts"), name+".yaml")); err != nil {
+			t.Error(err)
+		}
+	}
+
+	// Orders are gone, a column and a nested one are gone, others are new.
+	pack(map[string]string{"clicks.yaml": "contract: 1\nname: web-clicks\ntopics: {pattern: 'web\\..*'}\nrest: drop\ncolumns:\n- {name: ref, type: STRING}\n- {name: meta, type: RECORD, columns: [{name: b, type: INT64}]}\n"})
+	second := deploy(0)
+	if s := second.Streams["orders"]; s.Deployed || !strings.Contains(s.Schema, `"state"`) {
+		t.Errorf("the table of a contract that is gone: %+v", s)
+	}
+	for _, column := range []string{"url", "ref", "a", "b"} {
+		if !strings.Contains(second.Streams["web_clicks"].Schema, `"name": "`+column+`"`) {
+			t.Errorf("the table lost or lacks the column %s: %s", column, second.Streams["web_clicks"].Schema)
+		}
+	}
+	if second.LeavesOut || second.Topics != `^((web\..*))$` {
+		t.Errorf("%+v", second)
+	}
+
+	// Back, and both broken.
+	pack(map[string]string{
+		"orders.yaml": strings.Replace(orders, "every: month", "every: day", 1),
+		"clicks.yaml": strings.Replace(clicks, "url, type: STRING", "url, type: JSON", 1),
+	})
+	deploy(1, "orders: the table's partitions change", "web-clicks: column url changes from STRING to JSON")
+	pack(map[string]string{"orders.yaml": strings.Replace(orders, "every: month", "every: day", 1) + "name: orders-by-day\n"})
+	if third := deploy(0); !third.Streams["orders_by_day"].Deployed || third.Streams["orders"].Deployed {
+		t.Errorf("a new table: %+v", third)
+	}
+
+	pack(map[string]string{"orders.yaml": orders + "- {name: at, type: TEXT}\n", "clicks.yaml": clicks + "rest: keep\n"})
+	deploy(1, "orders.yaml:", "clicks.yaml:")
+	pack(map[string]string{})
+	if none := deploy(0); none.Topics != "" || none.Streams["orders"].Deployed || none.Health != "" {
+		t.Errorf("without contracts: %+v", none)
 	}
 }
