@@ -30,6 +30,7 @@ import (
 	"sluice/functions/push"
 	"sluice/functions/warehouse"
 	"sluice/internal/contract"
+	"sluice/internal/dial"
 )
 
 // Service is the functions of one process.
@@ -171,10 +172,10 @@ func (s *Service) Close(ctx context.Context) error {
 
 func (s *Service) onClose(f func(context.Context) error) { s.close = append(s.close, f) }
 
-// endpoint returns the options of a client: none for Google's own servers.
+// endpoint returns the options of a client of Google's own servers, or of an emulator.
 func endpoint(emulator string) []option.ClientOption {
 	if emulator == "" {
-		return nil
+		return []option.ClientOption{dial.Keepalive()}
 	}
 	return []option.ClientOption{
 		option.WithEndpoint(emulator),

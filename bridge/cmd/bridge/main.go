@@ -18,6 +18,7 @@ import (
 	"cloud.google.com/go/pubsub/v2"
 
 	"sluice/bridge"
+	"sluice/internal/dial"
 	"sluice/internal/telemetry"
 	"sluice/internal/telemetry/export"
 )
@@ -63,7 +64,7 @@ func run(ctx context.Context, args []string) int {
 
 func serve(ctx context.Context, cfg bridge.Config, log *slog.Logger) error {
 	// The client outlives the first signal: batches are drained with it.
-	client, err := pubsub.NewClient(context.WithoutCancel(ctx), cfg.Project)
+	client, err := pubsub.NewClient(context.WithoutCancel(ctx), cfg.Project, dial.Keepalive())
 	if err != nil {
 		return fmt.Errorf("the Pub/Sub client cannot be created: %w", err)
 	}
