@@ -109,6 +109,23 @@ type Appender struct {
 	// heard is when BigQuery last answered a request or failed one, nanoseconds since
 	// the Unix epoch. The end of a stream without requests is no news of that kind.
 	heard atomic.Int64
+
+	// doubted is when BigQuery last refused all rows of a message in a way that the table
+	// may be the reason for, nanoseconds since the Unix epoch; 0: never.
+	doubted atomic.Int64
+	// refusals counts the messages in a row of which BigQuery took none.
+	refusals atomic.Int64
+}
+
+// settled is how long what a stream has shown after a doubt is believed.
+const settled = 30 * time.Minute
+
+// standing is what a stream has shown of its table.
+type standing struct {
+	proven bool // it has taken rows: the schemas agree, or did when it was opened
+	// settled says that it was opened after the last doubt, not long ago, and has taken rows:
+	// what it refuses, it refuses for the rows.
+	settled bool
 }
 
 // NewAppender returns an Appender for the table t. It opens nothing yet.
@@ -140,36 +157,37 @@ func (a *Appender) Append(ctx context.Context, rows [][]byte) error {
 	return err
 }
 
-// append is Append that also tells whether the stream had ever accepted rows.
-func (a *Appender) append(parent context.Context, rows [][]byte) (proven bool, err error) {
+// append is Append that also tells what the stream has shown.
+func (a *Appender) append(parent context.Context, rows [][]byte) (s standing, err error) {
 	done, err := a.breaker.Allow()
 	if err != nil {
-		return false, fmt.Errorf("append to %s: not tried, because its last %d requests or more have failed: %w", a.config.Table, a.config.BreakerFailures, err)
+		return s, fmt.Errorf("append to %s: not tried, because its last %d requests or more have failed: %w", a.config.Table, a.config.BreakerFailures, err)
 	}
 	outcome := errCallerLeft
 	defer func() { done(outcome) }() // after a panic too: a probe must not keep its place for ever
 	ctx, cancel := context.WithTimeoutCause(parent, a.config.Timeout, fmt.Errorf("no answer within %v", a.config.Timeout))
 	defer cancel()
-	proven, err = a.attempt(ctx, rows)
+	s, err = a.attempt(ctx, rows)
 	if err == nil || parent.Err() == nil {
 		outcome = err
 	}
-	return proven, err
+	return s, err
 }
 
 // attempt sends the rows, twice if the first stream turns out to have been dead
 // before it could take them.
-func (a *Appender) attempt(ctx context.Context, rows [][]byte) (proven bool, err error) {
+func (a *Appender) attempt(ctx context.Context, rows [][]byte) (standing, error) {
 	for again := false; ; again = true {
 		s, err := a.open(ctx)
 		if err != nil {
-			return false, err
+			return standing{}, err
 		}
 		err = s.append(ctx, rows)
 		if f, ok := errors.AsType[*StreamError](err); ok && !again && f.stale() && ctx.Err() == nil {
 			continue
 		}
-		return s.proven.Load(), err
+		proven := s.proven.Load()
+		return standing{proven, proven && s.afterDoubt && time.Since(s.opened) < settled}, err
 	}
 }
 
@@ -191,8 +209,17 @@ func (a *Appender) open(ctx context.Context) (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.opened = time.Now()
+	s.afterDoubt = s.opened.UnixNano()-a.doubted.Load() < int64(settled)
 	a.stream = s
 	return s, nil
+}
+
+// doubt lets the next request begin a new stream, because of refusals that may be the table's
+// fault: BigQuery reads the schema in a stream's first request only.
+func (a *Appender) doubt() {
+	a.doubted.Store(time.Now().UnixNano())
+	a.retire()
 }
 
 // retire lets the next request begin a new stream.

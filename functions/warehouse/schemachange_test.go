@@ -129,6 +129,40 @@ func TestTableIsDroppedAndCreated(t *testing.T) {
 }
 
 // withColumn is fact_events with a STRING column more.
+// Protects good events from a table that somebody has replaced by one that does not fit, under a
+// stream that has taken rows for long: nothing is rejected, and all lands when it is repaired.
+func TestTableIsReplaced(t *testing.T) {
+	w, a := startWarehouse(t, warehouse.AppenderConfig{})
+	check(t, a.Append(t.Context(), rows(t, "before")))
+	check(t, w.DropTable(t.Context(), "fact_events"))
+	other := contract.FactEvents()
+	for i := range other.Columns {
+		if other.Columns[i].Name == "user_id" {
+			other.Columns[i].Type = contract.Int64
+		}
+	}
+	check(t, w.CreateTable(t.Context(), other))
+	for range 3 {
+		if rejected, err := a.Write(t.Context(), rows(t, "a", "b")); err == nil || len(rejected) > 0 {
+			t.Errorf("rejected %v, error %v: want an error", rejected, err)
+		}
+		if rejected, err := a.Write(t.Context(), rows(t, "c")); err == nil || len(rejected) > 0 {
+			t.Errorf("rejected %v, error %v: want an error", rejected, err)
+		}
+	}
+	check(t, w.DropTable(t.Context(), "fact_events"))
+	check(t, w.CreateTable(t.Context(), contract.FactEvents()))
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		rejected, err := a.Write(t.Context(), rows(t, "a", "b"))
+		if err == nil && len(rejected) == 0 {
+			break
+		}
+		if len(rejected) > 0 || time.Now().After(end) {
+			t.Fatalf("rejected %v, error %v", rejected, err)
+		}
+	}
+}
+
 func withColumn(t *testing.T, name string) *contract.Table {
 	t.Helper()
 	var columns []map[string]string

@@ -40,6 +40,9 @@ type stream struct {
 
 	proven atomic.Bool // BigQuery has accepted rows on this stream: the schemas agree
 
+	opened     time.Time
+	afterDoubt bool // it was opened after rows had been refused in a way that the table may be the reason for
+
 	mu       sync.Mutex
 	inFlight []*request // sent, or being sent; oldest first
 	since    time.Time  // when the oldest became the oldest

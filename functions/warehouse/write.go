@@ -27,8 +27,8 @@ func (a *Appender) Write(ctx context.Context, rows [][]byte) (rejected []RowErro
 		budget: 32 * (1 + bits.Len(uint(len(rows)))),
 	}
 	if err := w.all(ctx); err != nil {
-		if len(w.rejected) > 0 && !w.proven { // perhaps for the schema that the stream began with
-			a.retire()
+		if len(w.rejected) > 0 && !w.settled { // perhaps for the schema that the stream began with
+			a.doubt()
 		}
 		return nil, err
 	}
@@ -43,7 +43,7 @@ type write struct {
 	rejected []RowError
 	budget   int           // requests that may still be sent
 	unnamed  *RequestError // the refusal of a row alone, if there was one
-	proven   bool          // BigQuery takes rows of this schema
+	standing               // of the streams that were used
 }
 
 // all makes all rows durable or rejected.
@@ -122,8 +122,8 @@ func (w *write) append(ctx context.Context, part []int) error {
 			request[i] = w.rows[index]
 		}
 	}
-	proven, err := w.a.append(ctx, request)
-	w.proven = w.proven || proven
+	s, err := w.a.append(ctx, request)
+	w.proven, w.settled = w.proven || s.proven, w.settled || s.settled
 	return err
 }
 
@@ -152,9 +152,11 @@ func (w *write) reject(index int, code, message string) {
 	w.rejected = append(w.rejected, RowError{Index: index, Code: code, Message: message})
 }
 
-// plausible is an error if BigQuery refused every row that it was sent and has never
-// taken one on this stream: then it is the table that does not fit, and the rows must
-// wait until somebody has repaired it. A single row that BigQuery names is believed.
+// plausible is an error if BigQuery refused every row that it was sent: then it may be the
+// table that does not fit, from the start or since somebody has replaced it, and the rows must
+// wait until it is shown otherwise. It is shown by a stream that was opened after the doubt and
+// has taken other rows. A single row that BigQuery names is believed, if it is not the second
+// in a row.
 func (w *write) plausible() error {
 	sent, refused := len(w.rows), len(w.rejected)
 	for _, e := range w.rejected {
@@ -163,10 +165,22 @@ func (w *write) plausible() error {
 			refused--
 		}
 	}
-	if refused < sent || w.proven || sent == 0 || sent == 1 && w.unnamed == nil {
+	if sent == 0 {
 		return nil
 	}
-	err := fmt.Errorf("append to %s: BigQuery refuses all of %d rows and has not taken any before: does the table have the columns of this version?", w.a.config.Table, sent)
+	if refused < sent {
+		w.a.refusals.Store(0)
+		return nil
+	}
+	before := w.a.refusals.Add(1) - 1
+	if w.settled || sent == 1 && w.unnamed == nil && before == 0 {
+		return nil
+	}
+	what := "has not taken any before: does the table have the columns of this version?"
+	if w.proven {
+		what = "took others before: has the table been changed or replaced?"
+	}
+	err := fmt.Errorf("append to %s: BigQuery refuses all of %d rows and %s", w.a.config.Table, sent, what)
 	if w.unnamed != nil {
 		err = fmt.Errorf("%w %w", err, w.unnamed)
 	}

@@ -94,8 +94,9 @@ func TestBisectionIsBounded(t *testing.T) {
 	}
 }
 
-// Protects good data from a table that does not fit: when BigQuery refuses all rows
-// and has never taken one, it is not the rows' fault. A row that it names is.
+// Protects good data from a table that does not fit, from the start or since it was replaced:
+// when BigQuery refuses all rows, it is the rows' fault only if a stream that was opened since
+// has taken others. A row that it names is believed, but not twice in a row.
 func TestWriteBelievesOnlyAProvenTable(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -118,6 +119,12 @@ func TestWriteBelievesOnlyAProvenTable(t *testing.T) {
 				check(t, a.Append(t.Context(), rows(t, "good")))
 			}
 			w.Fail(embedded.Fault{Count: -1, Naming: test.naming, BadRow: bad("poison")})
+			if test.proven { // what was shown before the refusal says nothing of the table now
+				if rejected, err := a.Write(t.Context(), batchOf(t, test.rows, []int{0, 1}[:test.rows]...)); err == nil || len(rejected) > 0 {
+					t.Errorf("rejected %v, error %v: want an error", rejected, err)
+				}
+				check(t, a.Append(t.Context(), rows(t, "good")))
+			}
 			rejected, err := a.Write(t.Context(), batchOf(t, test.rows, []int{0, 1}[:test.rows]...))
 			if test.rejected < 0 {
 				if err == nil || len(rejected) > 0 {
@@ -130,6 +137,23 @@ func TestWriteBelievesOnlyAProvenTable(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Protects traffic of single rows from the same: the first row that BigQuery names is believed,
+// and no second one before another row has landed.
+func TestOneNamedRowIsBelievedOnce(t *testing.T) {
+	w, a := startWarehouse(t, warehouse.AppenderConfig{})
+	check(t, a.Append(t.Context(), rows(t, "good")))
+	w.Fail(embedded.Fault{Count: -1, Naming: embedded.NameAll, BadRow: bad("poison")})
+	poison := func() error { _, err := a.Write(t.Context(), batchOf(t, 1, 0)); return err }
+	check(t, poison())
+	if poison() == nil || poison() == nil {
+		t.Error("one row after the other is refused and believed to be bad")
+	}
+	if rejected, err := a.Write(t.Context(), rows(t, "good too")); err != nil || len(rejected) > 0 {
+		t.Errorf("rejected %v, error %v", rejected, err)
+	}
+	check(t, poison())
 }
 
 // Protects the same data beside a row that is rejected without BigQuery's word: its
