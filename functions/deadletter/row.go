@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -104,11 +105,15 @@ func (c *columns) appendRow(b []byte, l *letter, lv level) []byte {
 	if message == "" {
 		message = "The record was rejected without a reason."
 	}
+	failedAt, late := l.time()
+	if late {
+		message += " (It failed at " + time.UnixMicro(l.failedAt).UTC().Format(time.RFC3339) + ", and could only be written now.)"
+	}
 	// The code and the reason stay on every level: that is what the table is for.
 	b = appendText(b, c.code, l.why.Code, 256)
 	b = appendText(b, c.field, l.why.Field, lv.text)
 	b = appendText(b, c.message, message, max(lv.text, 1<<10))
-	b = appendVarint(b, c.failedAt, l.time())
+	b = appendVarint(b, c.failedAt, failedAt)
 	b = appendText(b, c.consumer, l.consumer, lv.text)
 	b = appendText(b, c.messageID, l.messageID, lv.text)
 	if l.attempt > 0 {
@@ -210,13 +215,15 @@ const (
 	day           = 24 * 60 * 60 * 1_000_000
 )
 
-// time is when the record failed. The table is partitioned by it, and BigQuery's
-// default stream takes partitions from five years back to one year ahead only.
-func (l *letter) time() int64 {
-	if l.failedAt < l.now-4*365*day || l.failedAt > l.now+day {
-		return l.now
+// time is when the record failed, or, if that is more than a day ago or ahead, now; late says
+// that it is the former. The table is partitioned by it, and its partitions may expire after
+// two days: BigQuery acknowledges a row for an expired partition, and deletes it. Pub/Sub keeps
+// dead letters for a month while this function cannot write them.
+func (l *letter) time() (at int64, late bool) {
+	if l.failedAt < l.now-day || l.failedAt > l.now+day {
+		return l.now, l.failedAt > 0 && l.failedAt < l.now
 	}
-	return l.failedAt
+	return l.failedAt, false
 }
 
 // traceID is the trace id in a W3C traceparent, or "".

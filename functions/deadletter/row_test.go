@@ -72,7 +72,7 @@ func FuzzRow(f *testing.F) {
 		for _, lv := range append([]level{{original: 5, record: 60, text: 3, utf8: true}}, levels...) {
 			row := decode(t, d, columns.appendRow(nil, &l, lv))
 			at := row["failed_at"].(int64)
-			if at < now-5*365*day || at > now+365*day {
+			if at < now-day || at > now+day {
 				t.Fatalf("failed_at %d is in no partition", at)
 			}
 			if ms, ok := row["kafka_timestamp"].(int64); ok && (ms < 0 || ms > lastTimestamp) {
@@ -164,5 +164,36 @@ func TestNewSaysWhichColumnIsMissing(t *testing.T) {
 	}
 	if _, err := New(Config{Table: table}, nil); err == nil || !strings.Contains(err.Error(), "original_event_bytes of type BYTES") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Protects dead letters that waited for longer than the table keeps its partitions: BigQuery
+// would take such a row and delete it with its partition.
+func TestLateDeadLetters(t *testing.T) {
+	columns, err := newColumns(contract.EventsDLQ())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := descriptor(t)
+	for _, test := range []struct {
+		name     string
+		failedAt int64
+		want     int64
+		said     bool
+	}{
+		{"just now", now - 1, now - 1, false},
+		{"23 hours ago", now - 23*day/24, now - 23*day/24, false},
+		{"three days ago", now - 3*day, now, true},
+		{"a month ago", now - 31*day, now, true},
+		{"unknown", 0, now, false},
+		{"tomorrow", now + 2*day, now, false},
+	} {
+		l := letter{header: &batch.Header{}, record: &batch.Record{Value: []byte("x"), Offset: -1}, why: batch.Rejection{Code: "c", Message: "Why."}, now: now, failedAt: test.failedAt}
+		for _, lv := range levels {
+			row := decode(t, d, columns.appendRow(nil, &l, lv))
+			if said := strings.Contains(row["error"].(string), "It failed at 20"); row["failed_at"].(int64) != test.want || said != test.said {
+				t.Errorf("%s: failed_at %d, error %q", test.name, row["failed_at"], row["error"])
+			}
+		}
 	}
 }
