@@ -285,6 +285,7 @@ func (b *Bridge) take(i int, now time.Time) {
 		b.log.Warn("a record's headers cannot be read: it goes on without them", "topic", p.key.topic, "partition", p.key.id, "offset", r.Offset, "code", code.String())
 	}
 	b.add(p, r, now)
+	p.led(r.Offset, b.fetcher.LeaderEpoch(i))
 }
 
 // collect applies the results of batches, and stores the offsets that are safe
@@ -314,7 +315,7 @@ func (b *Bridge) collect() {
 func (b *Bridge) store() {
 	var offsets []kafka.TopicPartition
 	b.ledger.advanced(func(p *partition, next int64) {
-		offsets = append(offsets, kafka.TopicPartition{Topic: &p.key.topic, Partition: p.key.id, Offset: kafka.Offset(next)})
+		offsets = append(offsets, kafka.TopicPartition{Topic: &p.key.topic, Partition: p.key.id, Offset: kafka.Offset(next), LeaderEpoch: p.leaderBefore(next)})
 	})
 	if len(offsets) == 0 {
 		return

@@ -3,6 +3,8 @@ package bridge_test
 import (
 	"testing"
 
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
 	"sluice/bridge/internal/servers"
 )
 
@@ -33,5 +35,17 @@ func TestEverythingOnceAndCommitted(t *testing.T) {
 	}
 	if st.InflightBytes != 0 || st.InflightBatches != 0 {
 		t.Errorf("after the end %d bytes and %d batches are in flight", st.InflightBytes, st.InflightBatches)
+	}
+}
+
+// Protects the same at a real broker's protocol: what is committed has a leader epoch.
+func TestLeaderEpochIsCommitted(t *testing.T) {
+	s := servers.New(t, 1)
+	s.Produce(&kafka.Message{Value: []byte("a")}, &kafka.Message{Value: []byte("b")})
+	b := s.Start(nil)
+	servers.Wait(t, "the records", func() bool { return b.Stats().Acknowledged > 0 && b.Stats().RecordsIn == 2 })
+	b.Shutdown()
+	if offset, epoch := s.CommittedWithEpoch(0); offset != 2 || epoch < 0 {
+		t.Errorf("committed %d in the leader epoch %d, want 2 in one from 0 on", offset, epoch)
 	}
 }

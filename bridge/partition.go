@@ -29,6 +29,10 @@ type partition struct {
 	span    trace.Span     // of it, nil: not traced
 	links   int            // of span
 
+	// leaders are the leader epochs in which the records that are not stored were written, each
+	// with the first offset of its. There is one, but behind an election.
+	leaders []leader
+
 	track    tracker
 	inflight int  // batches whose result has not come back
 	dirty    bool // the tracker's offset has advanced since it was stored last
@@ -36,6 +40,35 @@ type partition struct {
 	clear position  // for the lag: before it there is nothing to acknowledge
 	still time.Time // since when it is assigned and not fetched from; zero: it is fetched from
 	doubt int64     // until the record at this offset was taken, librdkafka's position may be ahead of what was
+}
+
+// leader is a leader epoch and the offset of the first record that was taken of it.
+type leader struct {
+	from  int64
+	epoch int32
+}
+
+// led notes in which leader epoch the record at offset was written.
+func (p *partition) led(offset int64, epoch int32) {
+	if n := len(p.leaders); n == 0 || p.leaders[n-1].epoch != epoch {
+		p.leaders = append(p.leaders, leader{offset, epoch})
+	}
+}
+
+// leaderBefore is the leader epoch of the last record before offset next, nil if it is not
+// known, and forgets earlier ones. It is stored with the offset (KIP-320): after an
+// unclean election Kafka tells by it that the log was cut off below, and where. Without it a
+// member that starts then goes on at the offset, if the log has grown past it by that time, and
+// passes over what was written in between.
+func (p *partition) leaderBefore(next int64) *int32 {
+	for len(p.leaders) > 1 && p.leaders[1].from < next {
+		p.leaders = p.leaders[1:]
+	}
+	if len(p.leaders) == 0 || p.leaders[0].from >= next || p.leaders[0].epoch < 0 {
+		return nil
+	}
+	epoch := p.leaders[0].epoch
+	return &epoch
 }
 
 // recordOverhead is an upper bound of what the wire format adds to the bytes of a
@@ -98,7 +131,7 @@ func (b *Bridge) rewound(p *partition, offset int64) {
 	b.flush(p) // a batch is a run of ascending offsets
 	b.log.Warn("a partition's offsets went back: its log was cut off or its topic created anew; its committed offset stays until they have caught up",
 		"topic", p.key.topic, "partition", p.key.id, "from", p.next, "to", offset)
-	p.clear, p.doubt = position{}, math.MaxInt64
+	p.clear, p.doubt, p.leaders = position{}, math.MaxInt64, nil
 }
 
 // batchOverhead is what a batch on its way is charged beyond its records: its

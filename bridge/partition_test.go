@@ -47,3 +47,32 @@ func TestOffsetsThatGoBack(t *testing.T) {
 		t.Error("librdkafka's position, which does not go back, is still relied on")
 	}
 }
+
+// Protects records from being passed over after an unclean election: the offset is committed
+// with the leader epoch of the last record before it.
+func TestLeaderEpochs(t *testing.T) {
+	var p partition
+	epoch := func(next int64) int32 {
+		if e := p.leaderBefore(next); e != nil {
+			return *e
+		}
+		return -1
+	}
+	if epoch(5) != -1 {
+		t.Error("an epoch is known before any record")
+	}
+	for _, r := range []leader{{5, 3}, {6, 3}, {9, 4}, {10, 4}, {20, 7}} {
+		p.led(r.from, r.epoch)
+	}
+	for _, test := range []struct {
+		next int64
+		want int32
+	}{{5, -1}, {6, 3}, {9, 3}, {10, 4}, {20, 4}, {21, 7}, {30, 7}} {
+		if got := epoch(test.next); got != test.want {
+			t.Errorf("the epoch before %d is %d, want %d", test.next, got, test.want)
+		}
+	}
+	if len(p.leaders) != 1 {
+		t.Errorf("%d epochs are held although all is stored", len(p.leaders))
+	}
+}

@@ -44,6 +44,7 @@ static int complete(void) {
 	       rd_kafka_consume_batch_queue &&
 	       rd_kafka_message_destroy &&
 	       rd_kafka_message_timestamp &&
+	       rd_kafka_message_leader_epoch &&
 	       rd_kafka_message_headers &&
 	       rd_kafka_header_cnt &&
 	       rd_kafka_header_get_all &&
@@ -57,7 +58,7 @@ typedef struct {
 	int64_t offset, timestamp;
 	rd_kafka_topic_t *topic;
 	rd_kafka_headers_t *headers;
-	int32_t partition;
+	int32_t partition, leader_epoch;
 	int32_t err, headers_err;
 } record_t;
 
@@ -96,7 +97,9 @@ static int fetch(rd_kafka_queue_t *q, int timeout_ms, rd_kafka_message_t **m, re
 		r[i].headers = NULL;
 		r[i].headers_err = 0;
 		r[i].timestamp = 0;
+		r[i].leader_epoch = -1;
 		if (m[i]->err == 0) {
+			r[i].leader_epoch = rd_kafka_message_leader_epoch(m[i]);
 			int64_t ts = rd_kafka_message_timestamp(m[i], NULL);
 			r[i].timestamp = ts > 0 ? ts : 0;
 			r[i].headers_err = rd_kafka_message_headers(m[i], &r[i].headers);
@@ -228,6 +231,10 @@ func (f *Fetcher) TopicName(i int) string {
 
 // Offset is that of record i, or where the error in its place occurred, if that is known.
 func (f *Fetcher) Offset(i int) int64 { return int64(f.records[i].offset) }
+
+// LeaderEpoch is the leader epoch of the partition in which record i was written; -1: the
+// broker is too old to say.
+func (f *Fetcher) LeaderEpoch(i int) int32 { return int32(f.records[i].leader_epoch) }
 
 // Err is the partition's error that stands in place of record i, or 0.
 func (f *Fetcher) Err(i int) kafka.ErrorCode { return kafka.ErrorCode(f.records[i].err) }

@@ -39,6 +39,7 @@ void rd_kafka_queue_forward(rd_kafka_queue_t *src, rd_kafka_queue_t *dst) OPTION
 rd_kafka_message_t *rd_kafka_consume_queue(rd_kafka_queue_t *rkqu, int timeout_ms) OPTIONAL;
 ssize_t rd_kafka_consume_batch_queue(rd_kafka_queue_t *rkqu, int timeout_ms, rd_kafka_message_t **rkmessages, size_t rkmessages_size) OPTIONAL;
 void rd_kafka_message_destroy(rd_kafka_message_t *rkmessage) OPTIONAL;
+int32_t rd_kafka_message_leader_epoch(const rd_kafka_message_t *rkmessage) OPTIONAL;
 int64_t rd_kafka_message_timestamp(const rd_kafka_message_t *rkmessage, int *tstype) OPTIONAL;
 int rd_kafka_message_headers(const rd_kafka_message_t *rkmessage, rd_kafka_headers_t **hdrsp) OPTIONAL;
 size_t rd_kafka_header_cnt(const rd_kafka_headers_t *hdrs) OPTIONAL;

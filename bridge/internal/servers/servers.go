@@ -323,6 +323,13 @@ func (s *Servers) Published(name string) (copies map[Coordinate]int, records []b
 // Committed is the group's offset for a partition, or a negative number.
 func (s *Servers) Committed(partition int32) int64 {
 	s.t.Helper()
+	offset, _ := s.CommittedWithEpoch(partition)
+	return offset
+}
+
+// CommittedWithEpoch is Committed with the leader epoch that was committed; -1: none.
+func (s *Servers) CommittedWithEpoch(partition int32) (offset int64, epoch int32) {
+	s.t.Helper()
 	c, err := kafka.NewConsumer(s.with(kafka.ConfigMap{"group.id": bridge.DefaultConfig().Group}))
 	if err != nil {
 		s.t.Fatal(err)
@@ -331,12 +338,16 @@ func (s *Servers) Committed(partition int32) int64 {
 	name := KafkaTopic
 	parts, err := c.Committed([]kafka.TopicPartition{{Topic: &name, Partition: partition}}, 60_000)
 	if e, ok := err.(kafka.Error); ok && e.Code() == kafka.ErrGroupIDNotFound {
-		return -1 // no member has joined yet
+		return -1, -1 // no member has joined yet
 	}
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return int64(parts[0].Offset)
+	epoch = -1
+	if parts[0].LeaderEpoch != nil {
+		epoch = *parts[0].LeaderEpoch
+	}
+	return int64(parts[0].Offset), epoch
 }
 
 // Evict removes the member of that Config.Consumer from the group, as brokers do when its
