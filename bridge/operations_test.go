@@ -510,3 +510,33 @@ func TestInternalTopicsAreNotTaken(t *testing.T) {
 		t.Errorf("%d records of an internal topic were published", n)
 	}
 }
+
+// Protects what comes to a partition that is added while the bridge runs, with
+// KAFKA_OFFSET_RESET=latest: the bridge hears of it later than producers do, and the end is then
+// behind their records.
+func TestLatestReadsAddedPartitionsFromTheirBeginning(t *testing.T) {
+	t.Parallel()
+	s := servers.New(t, 2)
+	s.Produce(s.Numbered(0, 10)...) // before the group: latest leaves these out
+	s.Start(func(c *bridge.Config) {
+		c.OffsetReset = "latest"
+		if err := c.Properties.Set("topic.metadata.refresh.interval.ms=2000"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for partition := range s.Partitions {
+		servers.Wait(t, "a committed place", func() bool { return s.Committed(partition) == 5 })
+	}
+	s.AddPartition()
+	s.Produce(
+		&kafka.Message{TopicPartition: kafka.TopicPartition{Partition: 2}, Value: []byte("first")},
+		&kafka.Message{TopicPartition: kafka.TopicPartition{Partition: 2}, Value: []byte("second")},
+	)
+	servers.Wait(t, "the records of the added partition", func() bool {
+		copies, _, _ := s.Published(servers.Topic)
+		return copies[servers.Coordinate{Partition: 2, Offset: 0}] == 1 && copies[servers.Coordinate{Partition: 2, Offset: 1}] == 1
+	})
+	if copies, _, _ := s.Published(servers.Topic); len(copies) != 2 {
+		t.Errorf("%d records are forwarded, want the two of the added partition", len(copies))
+	}
+}

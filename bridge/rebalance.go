@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
@@ -53,7 +54,9 @@ const pinTimeout = 5 * time.Second
 // pin decides where partitions begin that the group has committed nothing of, if that is at
 // the end of their logs (latest), and has it committed. Without a commit a partition that
 // brings no record has no place: after a restart, or a move to another member, the end would
-// be looked for again, and what came meanwhile be skipped without a word.
+// be looked for again, and what came meanwhile be skipped without a word. A partition of which
+// nothing is committed, of a topic of which something is, was added since: it begins at its
+// beginning, because records came to it before anybody knew of it.
 func (b *Bridge) pin(c *kafka.Consumer, parts []kafka.TopicPartition) {
 	if b.cfg.OffsetReset != "latest" {
 		return
@@ -70,11 +73,20 @@ func (b *Bridge) pin(c *kafka.Consumer, parts []kafka.TopicPartition) {
 	for _, tp := range committed {
 		none[partitionKey{*tp.Topic, tp.Partition}] = tp.Error == nil && tp.Offset < 0
 	}
+	known := map[string]bool{} // topics of which the group has committed something
 	for i := range parts {
 		tp := &parts[i]
 		key := partitionKey{*tp.Topic, tp.Partition}
 		p := b.ledger.partitions[key]
 		if p == nil || !none[key] {
+			continue
+		}
+		if _, asked := known[key.topic]; !asked {
+			known[key.topic] = b.hasCommitted(c, key.topic, left)
+		}
+		if known[key.topic] {
+			tp.Offset = kafka.OffsetBeginning
+			b.log.Info("a partition was added to a topic: it is read from its beginning", "topic", key.topic, "partition", key.id)
 			continue
 		}
 		_, high, err := c.QueryWatermarkOffsets(key.topic, key.id, left())
@@ -89,6 +101,25 @@ func (b *Bridge) pin(c *kafka.Consumer, parts []kafka.TopicPartition) {
 			p.dirty = true
 		}
 	}
+}
+
+// hasCommitted reports whether the group has committed an offset of any partition of the topic.
+func (b *Bridge) hasCommitted(c *kafka.Consumer, topic string, left func() int) bool {
+	md, err := c.GetMetadata(&topic, false, left())
+	if err != nil {
+		b.log.Warn("a topic's partitions are not known: if one was added, what came to it so far is skipped", "topic", topic, "error", err.Error())
+		return false
+	}
+	var all []kafka.TopicPartition
+	for _, p := range md.Topics[topic].Partitions {
+		all = append(all, kafka.TopicPartition{Topic: &topic, Partition: p.ID})
+	}
+	committed, err := c.Committed(all, left())
+	if err != nil {
+		b.log.Warn("a topic's committed offsets are not known: if a partition was added, what came to it so far is skipped", "topic", topic, "error", err.Error())
+		return false
+	}
+	return slices.ContainsFunc(committed, func(tp kafka.TopicPartition) bool { return tp.Error == nil && tp.Offset >= 0 })
 }
 
 // revoke waits a while for the batches in flight of the partitions, stores what is

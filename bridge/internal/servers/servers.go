@@ -350,6 +350,24 @@ func (s *Servers) CommittedWithEpoch(partition int32) (offset int64, epoch int32
 	return int64(parts[0].Offset), epoch
 }
 
+// AddPartition adds a partition to the topic, as an operator does.
+func (s *Servers) AddPartition() {
+	s.t.Helper()
+	admin, err := kafka.NewAdminClient(s.with(kafka.ConfigMap{}))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer admin.Close()
+	s.Partitions++
+	results, err := admin.CreatePartitions(s.t.Context(), []kafka.PartitionsSpecification{{Topic: KafkaTopic, IncreaseTo: int(s.Partitions)}})
+	if err == nil && results[0].Error.Code() != kafka.ErrNoError {
+		err = results[0].Error
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // Evict removes the member of that Config.Consumer from the group, as brokers do when its
 // session has timed out.
 func (s *Servers) Evict(consumer string) {
