@@ -63,7 +63,9 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) error {
 	}
 	begin := time.Now()
 	start := begin
-	var decoder batch.Decoder // dead letters are rare: nothing is worth being kept
+	decoder := batch.Decoder{Before: func(records, headers int) error {
+		return m.Reserve(int64(records)*batch.RecordOverhead + int64(headers)*batch.HeaderOverhead)
+	}} // dead letters are rare: nothing is worth being kept
 	b, err := decoder.Decode(m.Data, f.limits)
 	if err != nil {
 		damage, ok := errors.AsType[*batch.Error](err)
@@ -71,9 +73,6 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) error {
 			return err
 		}
 		b = undecodable(m, damage)
-	}
-	if err := m.Reserve(int64(len(b.Records)) * batch.RecordOverhead); err != nil {
-		return err
 	}
 	if o := &b.Origin; o.Contract == "" {
 		if of := contract.Find(f.contracts, b.Topic); of != nil {

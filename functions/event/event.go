@@ -109,6 +109,8 @@ type Decoder struct {
 	now    func() time.Time
 	fast   *fastDecoder // nil: strict decodes
 	strict *strictDecoder
+
+	maxBytes int // of an event
 }
 
 // NewDecoder returns a Decoder of the built-in contract, for rows of t: see
@@ -133,7 +135,7 @@ func New(c *contract.Contract, decoder string, now func() time.Time) (*Decoder, 
 	if err != nil {
 		return nil, err
 	}
-	d := &Decoder{now: now}
+	d := &Decoder{now: now, maxBytes: c.MaxBytes}
 	if decoder == Strict {
 		d.strict = newStrictDecoder(p)
 	} else {
@@ -178,11 +180,18 @@ func (d *Decoder) AppendRow(dst, value []byte, m Meta) ([]byte, error) {
 	if m.IngestedAt == 0 {
 		m.IngestedAt = d.now().UnixMicro()
 	}
+	if len(value) > fewNames && len(value) <= d.maxBytes && tooManyNames(value) {
+		return dst, rejectTooManyNames()
+	}
 	var row []byte
 	var err error
 	if d.fast != nil {
 		row, err = d.fast.appendRow(dst, value, &m)
 	} else {
+		if len(value) > largeForStrict {
+			strictTurn <- struct{}{}
+			defer func() { <-strictTurn }()
+		}
 		row, err = d.strict.appendRow(dst, value, m)
 	}
 	if err != nil {

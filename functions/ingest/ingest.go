@@ -129,16 +129,16 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) (err error) {
 	}()
 
 	start := time.Now()
+	w.batches.Before = func(records, headers int) error {
+		return m.Reserve(int64(records)*batch.RecordOverhead + int64(headers)*batch.HeaderOverhead)
+	}
 	b, err := w.batches.Decode(m.Data, f.config.Limits)
+	w.batches.Before = nil
 	if err != nil {
 		f.workers.Put(w)
 		return f.undecodable(ctx, m, err, &l)
 	}
 	l.batch(b)
-	if err := m.Reserve(int64(len(b.Records)) * batch.RecordOverhead); err != nil {
-		f.workers.Put(w)
-		return err
-	}
 	if f.config.Tracer != nil {
 		l.belong(b)
 	}

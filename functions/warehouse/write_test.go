@@ -147,8 +147,10 @@ func TestOneNamedRowIsBelievedOnce(t *testing.T) {
 	w.Fail(embedded.Fault{Count: -1, Naming: embedded.NameAll, BadRow: bad("poison")})
 	poison := func() error { _, err := a.Write(t.Context(), batchOf(t, 1, 0)); return err }
 	check(t, poison())
-	if poison() == nil || poison() == nil {
-		t.Error("one row after the other is refused and believed to be bad")
+	for range 2 {
+		if poison() == nil {
+			t.Error("one row after the other is refused and believed to be bad")
+		}
 	}
 	if rejected, err := a.Write(t.Context(), rows(t, "good too")); err != nil || len(rejected) > 0 {
 		t.Errorf("rejected %v, error %v", rejected, err)

@@ -29,6 +29,10 @@ type Decoder struct {
 	headers []RecordHeader
 	text    strings.Builder // the strings of the batch
 	batch   Batch
+	// Before is called before what the records take is allocated, with how many there are, and how
+	// many headers they have together; nil: nobody is asked. Its error is Decode's.
+	Before func(records, headers int) error
+
 	last    Header    // of the batch before: its strings are shared where they are the same
 	lastRej Rejection // of the record before, for the same reason
 }
@@ -56,6 +60,11 @@ func (d *Decoder) Decode(payload []byte, l Limits) (*Batch, error) {
 	records, headers, err := count(message, l)
 	if err != nil {
 		return nil, err
+	}
+	if d.Before != nil {
+		if err := d.Before(records, headers); err != nil {
+			return nil, err
+		}
 	}
 	if cap(d.records) < records {
 		d.records = make([]Record, 0, records)

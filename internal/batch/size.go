@@ -24,3 +24,6 @@ func DeclaredSize(payload []byte, l Limits) int {
 // RecordOverhead is about how many bytes a record costs beside its own, with what is
 // made of it, a row or a dead letter: a batch of empty records is none of no memory.
 const RecordOverhead = 1 << 10
+
+// HeaderOverhead is the same for a record's header.
+const HeaderOverhead = 128
