@@ -3,6 +3,7 @@ package warehouse
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
@@ -140,6 +141,23 @@ func isRows(err error) bool {
 	}
 	e, ok := errors.AsType[*RequestError](err)
 	return ok && e.fault == rows
+}
+
+// foreign says why an answer is none to a request of this table; "" if it may be one. What says
+// nothing of rows, or is about another table, must not count as their acknowledgement. Of the
+// table's name the project is not compared: it may be given by its number.
+func foreign(r *storagepb.AppendRowsResponse, table string) string {
+	if r.GetResponse() == nil && len(r.GetRowErrors()) == 0 {
+		return "BigQuery's answer has neither a result nor an error"
+	}
+	if named := r.GetWriteStream(); named != "" {
+		_, want, _ := strings.Cut(table, "/datasets/")
+		_, got, _ := strings.Cut(named, "/datasets/")
+		if !strings.HasPrefix(got, want+"/") {
+			return "BigQuery's answer is about another table's stream"
+		}
+	}
+	return ""
 }
 
 // verdict turns the answer to a request of n rows into nil, *RowErrors or

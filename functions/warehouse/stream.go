@@ -308,6 +308,18 @@ func (s *stream) receive() {
 			return
 		}
 		s.a.heard.Store(time.Now().UnixNano())
+		if answer.GetUpdatedSchema() != nil {
+			// The table has got columns that this service does not know. They stay null
+			// until it does; nothing is to be done.
+			s.a.log.Info("the table's schema has changed")
+			if answer.GetResponse() == nil && len(answer.GetRowErrors()) == 0 {
+				continue // it tells nothing of a request: if that was its answer, the request is tried again
+			}
+		}
+		if problem := foreign(answer, s.a.config.Table); problem != "" {
+			s.fail(errors.New(problem))
+			return
+		}
 		r := s.pop()
 		if r == nil {
 			s.fail(errors.New("BigQuery answered more than it was asked"))
@@ -321,11 +333,6 @@ func (s *stream) receive() {
 			// BigQuery reads the schema of a stream's first request only, and may have
 			// compared it with the table as it was: what follows begins anew.
 			s.retire()
-		}
-		if answer.GetUpdatedSchema() != nil {
-			// The table has got columns that this service does not know. They stay null
-			// until it does; nothing is to be done.
-			s.a.log.Info("the table's schema has changed")
 		}
 		r.done <- err
 		<-s.slots
