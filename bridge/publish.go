@@ -14,6 +14,7 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/googleapis/gax-go/v2"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
@@ -116,7 +117,11 @@ func (p *publisher) try(ctx context.Context, req *pubsubpb.PublishRequest) error
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	start := time.Now()
-	_, err := p.client.Publish(ctx, req, p.options...)
+	answer, err := p.client.Publish(ctx, req, p.options...)
+	if err == nil && len(answer.GetMessageIds()) != len(req.Messages) {
+		// What has no id is not said to be stored.
+		err = status.Errorf(codes.Internal, "Pub/Sub answered with %d ids for %d messages", len(answer.GetMessageIds()), len(req.Messages))
+	}
 	p.metrics.published(req.Topic, time.Since(start), err)
 	if err == nil {
 		p.counters.acknowledged.Add(1)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -104,4 +105,25 @@ func TestOneBadMessageFailsNoOther(t *testing.T) {
 	if got := s.Committed(1); got != n/2 {
 		t.Errorf("committed %d, want %d", got, n/2)
 	}
+}
+
+// Protects records from an answer that acknowledges nothing: one without the messages' ids is a
+// failure, and the batch is published again.
+func TestAnAnswerWithoutIdsIsNone(t *testing.T) {
+	s := servers.New(t, 1)
+	s.PubSub.SetAutoPublishResponse(false)
+	for range 3 {
+		s.PubSub.AddPublishResponse(&pubsubpb.PublishResponse{}, nil)
+	}
+	s.Produce(s.Numbered(0, 5)...)
+	b := s.Start(nil)
+	servers.Wait(t, "three tries", func() bool { return b.Stats().Retries >= 3 })
+	if got := s.Committed(0); got >= 0 {
+		t.Errorf("%d is committed, and nothing acknowledged", got)
+	}
+	s.PubSub.SetAutoPublishResponse(true)
+	servers.Wait(t, "the records", func() bool {
+		copies, _, _ := s.Published(servers.Topic)
+		return len(copies) == 5
+	})
 }

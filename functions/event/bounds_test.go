@@ -30,12 +30,16 @@ func TestTooManyNames(t *testing.T) {
 		event    []byte
 		rejected bool
 	}{
-		"few names":                     {many(few, func(i int) string { return fmt.Sprintf(`"%d":1`, i) }), false},
-		"many names":                    {many(lots, func(i int) string { return fmt.Sprintf(`"%d":1`, i) }), true},
-		"many names in one object":      {many(1, func(int) string { return `"o":` + string(many(lots, func(i int) string { return fmt.Sprintf(`"%d":1`, i) })) }), true},
-		"the same names in many places": {many(200, func(i int) string { return fmt.Sprintf(`"o%d":%s`, i, many(200, func(k int) string { return fmt.Sprintf(`"%d":1`, k) })) }), true},
-		"alike objects of an array":     {many(1, func(int) string { return `"a":[` + strings.Repeat(`{"x":1,"y":{"z":"{,:"}},`, lots) + `{}]` }), false},
-		"names with quotes":             {many(few, func(i int) string { return fmt.Sprintf(`"\"%d" : "\\"`, i) }), false},
+		"few names":  {many(few, func(i int) string { return fmt.Sprintf(`"%d":1`, i) }), false},
+		"many names": {many(lots, func(i int) string { return fmt.Sprintf(`"%d":1`, i) }), true},
+		"many names in one object": {many(1, func(int) string {
+			return `"o":` + string(many(lots, func(i int) string { return fmt.Sprintf(`"%d":1`, i) }))
+		}), true},
+		"the same names in many places": {many(200, func(i int) string {
+			return fmt.Sprintf(`"o%d":%s`, i, many(200, func(k int) string { return fmt.Sprintf(`"%d":1`, k) }))
+		}), true},
+		"alike objects of an array": {many(1, func(int) string { return `"a":[` + strings.Repeat(`{"x":1,"y":{"z":"{,:"}},`, lots) + `{}]` }), false},
+		"names with quotes":         {many(few, func(i int) string { return fmt.Sprintf(`"\"%d" : "\\"`, i) }), false},
 	} {
 		for _, decoder := range []string{Fast, Strict} {
 			d := newDecoder(t, contract.FactEvents(), Config{Decoder: decoder})

@@ -322,10 +322,14 @@ func (l *line) batch(b *batch.Batch) {
 	}
 }
 
+// firstTimestamp is the year 2000, in milliseconds. A smaller number is no time of a record:
+// who stamps in seconds seems to be in 1970, and would be 56 years late.
+const firstTimestamp = 946_684_800_000
+
 // age takes down how old the oldest record was when it landed.
 func (l *line) age(b *batch.Batch, now time.Time) {
 	for i := range b.Records {
-		if t := b.Records[i].Timestamp; t > 0 {
+		if t := b.Records[i].Timestamp; t >= firstTimestamp {
 			l.oldest = max(l.oldest, now.Sub(time.UnixMilli(t)))
 		}
 	}
