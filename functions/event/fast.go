@@ -41,7 +41,7 @@ type fastDecoder struct {
 	special  bool     // the event left more behind than other and text
 	other    []piece  // what is left of the event itself
 	opened   []opened // objects of which a part may be left
-	sections []span   // by plan.sections: where the object stands; none: {0, 0}
+	sections []int    // where each one\'s object stands in d.other, plus one; 0: it is not there
 	lefts    []span   // by field: what is left of a RECORD that was read, in scratch
 	elements []span   // in scratch: what is left of the elements of an array that is being read
 	wide     []int    // where numbers stand that FLOAT64 cannot hold
@@ -77,8 +77,8 @@ type crumb struct {
 	index       int // of the element of an array; -1: it is none
 }
 
-// piece is a part of the event that goes into the rest as it stands, with a byte after it;
-// or, if that is openPiece, opened[start].
+// piece is a part of an object that goes into its rest as it stands, with a byte after it;
+// or, if that is openPiece, opened[start], behind which stand the pieces of the object in it.
 type piece struct {
 	start, end int
 	then       byte
@@ -95,6 +95,7 @@ const (
 type opened struct {
 	place       int32
 	name, value span
+	end         int // of the pieces within it, an index of d.other
 }
 
 func newFastDecoder(p *plan) *fastDecoder {
@@ -102,7 +103,7 @@ func newFastDecoder(p *plan) *fastDecoder {
 		plan:   p,
 		filled: make([]uint64, len(p.fields)), offers: make([]offer, len(p.fields)),
 		kept: make([]span, len(p.fields)), lefts: make([]span, len(p.fields)),
-		sections: make([]span, len(p.sections)),
+		sections: make([]int, len(p.sections)),
 	}
 	d.batch = p.appendBatch(nil, &Meta{})
 	d.names.init(p)
@@ -117,7 +118,6 @@ func (d *fastDecoder) appendRow(row, b []byte, m *Meta) ([]byte, error) {
 	if p == len(b) || b[p] != '{' {
 		return nil, rejectNoObject(b)
 	}
-	start := p
 	b = b[:len(b):len(b)] // spares the comparisons of capacities
 	d.begin(m)
 	s := &d.plan.scopes[0]
@@ -140,7 +140,7 @@ func (d *fastDecoder) appendRow(row, b []byte, m *Meta) ([]byte, error) {
 		}
 	}
 	if s.rest == contract.RestReject && len(d.other) > 0 {
-		d.findUnknown(b, start, s.roots, "")
+		d.findUnknown(0, len(d.other), "")
 	}
 	if len(d.wide) > 0 {
 		d.judgeWide(b)
@@ -160,7 +160,7 @@ func (d *fastDecoder) appendRow(row, b []byte, m *Meta) ([]byte, error) {
 		row = d.appendRest(row, b, d.plan.fields[s.restField].tag)
 	}
 	for i := range d.sections {
-		if d.sections[i].to > 0 {
+		if d.sections[i] > 0 {
 			row = d.appendSection(row, b, i)
 		}
 	}

@@ -15,14 +15,17 @@ func (d *fastDecoder) place(row, b []byte, p int, name span, id, gap, index int3
 	at := &d.plan.places[index]
 	d.special = true
 	start := p
-	if len(at.inner) > 0 && p < len(b) && b[p] == '{' {
+	open := len(d.other)
+	d.other = append(d.other, piece{start: len(d.opened), then: openPiece})
+	d.opened = append(d.opened, opened{place: index, name: name})
+	if (len(at.inner) > 0 || at.section >= 0) && p < len(b) && b[p] == '{' {
 		if depth == d.plan.depth {
 			d.rejection = rejectTooDeep(d.plan.depth)
 			return nil, -1
 		}
-		lane, other := d.lane, len(d.other)
+		lane := d.lane
 		row, p = d.members(row, b, p+1, id, d.names.within(gap), depth+1)
-		d.lane, d.other = lane, d.other[:other]
+		d.lane = lane
 	} else {
 		p = d.value(b, p, id, gap, depth)
 	}
@@ -30,14 +33,12 @@ func (d *fastDecoder) place(row, b []byte, p int, name span, id, gap, index int3
 		return nil, -1
 	}
 	raw := b[start:p]
-	if depth == 1 && d.plan.scopes[0].rest != contract.RestDrop {
-		d.other = append(d.other, piece{start: len(d.opened), then: openPiece})
-		d.opened = append(d.opened, opened{index, name, span{start, p}})
-	}
+	o := &d.opened[d.other[open].start]
+	o.value, o.end = span{start, p}, len(d.other)
 	switch {
 	case raw[0] == '{':
 		if at.section >= 0 {
-			d.sections[at.section] = span{start, p}
+			d.sections[at.section] = open + 1
 		}
 	case len(at.below) == 0 && at.section < 0:
 	case raw[0] == 'n' || emptyArray(raw):
@@ -308,10 +309,10 @@ func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end 
 	outer, missing, before := d.scope, d.missing, d.base
 	d.scope, d.missing, d.base = d.objects+1, s.required, base
 	d.trail = append(d.trail, crumb{index, rank, elem})
-	lane, other := d.lane, len(d.other)
+	lane, other, open := d.lane, len(d.other), len(d.opened)
 	// The text is valid, and not too deep: this cannot fail.
 	row, _ = d.members(row, text, p+1, d.names.scopes[f.inner], &d.names.starts[f.inner], 2)
-	d.lane, d.other = lane, d.other[:other]
+	d.lane = lane
 	row = d.convertLate(row, text, s)
 	if d.missing > 0 || len(s.final) > s.required {
 		row = d.finish(row, s, p)
@@ -321,13 +322,14 @@ func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end 
 	var rest span
 	switch s.rest {
 	case contract.RestReject:
-		d.findUnknown(text, p, s.roots, "")
+		d.findUnknown(other, len(d.other), "")
 	case contract.RestColumn:
-		row = d.appendLeft(row, d.plan.fields[s.restField].tag, d.leaveObject(text, p, s.roots))
+		row = d.appendLeft(row, d.plan.fields[s.restField].tag, d.leaveObject(text, other, len(d.other)))
 	case contract.RestInherit:
-		mark := d.leaveObject(text, p, s.roots)
+		mark := d.leaveObject(text, other, len(d.other))
 		rest = span{mark, len(d.scratch)}
 	}
+	d.other, d.opened = d.other[:other], d.opened[:open]
 	d.trail = d.trail[:len(d.trail)-1]
 	d.scope, d.missing, d.base, d.wide = outer, missing, before, wide
 	d.lefts[index] = rest

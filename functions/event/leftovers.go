@@ -51,45 +51,40 @@ func (d *fastDecoder) appendLeft(row []byte, tag uint64, mark int) []byte {
 // leaveEvent appends to scratch what is left of the event, nothing if no member is, and
 // returns where that begins; so do leaveSection and leaveObject.
 func (d *fastDecoder) leaveEvent(b []byte) (mark int) {
-	mark = len(d.scratch)
 	d.blame = d.plan.scopes[0].blame
-	d.scratch = append(d.scratch, '{')
-	for _, o := range d.other {
-		if o.then == openPiece {
-			left := &d.opened[o.start]
-			d.leave(b, left.place, left.name, left.value)
-			continue
-		}
-		d.checkWide(span{o.start, o.end})
-		d.scratch = append(d.scratch, b[o.start:o.end]...)
-		d.scratch = append(d.scratch, o.then)
-	}
-	d.closeObject(mark)
-	return mark
+	return d.leaveObject(b, 0, len(d.other))
 }
 
 func (d *fastDecoder) leaveSection(b []byte, i int) (mark int) {
-	section := &d.plan.sections[i]
-	d.blame = section.field
-	return d.leaveObject(b, d.sections[i].from, d.plan.places[section.place].inner)
+	d.blame = d.plan.sections[i].field
+	open := d.sections[i] - 1
+	return d.leaveObject(b, open+1, d.opened[d.other[open].start].end)
 }
 
-// leaveObject does it for the object at p, whose members have the places inner.
-func (d *fastDecoder) leaveObject(b []byte, p int, inner []int32) (mark int) {
+// leaveObject does it for the object whose pieces are d.other[from:to].
+func (d *fastDecoder) leaveObject(b []byte, from, to int) (mark int) {
 	mark = len(d.scratch)
 	d.scratch = append(d.scratch, '{')
-	d.leaveMembers(b, p, inner)
+	d.leavePieces(b, from, to)
 	d.closeObject(mark)
 	return mark
 }
 
-func (d *fastDecoder) leaveMembers(b []byte, p int, inner []int32) {
-	for w := walk(b, p); w.member(); {
-		if place := d.placeOf(inner, b[w.name.from+1:w.name.to-1]); place >= 0 {
-			d.leave(b, place, w.name, w.value)
-		} else {
-			d.leaveWhole(b, w.name, w.value)
+// leavePieces appends the members of an object to scratch, each with a comma.
+func (d *fastDecoder) leavePieces(b []byte, from, to int) {
+	for from < to {
+		o := &d.other[from]
+		from++
+		if o.then == openPiece {
+			left := &d.opened[o.start]
+			d.leave(b, left, from)
+			from = left.end
+			continue
 		}
+		if len(d.wide) > 0 {
+			d.checkWide(span{o.start, o.end})
+		}
+		d.scratch = append(append(d.scratch, b[o.start:o.end]...), o.then)
 	}
 }
 
@@ -102,19 +97,10 @@ func (d *fastDecoder) closeObject(mark int) {
 	}
 }
 
-// placeOf returns the one of places that has that name, -1 if none has.
-func (d *fastDecoder) placeOf(places []int32, name []byte) int32 {
-	for _, i := range places {
-		if d.isString(name, d.plan.places[i].name) {
-			return i
-		}
-	}
-	return -1
-}
-
-// leave appends to scratch what is left of the member at a place, with a comma.
-func (d *fastDecoder) leave(b []byte, index int32, name, value span) {
-	at := &d.plan.places[index]
+// leave appends to scratch what is left of a member at a place, with a comma. Its pieces begin
+// at d.other[pieces].
+func (d *fastDecoder) leave(b []byte, o *opened, pieces int) {
+	at, name, value := &d.plan.places[o.place], o.name, o.value
 	raw := b[value.from:value.to]
 	if at.section >= 0 && raw[0] == '{' {
 		return
@@ -147,7 +133,7 @@ func (d *fastDecoder) leave(b []byte, index int32, name, value span) {
 	mark := len(d.scratch)
 	d.scratch = append(append(d.scratch, b[name.from:name.to]...), ':', '{')
 	begun := len(d.scratch)
-	if d.leaveMembers(b, value.from, at.inner); len(d.scratch) == begun {
+	if d.leavePieces(b, pieces, o.end); len(d.scratch) == begun {
 		d.scratch = d.scratch[:mark]
 		return
 	}
@@ -199,37 +185,38 @@ func (d *fastDecoder) judgeWide(b []byte) {
 		d.leaveEvent(b)
 	}
 	for i := range d.sections {
-		if d.sections[i].to > 0 {
+		if d.sections[i] > 0 {
 			d.leaveSection(b, i)
 		}
 	}
 	d.scratch = d.scratch[:mark]
 }
 
-// findUnknown refuses the first member of the object at p that has no place. It reports
-// whether there is one. path is the object's, empty for the scope's own.
-func (d *fastDecoder) findUnknown(b []byte, p int, inner []int32, path string) bool {
-	for w := walk(b, p); w.member(); {
-		i := d.placeOf(inner, b[w.name.from+1:w.name.to-1])
-		if i < 0 {
-			d.refuseUnknown(w.name.from, path)
+// findUnknown refuses the first member of the object with the pieces d.other[from:to] that has
+// no place. It reports whether there is one. path is the object's, empty for the scope's own.
+func (d *fastDecoder) findUnknown(from, to int, path string) bool {
+	for from < to {
+		o := &d.other[from]
+		from++
+		if o.then != openPiece {
+			d.refuseUnknown(o.start, path)
 			return true
 		}
-		at := &d.plan.places[i]
-		if b[w.value.from] != '{' || len(at.inner) == 0 || at.section >= 0 || d.taken(at, b[w.value.from:w.value.to]) {
-			continue
-		}
-		if d.findUnknown(b, w.value.from, at.inner, at.path) {
+		left := &d.opened[o.start]
+		at := &d.plan.places[left.place]
+		// A place that is taken whole, or has a rest of its own, is known with all that is in it.
+		if from < left.end && at.section < 0 && !d.isTaken(at) && d.findUnknown(from, left.end, at.path) {
 			return true
 		}
+		from = left.end
 	}
 	return false
 }
 
-// taken reports whether a field takes the value raw at the place.
-func (d *fastDecoder) taken(at *place, raw []byte) bool {
+// isTaken reports whether a field takes the object at the place.
+func (d *fastDecoder) isTaken(at *place) bool {
 	for _, t := range at.fields {
-		if !d.plan.fields[t.field].absent(raw) && d.won(t) {
+		if d.won(t) { // an object is never as good as absent
 			return true
 		}
 	}
