@@ -27,6 +27,8 @@ type column struct {
 	kind     kind
 	plain    bool // a STRING of which nothing is checked but, with notEmpty, that it is not empty
 	rfc3339  bool // a TIMESTAMP in RFC 3339 and no other form
+	clocked  bool // a TIMESTAMP in RFC 3339 and perhaps other forms
+	short    bool // a NUMERIC that is nothing but that
 	lanes    bool // a STRING that is the event's type
 	notEmpty bool
 
@@ -145,6 +147,8 @@ func newColumn(of *contract.Contract, c *contract.Column, f *contract.Field) (co
 	}
 	out.plain = out.kind == kindString && len(out.allowed) == 0 && out.minLength == 0 && out.maxLength == 0 &&
 		out.accept&contract.FormString != 0
+	out.clocked = out.kind == kindTimestamp && out.accept&(contract.FormRFC3339|contract.FormISO8601) != 0
+	out.short = out.kind == kindNumeric && c.Precision == 0 && out.min == nil && out.max == nil
 	out.rfc3339 = out.kind == kindTimestamp && out.accept&valueForms == contract.FormRFC3339
 	return out, nil
 }

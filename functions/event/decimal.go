@@ -198,9 +198,59 @@ var problemTooManyDigits = &problem{contract.CodeOutOfRange, "has more digits be
 // The largest absolute values of NUMERIC and BIGNUMERIC: 10^38-1, and 2^255-1 above zero, 2^255 below.
 var maxNumeric = decimal{words: [4]uint64{0x098a223fffffffff, 0x4b3b4ca85a86c47a}}
 
+// shortDecimal is the number times 10^9, if it is written in at most nine digits before and
+// nine behind the point, as amounts of money are.
+func shortDecimal(raw []byte) (v int64, ok bool) {
+	negative := len(raw) > 0 && raw[0] == '-'
+	if negative {
+		raw = raw[1:]
+	}
+	if len(raw) > 19 {
+		return 0, false
+	}
+	scale, dot := 9, -1
+	for i, c := range raw {
+		switch {
+		case c-'0' <= 9:
+			v = v*10 + int64(c-'0')
+		case c == '.' && dot < 0 && i <= 9:
+			dot = i
+		default:
+			return 0, false
+		}
+	}
+	if dot < 0 {
+		dot = len(raw)
+	}
+	if fraction := len(raw) - dot - 1; fraction > 0 {
+		scale -= fraction
+	}
+	if dot > 9 || scale < 0 {
+		return 0, false
+	}
+	for range scale {
+		v *= 10
+	}
+	if negative {
+		v = -v
+	}
+	return v, true
+}
+
 // appendDecimal appends a NUMERIC or BIGNUMERIC: the number times 10^9 or 10^38, as a
 // two's complement of as few bytes as hold it, the lowest first.
 func (c *column) appendDecimal(row, raw []byte) ([]byte, *problem) {
+	if c.short {
+		if v, ok := shortDecimal(raw); ok {
+			n := 1
+			for n < 8 && v>>(8*n-1) != v>>63 {
+				n++
+			}
+			row = append(protowire.AppendVarint(row, c.tag), byte(n))
+			row = binary.LittleEndian.AppendUint64(row, uint64(v))
+			return row[:len(row)-8+n], nil
+		}
+	}
 	full := numericScale
 	if c.kind == kindBigNumeric {
 		full = bigScale

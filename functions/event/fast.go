@@ -352,9 +352,8 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 			continue
 		}
 		var problem *problem
-		if f.rfc3339 {
-			t, err := d.clock.parse(text)
-			row, problem = f.appendTime(row, t, err, d.now)
+		if f.clocked {
+			row, problem = d.appendClocked(row, f, text)
 		} else if f.lanes {
 			k := f.allowedIndex(text)
 			d.lane += uint8(k) % typeLanes

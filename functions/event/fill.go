@@ -139,7 +139,8 @@ func (d *fastDecoder) convert(row, b []byte, index, rank int32, start, end int) 
 func (d *fastDecoder) one(row, b []byte, index, rank int32, elem, start, end int) []byte {
 	f := &d.plan.fields[index]
 	if f.inner >= 0 {
-		return d.record(row, b, index, rank, elem, start, end)
+		row, _ = d.record(row, b, index, rank, elem, start, end)
+		return row
 	}
 	row, problem := d.scalar(row, f, b, start, end)
 	if problem == problemWide {
@@ -176,9 +177,8 @@ func (d *fastDecoder) scalar(row []byte, f *field, b []byte, start, end int) ([]
 				break
 			}
 		}
-		if f.rfc3339 {
-			t, err := d.clock.parse(text)
-			return f.appendTime(row, t, err, d.now)
+		if f.clocked {
+			return d.appendClocked(row, f, text)
 		}
 		return f.appendString(row, text, d.now)
 	case '{', '[':
@@ -187,6 +187,15 @@ func (d *fastDecoder) scalar(row []byte, f *field, b []byte, start, end int) ([]
 		return f.appendBool(row, raw[0] == 't')
 	}
 	return f.appendNumber(row, raw, d.now)
+}
+
+// appendClocked appends a TIMESTAMP, which is in RFC 3339 mostly.
+func (d *fastDecoder) appendClocked(row []byte, f *field, text []byte) ([]byte, *problem) {
+	t, err := d.clock.parse(text)
+	if err != nil && !f.rfc3339 {
+		return f.appendString(row, text, d.now)
+	}
+	return f.appendTime(row, t, err, d.now)
 }
 
 // wideWithin returns where the first number stands within b[start:end] that BigQuery's JSON
@@ -227,17 +236,28 @@ func (d *fastDecoder) repeated(row, b []byte, index, rank int32, start int) []by
 		n = 0
 		lefts := len(d.elements)
 		i := 0
-		for w := walk(b, start); w.element(); i++ {
-			left := span{}
-			if b[w.value.from] != 'n' {
-				row = d.one(row, b, index, rank, i, w.value.from, w.value.to)
+		for p := scanSpace(b, start+1); b[p] != ']'; i++ {
+			left, from := span{}, p
+			switch {
+			case b[p] == 'n':
+				if p += len("null"); f.accept&contract.FormSkipNull == 0 {
+					d.violate(from, index, rank, i, problemNullElement)
+				}
+			case b[p] == '{' && f.inner >= 0:
+				row, p = d.record(row, b, index, rank, i, p, -1)
 				left = d.lefts[index]
 				n++
-			} else if f.accept&contract.FormSkipNull == 0 {
-				d.violate(w.value.from, index, rank, i, problemNullElement)
+			default:
+				p = skipValue(b, p)
+				row = d.one(row, b, index, rank, i, from, p)
+				left = d.lefts[index]
+				n++
 			}
 			if f.inner >= 0 && d.plan.scopes[f.inner].rest == contract.RestInherit {
 				d.elements = append(d.elements, left)
+			}
+			if p = scanSpace(b, p); b[p] == ',' {
+				p = scanSpace(b, p+1)
 			}
 		}
 		d.leaveElements(index, lefts)
@@ -282,8 +302,9 @@ func (d *fastDecoder) leaveElements(index int32, from int) {
 	d.lefts[index] = span{mark, len(d.scratch)}
 }
 
-// record appends a RECORD whose object stands at b[start:end].
-func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end int) []byte {
+// record appends a RECORD whose object stands at b[start:end], and returns its end, which need not
+// be known before if b[start] is a brace.
+func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end int) ([]byte, int) {
 	f := &d.plan.fields[index]
 	s := &d.plan.scopes[f.inner]
 	text, p, base, wide := b, start, d.base, d.wide
@@ -291,7 +312,7 @@ func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end 
 		t, at, problem := d.jsonText(b[start:end])
 		if problem != nil {
 			d.violate(start, index, rank, elem, problem)
-			return row
+			return row, end
 		}
 		// The places of what is in a string are those of its characters, near enough to
 		// say which fault comes first.
@@ -300,7 +321,7 @@ func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end 
 	if text[p] != '{' {
 		d.violate(start, index, rank, elem, f.wrongType(text[p]))
 		d.wide = wide
-		return row
+		return row, end
 	}
 	row = protowire.AppendVarint(row, f.tag)
 	row = append(row, 0)
@@ -311,7 +332,10 @@ func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end 
 	d.trail = append(d.trail, crumb{index, rank, elem})
 	lane, other, open := d.lane, len(d.other), len(d.opened)
 	// The text is valid, and not too deep: this cannot fail.
-	row, _ = d.members(row, text, p+1, d.names.scopes[f.inner], &d.names.starts[f.inner], 2)
+	row, behind := d.members(row, text, p+1, d.names.scopes[f.inner], &d.names.starts[f.inner], 2)
+	if b[start] == '{' {
+		end = behind
+	}
 	d.lane = lane
 	row = d.convertLate(row, text, s)
 	if d.missing > 0 || len(s.final) > s.required {
@@ -333,7 +357,7 @@ func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end 
 	d.trail = d.trail[:len(d.trail)-1]
 	d.scope, d.missing, d.base, d.wide = outer, missing, before, wide
 	d.lefts[index] = rest
-	return closeMessage(row, begin)
+	return closeMessage(row, begin), end
 }
 
 // closeMessage writes the length of the message that begins at begin, where one byte is
