@@ -183,6 +183,16 @@ func TestAlertsFire(t *testing.T) {
 		{"stalled", "published and landed", history{published(always(100)), functionMetric(always(5), "landed_sum")}, false},
 		{"stalled", "nothing published", history{published(always(0))}, false},
 
+		{"contract_stalled", "one fails, the other lands", history{
+			functionMetric(always(10), "contract_failures", "contract", "a"), functionMetric(always(50), "landed_sum", "contract", "b"),
+		}, true},
+		{"contract_stalled", "it fails at times, and lands", history{
+			functionMetric(always(10), "contract_failures", "contract", "a"), functionMetric(always(50), "landed_sum", "contract", "a"),
+		}, false},
+
+		{"reject_ratio", "half are left out", history{
+			functionMetric(always(1000), "records_sum"), functionMetric(always(500), "landed_sum"), functionMetric(always(500), "left_out_sum"),
+		}, false},
 		{"reject_ratio", "five of a hundred", history{functionMetric(always(1000), "records_sum"), functionMetric(always(950), "landed_sum")}, true},
 		{"reject_ratio", "half of a hundred", history{functionMetric(always(1000), "records_sum"), functionMetric(always(995), "landed_sum")}, false},
 		{"reject_ratio", "all of a handful", history{functionMetric(always(5), "records_sum"), functionMetric(always(0), "landed_sum")}, false},

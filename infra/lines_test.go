@@ -87,8 +87,13 @@ func start(t *testing.T, log *buffer) *world {
 	t.Helper()
 	ctx := t.Context()
 	w := &world{log: telemetry.NewLogger(log, slog.LevelInfo)}
-	var err error
-	w.warehouse, err = warehouse.Start(warehouse.Config{Tables: []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}})
+	preset, err := contract.Preset("clickstream")
+	check(t, err)
+	// The built-in contract, but that it leaves events out, and has every topic.
+	dropping, err := contract.Read("dropping.yaml", []byte(preset.Text+"drop: {page_url: /left-out}\n"))
+	check(t, err)
+	contracts := []*contract.Contract{dropping}
+	w.warehouse, err = warehouse.Start(warehouse.Config{Contracts: contracts})
 	check(t, err)
 	t.Cleanup(func() { w.warehouse.Close() })
 	w.pubsub, err = embeddedpubsub.Start(embeddedpubsub.Config{})
@@ -96,6 +101,7 @@ func start(t *testing.T, log *buffer) *world {
 	t.Cleanup(func() { w.pubsub.Close() })
 
 	c := service.DefaultConfig()
+	c.Read = contracts
 	c.Project, c.BigQueryEmulator, c.PubSubEmulator = "local", w.warehouse.Addr(), w.pubsub.Addr()
 	s, err := service.New(ctx, c, w.log)
 	check(t, err)
@@ -141,6 +147,7 @@ func (w *world) everything(t *testing.T) {
 		good("7", `,"x":`+deep),                             // too_deep
 		good("8", `,"x":"`+strings.Repeat("x", 11<<20)+`"`), // too_large
 		`{"event_id":9}`,                                    // wrong_type
+		good("10", `,"page_url":"/left-out"`),               // left out
 	} {
 		e.Append(&batch.Record{Offset: int64(i), Timestamp: time.Now().Add(-time.Second).UnixMilli(), Value: []byte(value)})
 	}

@@ -350,6 +350,9 @@ func (l *line) note(m *push.Message) {
 	if l.known {
 		m.Note(slog.Int("records", l.records), slog.Int("landed", l.landed))
 	}
+	if n := l.dropped + l.sampled; n > 0 {
+		m.Note(slog.Int("left_out", n))
+	}
 	if l.dropped > 0 {
 		m.Note(slog.Int("dropped", l.dropped))
 	}

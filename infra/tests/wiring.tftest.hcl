@@ -302,7 +302,7 @@ run "every_alert_has_its_runbook" {
     error_message = "Every alert links to a section of RUNBOOK.md that exists, and goes to the channels."
   }
   assert {
-    condition     = length(google_monitoring_alert_policy.alert) == 16
+    condition     = length(google_monitoring_alert_policy.alert) == 17
     error_message = "All alerts of monitoring/alerts.yaml are made."
   }
 }
