@@ -1,6 +1,8 @@
 package event
 
 import (
+	"bytes"
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -20,13 +22,123 @@ func (r *Rejection) Error() string { return string(r.Code) + ": " + r.Message }
 // rejectSyntax is the rejection of a text that is no JSON from the byte at offset
 // on. A text that is not UTF-8 anywhere is called that, because it is the likelier cause.
 func rejectSyntax(value []byte, offset int) *Rejection {
+	if what := disguise(value); what != "" {
+		return rejectDisguise(value, what)
+	}
 	if at := invalidUTF8(value); at >= 0 {
 		return &Rejection{Code: contract.CodeInvalidUTF8, Message: "the event is not valid UTF-8 at byte " + strconv.Itoa(at) + ": encode it as UTF-8"}
+	}
+	if n := len(value); n > 0 && value[n-1] == 0 && offset >= len(bytes.TrimRight(value, "\x00")) {
+		return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is followed by NUL bytes, as a string of C has them: leave them out"}
+	}
+	if at, what := stringFault(value, offset); what != "" {
+		return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is not valid JSON at byte " + strconv.Itoa(at) + ": " + what}
 	}
 	if offset >= len(value) {
 		return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is not valid JSON: it ends too early, after " + strconv.Itoa(len(value)) + " bytes"}
 	}
 	return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is not valid JSON at byte " + strconv.Itoa(offset)}
+}
+
+// stringFault says which byte of the string that begins at offset is at fault, and how to repair
+// it; what is "" if none is, or there is no string.
+func stringFault(value []byte, offset int) (at int, what string) {
+	// Where the string begins: the fault may be known more closely.
+	for start := 0; ; start++ {
+		if start > offset || start >= len(value) {
+			return 0, ""
+		}
+		quote := bytes.IndexByte(value[start:min(offset+1, len(value))], '"')
+		if quote < 0 {
+			return 0, ""
+		}
+		end := start + quote + 1
+		for end < len(value) && value[end] != '"' {
+			if value[end] == '\\' {
+				end++
+			}
+			end++
+		}
+		if end > offset {
+			offset = start + quote
+			break
+		}
+		start = end
+	}
+	unit := func(i int) int { // the code unit of \uXXXX at i, -1: it is none
+		if i+6 > len(value) || value[i] != '\\' || value[i+1] != 'u' {
+			return -1
+		}
+		v, err := strconv.ParseUint(string(value[i+2:i+6]), 16, 16)
+		if err != nil {
+			return -1
+		}
+		return int(v)
+	}
+	i := offset + 1
+	for ; i < len(value) && value[i] != '"'; i++ {
+		switch c := value[i]; {
+		case c < ' ':
+			return i, fmt.Sprintf("the control character U+%04X stands in a string: escape it", c)
+		case c != '\\':
+		case i+1 == len(value):
+		case value[i+1] != 'u':
+			if strings.IndexByte(`"\/bfnrt`, value[i+1]) < 0 {
+				return i, "a backslash begins no escape that JSON has: write two of them for the character"
+			}
+			i++
+		default:
+			switch u := unit(i); {
+			case u < 0:
+				return i, "\\u has not four hexadecimal digits behind it"
+			case u >= 0xd800 && u < 0xdc00:
+				if low := unit(i + 6); low < 0xdc00 || low > 0xdfff {
+					return i, "half a surrogate pair: escape both halves, or write the character itself"
+				}
+				i += 11
+			case u >= 0xdc00 && u < 0xe000:
+				return i, "half a surrogate pair: escape both halves, or write the character itself"
+			default:
+				i += 5
+			}
+		}
+	}
+	if i >= len(value) {
+		return len(value), "it ends too early, within a string"
+	}
+	return 0, ""
+}
+
+// disguise says what a value is that would be an event if its producer, or somebody on its way,
+// had not wrapped it; "": it is nothing that is known.
+func disguise(value []byte) string {
+	has := func(prefix string) bool { return bytes.HasPrefix(value, []byte(prefix)) }
+	switch {
+	case has("\xef\xbb\xbf"):
+		return "begins with a byte order mark: write UTF-8 without one"
+	case has("\xff\xfe"), has("\xfe\xff"), has("{\x00"), has("\x00{"):
+		return "is in UTF-16: encode it as UTF-8"
+	case has("\x1f\x8b"):
+		return "is compressed with gzip: send the JSON itself, and let Kafka's producer compress (compression.type)"
+	case has("\x28\xb5\x2f\xfd"):
+		return "is compressed with zstd: send the JSON itself, and let Kafka's producer compress (compression.type)"
+	case len(value) > 5 && value[0] == 0 && bytes.HasPrefix(bytes.TrimLeft(value[5:], " \t\r\n"), []byte("{")):
+		return "begins with the five bytes of a schema registry: use a serializer that writes plain JSON"
+	case len(value) > 5 && value[0] == 0:
+		return "begins like a record of a schema registry (Avro or Protobuf): send it as JSON"
+	case has(`"{`):
+		return "is a string that holds JSON: it is encoded twice; send the inner object"
+	}
+	return ""
+}
+
+// rejectDisguise is the rejection of such a value.
+func rejectDisguise(value []byte, what string) *Rejection {
+	code := contract.CodeInvalidJSON
+	if !utf8.Valid(value) {
+		code = contract.CodeInvalidUTF8
+	}
+	return &Rejection{Code: code, Message: "the event " + what}
 }
 
 // invalidUTF8 is the offset of the first byte that is not UTF-8, or -1.
@@ -48,6 +160,9 @@ func invalidUTF8(b []byte) int {
 func rejectNoObject(value []byte) *Rejection {
 	if value == nil {
 		return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is null (a Kafka tombstone): send one JSON object"}
+	}
+	if what := disguise(value); what != "" {
+		return rejectDisguise(value, what)
 	}
 	if at := invalidUTF8(value); at >= 0 {
 		return rejectSyntax(value, at)
