@@ -44,7 +44,7 @@ type fastDecoder struct {
 	sections []int    // where each one\'s object stands in d.other, plus one; 0: it is not there
 	lefts    []span   // by field: what is left of a RECORD that was read, in scratch
 	elements []span   // in scratch: what is left of the elements of an array that is being read
-	wide     []int    // where numbers stand that FLOAT64 cannot hold
+	wide     []int32  // where numbers stand that FLOAT64 cannot hold
 	blame    int32    // the field that what is being left goes to
 
 	text     []byte // of a string, unescaped
@@ -463,8 +463,8 @@ func (d *fastDecoder) value(b []byte, p int, id, gap int32, depth int) int {
 // noteLong notes the number b[p:end], which FLOAT64 may not hold, if it does not. A RECORD's
 // are read twice.
 func (d *fastDecoder) noteLong(b []byte, p, end int) {
-	if n := len(d.wide); (n == 0 || d.wide[n-1] < p) && !finite(b[p:end]) {
-		d.wide, d.special = append(d.wide, p), true
+	if n := len(d.wide); (n == 0 || int(d.wide[n-1]) < p) && !finite(b[p:end]) {
+		d.wide, d.special = append(d.wide, int32(p)), true
 	}
 }
 

@@ -201,7 +201,8 @@ func (d *fastDecoder) appendClocked(row []byte, f *field, text []byte) ([]byte, 
 // wideWithin returns where the first number stands within b[start:end] that BigQuery's JSON
 // cannot hold, -1 if there is none.
 func (d *fastDecoder) wideWithin(start, end int) int {
-	for _, p := range d.wide {
+	for _, at := range d.wide {
+		p := int(at)
 		if start <= p && p < end {
 			return p
 		}

@@ -161,7 +161,8 @@ func (d *fastDecoder) won(t taker) bool {
 // checkWide refuses a number in the text that BigQuery has no JSON number for: it would
 // refuse the row.
 func (d *fastDecoder) checkWide(text span) {
-	for _, p := range d.wide {
+	for _, at := range d.wide {
+		p := int(at)
 		if text.from <= p && p < text.to {
 			trail := d.trail
 			scope := d.plan.fields[d.blame].scope
