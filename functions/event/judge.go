@@ -45,7 +45,7 @@ func NewJudge(contracts []*contract.Contract, types ...string) (*Judge, error) {
 // come through Kafka; nil if it lands or is left out.
 func (j *Judge) Judge(topic string, r *batch.Record) error {
 	for i, c := range j.contracts {
-		if contract.Find([]*contract.Contract{c}, topic) == nil {
+		if !c.Serves(topic) {
 			continue
 		}
 		_, err := j.decoders[i].AppendRow(nil, r.Value, Meta{Topic: topic, Offset: r.Offset, Timestamp: r.Timestamp, Key: r.Key, Headers: r.Headers})

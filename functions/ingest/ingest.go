@@ -4,12 +4,13 @@
 //	f, err := ingest.New(ingest.Config{Streams: []ingest.Stream{{Contract: c, Table: appender, …}}, …}, publisher)
 //	handler := gate.Handler(push.Config{Function: "Ingest", …}, f.Handle)
 //
-// A batch comes from one Kafka topic, and so it has one contract and one table. Each record of a batch ends in one of two places: as a row, or, if it can never
-// be one, as a record of the dead-letter topic with its reason; or its contract leaves it
-// out, and it is counted. Handle returns nil
-// when BigQuery has acknowledged every row and Pub/Sub every reject; before that,
-// any failure leaves the message with Pub/Sub, which delivers it again. Rows that
-// have landed by then land twice, which the view over the table hides.
+// A batch comes from one Kafka topic, and so it has one contract and one table. Each record
+// of a batch ends in one of three places: as a row; if it can never be one, as a record of
+// the dead-letter topic with its reason; or, if its contract leaves it out, in the table that
+// accounts for such records. Handle returns nil when BigQuery has acknowledged every row and
+// Pub/Sub every reject; before that, any failure leaves the message with Pub/Sub, which
+// delivers it again. Rows that have landed by then land twice, which the view over the table
+// hides.
 package ingest
 
 import (
@@ -76,8 +77,8 @@ func New(c Config, deadLetters *pubsub.Publisher) (*Function, error) {
 	f.workers.New = func() any { return new(worker) }
 	var mistakes contract.Mistakes
 	for i, s := range c.Streams {
-		make := func() (*event.Decoder, error) { return event.New(s.Contract, c.Decoder, time.Now) }
-		first, err := make()
+		newDecoder := func() (*event.Decoder, error) { return event.New(s.Contract, c.Decoder, time.Now) }
+		first, err := newDecoder()
 		if some, ok := errors.AsType[contract.Mistakes](err); ok {
 			mistakes = append(mistakes, some...)
 			continue
@@ -87,7 +88,7 @@ func New(c Config, deadLetters *pubsub.Publisher) (*Function, error) {
 		}
 		f.streams[i].Stream = s
 		f.streams[i].decoders.New = func() any {
-			d, err := make()
+			d, err := newDecoder()
 			if err != nil { // the first one was made of the same
 				panic(err)
 			}
@@ -107,7 +108,7 @@ func New(c Config, deadLetters *pubsub.Publisher) (*Function, error) {
 // come through Kafka. nil: none does.
 func (f *Function) stream(topic string) *stream {
 	for i := range f.streams {
-		if c := f.streams[i].Contract; topic == "" && c.Bare || topic != "" && c.Takes(topic) {
+		if f.streams[i].Contract.Serves(topic) {
 			return &f.streams[i]
 		}
 	}

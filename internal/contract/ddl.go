@@ -47,7 +47,7 @@ func schemaColumns(columns []Column) []schemaColumn {
 		return strconv.Itoa(n)
 	}
 	for _, c := range columns {
-		s := schemaColumn{Name: c.Name, Type: c.Type, Mode: modeOf(&c), Description: c.Description,
+		s := schemaColumn{Name: c.Name, Type: c.Type, Mode: c.Mode(), Description: c.Description,
 			MaxLength: number(c.MaxLength), Precision: number(c.Precision), Scale: number(c.Scale), Fields: schemaColumns(c.Columns)}
 		if c.Type == RangeOf {
 			s.RangeElementType = &schemaElement{c.Element}

@@ -106,7 +106,7 @@ func (d *differ) columns(prefix string, before, after []Column) {
 			d.breaks("column %s is new and REQUIRED, which BigQuery cannot add to a table: make it NULLABLE, or name a new table", prefix+c.Name)
 			continue
 		}
-		d.add("column %s is new: %s %s", prefix+c.Name, modeOf(c), c.SQLType())
+		d.add("column %s is new: %s %s", prefix+c.Name, c.Mode(), c.SQLType())
 	}
 }
 
@@ -132,7 +132,7 @@ func (d *differ) column(name string, old, c *Column) {
 			d.add("column %s widens from %s to %s", name, old.SQLType(), c.SQLType())
 		}
 	}
-	switch before, after := modeOf(old), modeOf(c); {
+	switch before, after := old.Mode(), c.Mode(); {
 	case before == after:
 	case before == "REQUIRED" && after == "NULLABLE":
 		d.add("column %s is no longer REQUIRED", name)

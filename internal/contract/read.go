@@ -102,11 +102,17 @@ func ReadPath(path string) ([]*Contract, error) {
 // not come through Kafka. nil: none does.
 func Find(all []*Contract, topic string) *Contract {
 	for _, c := range all {
-		if topic == "" && c.Bare || topic != "" && c.Takes(topic) {
+		if c.Serves(topic) {
 			return c
 		}
 	}
 	return nil
+}
+
+// Serves reports whether the contract is that of the records of a Kafka topic; "" are events
+// that did not come through Kafka.
+func (c *Contract) Serves(topic string) bool {
+	return topic == "" && c.Bare || topic != "" && c.Takes(topic)
 }
 
 // Together checks what contracts must be if they serve one deployment: their names and tables

@@ -322,7 +322,7 @@ func (r *reader) source(n *yaml.Node, o object, s *readScope, c *Column, f *Fiel
 		case c.Type != own.typ:
 			r.wrong(from, "%s is %s: it is %s in every table", what, c.Type, own.typ)
 		case c.Repeated || c.Required && c.Name != IngestedAt:
-			r.wrong(from, "%s is %s: make it NULLABLE, not every event has one", what, modeOf(c))
+			r.wrong(from, "%s is %s: make it NULLABLE, not every event has one", what, c.Mode())
 		case c.Name == IngestedAt && !c.Required:
 			r.wrong(from, "%s is NULLABLE: make it REQUIRED, every event has one", what)
 		}
@@ -330,7 +330,7 @@ func (r *reader) source(n *yaml.Node, o object, s *readScope, c *Column, f *Fiel
 	}
 	switch {
 	case (f.Source == FromRest || f.Source == FromSection) && (c.Type != JSON || c.Required || c.Repeated):
-		r.wrong(from, "%s takes what is left and is %s %s: make it NULLABLE JSON, not every event has something left", what, modeOf(c), c.Type)
+		r.wrong(from, "%s takes what is left and is %s %s: make it NULLABLE JSON, not every event has something left", what, c.Mode(), c.Type)
 	case f.Source == FromHeader || f.Source == FromKafkaKey || f.Source == FromConstant:
 		if c.Repeated || c.Type == JSON || c.Type == Record {
 			r.wrong(from, "%s takes one text and is %s: make it a single value, such as STRING", what, c.kind())
@@ -338,7 +338,8 @@ func (r *reader) source(n *yaml.Node, o object, s *readScope, c *Column, f *Fiel
 	}
 }
 
-func modeOf(c *Column) string {
+// Mode is the column's mode in BigQuery.
+func (c Column) Mode() string {
 	switch {
 	case c.Required:
 		return "REQUIRED"

@@ -100,7 +100,7 @@ func newMessage(d *descriptorpb.DescriptorProto, around []*descriptorpb.Descript
 			if repeated {
 				want = "REPEATED"
 			}
-			return nil, nil, &mismatch{text: fmt.Sprintf("The proto field mode for field '%s' does not match: proto field is %s, BigQuery column is %s", name, want, mode(c))}
+			return nil, nil, &mismatch{text: fmt.Sprintf("The proto field mode for field '%s' does not match: proto field is %s, BigQuery column is %s", name, want, c.Mode())}
 		}
 		wire, ok := compatible(f.GetType(), c.Type)
 		if !ok {
@@ -173,16 +173,6 @@ func nestedType(around []*descriptorpb.DescriptorProto, name string) *descriptor
 		}
 	}
 	return nil
-}
-
-func mode(c contract.Column) string {
-	switch {
-	case c.Required:
-		return "REQUIRED"
-	case c.Repeated:
-		return "REPEATED"
-	}
-	return "NULLABLE"
 }
 
 // compatible reports whether BigQuery stores values of a protobuf type in a

@@ -15,7 +15,7 @@ const samples = "../../../internal/contract/presets/samples"
 func TestInferredContractsLand(t *testing.T) {
 	for sample, query := range map[string]string{
 		"segment":     "SELECT COUNT(DISTINCT message_id) FROM segment_once WHERE timestamp > TIMESTAMP '2026-01-01 00:00:00' AND user_id IS NOT NULL",
-		"rudderstack": "SELECT COUNT(DISTINCT message_id) FROM rudderstack_once WHERE original_timestamp > TIMESTAMP '2026-01-01 00:00:00' OR TRUE",
+		"rudderstack": "SELECT COUNT(DISTINCT message_id) FROM rudderstack_once WHERE original_timestamp > TIMESTAMP '2026-01-01 00:00:00'",
 		"snowplow":    "SELECT COUNT(DISTINCT event_id) FROM snowplow_once WHERE collector_tstamp > TIMESTAMP '2026-01-01 00:00:00'",
 		"ga4":         "SELECT COUNT(*) FROM ga4_once WHERE event_timestamp > TIMESTAMP '2026-01-01 00:00:00' AND event_name IS NOT NULL",
 		"posthog":     "SELECT COUNT(DISTINCT uuid) FROM posthog_once WHERE timestamp > TIMESTAMP '2026-01-01 00:00:00'",
@@ -68,7 +68,7 @@ func TestContractTools(t *testing.T) {
 	good := file("good.yaml", "contract: 1\ntopics: t\nrest: reject\ncolumns:\n- {name: a, type: INT64, mode: REQUIRED}\n- {name: b, type: DATE, default: 2026-01-31}\n")
 	wider := file("wider.yaml", "contract: 1\nname: good\ntopics: t\nrest: reject\ncolumns:\n- {name: a, type: NUMERIC, mode: REQUIRED}\n- {name: c, type: STRING}\n- {name: b, type: DATE}\n")
 	bad := file("bad.yaml", "contract: 1\ntopics: t\nrest: keep\ncolumns:\n- {name: a, type: TEXT}\n- {name: A, type: INT64, default: many}\n")
-	default_ := file("default.yaml", "contract: 1\ntopics: t2\nrest: drop\ncolumns:\n- {name: a, type: INT64, default: many, range: {min: x}}\n")
+	badValues := file("default.yaml", "contract: 1\ntopics: t2\nrest: drop\ncolumns:\n- {name: a, type: INT64, default: many, range: {min: x}}\n")
 	events := file("events.ndjson", `{"a":1}`+"\n"+`{"a":"1"}`+"\n\n"+`{"a":2,"new":1}`+"\n"+`{"a":3`+"\n")
 	for _, test := range []struct {
 		args   []string
@@ -79,8 +79,8 @@ func TestContractTools(t *testing.T) {
 		{[]string{"check", good}, 0, []string{"8 columns of the table good, no mistakes"}, ""},
 		{[]string{"check", "segment", good}, 0, []string{"no mistakes"}, ""},
 		{[]string{"check", bad}, 1, []string{"bad.yaml:3:7: ", "bad.yaml:5:", "bad.yaml:6:"}, ""},
-		{[]string{"check", default_}, 1, []string{"default.yaml:5: column a: its range has the bound", "its default is no number"}, ""},
-		{[]string{"check", events, "--contract", good}, 1, []string{"4 events: 1 would land, 0 would be left out, 3 would be rejected.", "wrong_type", "unknown_member", "invalid_json", "b: "}, `"1"`},
+		{[]string{"check", badValues}, 1, []string{"default.yaml:5: column a: its range has the bound", "its default is no number"}, ""},
+		{[]string{"check", events, "--contract", good}, 1, []string{"4 events: 1 would land, 0 would be left out, 3 would be rejected.", "wrong_type", "unknown_member", "invalid_json"}, `"1"`},
 		{[]string{"check", "--json", good, events}, 1, []string{`"would_land":1`, `"first_line":2`}, ""},
 		{[]string{"check"}, 2, []string{"name a contract"}, ""},
 		{[]string{"check", filepath.Join(dir, "none.yaml")}, 1, []string{"no such file"}, ""},
@@ -99,9 +99,6 @@ func TestContractTools(t *testing.T) {
 			t.Errorf("%v: status %d, want %d\n%s", test.args, status, test.status, both)
 		}
 		for _, want := range test.want {
-			if want == "b: " {
-				continue
-			}
 			if !strings.Contains(both, want) {
 				t.Errorf("%v lacks %q:\n%s", test.args, want, both)
 			}
