@@ -1,7 +1,7 @@
-// Package bridge moves records from Kafka to Pub/Sub: it packs the records of a
-// partition into batches, publishes each batch as one Pub/Sub message, and commits
-// an offset when everything before it is acknowledged. Records are opaque bytes
-// to it.
+// Package bridge moves records from Kafka to Pub/Sub: it packs the records of many
+// partitions into batches, publishes each batch as one Pub/Sub message, and commits
+// a partition's offset when everything before it is acknowledged. Records are opaque
+// bytes to it.
 //
 // In the order of use:
 //
@@ -32,9 +32,10 @@
 // # One owner
 //
 // The goroutine in Run owns the consumer, the partitions and their trackers;
-// rebalance callbacks run in it. Each batch is compressed and published by a
-// goroutine of its own, which hands its result back through an inbox. Results
-// carry the epoch of their assignment: those of an older one change nothing.
+// rebalance callbacks run in it. A packer collects the records of topics that may share a
+// message. A full batch becomes a flight, with a claim on the offsets of each partition
+// it has records of: it is compressed and published by a goroutine of its own, and comes
+// back through an inbox. The claim of an assignment that has ended by then changes nothing.
 package bridge
 
 import (
@@ -80,6 +81,8 @@ type Bridge struct {
 	consumer     *kafka.Consumer
 	fetcher      *fetch.Fetcher
 	ledger       ledger
+	groups       groups
+	packers      map[string]*packer          // by group
 	sources      map[fetch.Source]*partition // of the current assignment
 	latest       *partition                  // the one of the record before, whose source is latestSource
 	latestSource fetch.Source
@@ -105,7 +108,9 @@ func New(cfg Config, client *pubsub.Client, log *slog.Logger) (*Bridge, error) {
 	b := &Bridge{
 		cfg:         cfg,
 		log:         log,
-		ledger:      ledger{partitions: map[partitionKey]*partition{}},
+		ledger:      newLedger(),
+		groups:      cfg.groups(),
+		packers:     map[string]*packer{},
 		sources:     map[fetch.Source]*partition{},
 		compressors: make(chan *zstd.Compressor, runtime.GOMAXPROCS(0)),
 	}
@@ -280,6 +285,7 @@ func (b *Bridge) take(i int, now time.Time) {
 		return
 	}
 	r := &b.record
+	r.Topic, r.Partition = p.key.topic, p.key.id
 	if code := b.fetcher.Record(i, r); code != 0 {
 		b.counters.kafkaErrors.Add(1)
 		b.log.Warn("a record's headers cannot be read: it goes on without them", "topic", p.key.topic, "partition", p.key.id, "offset", r.Offset, "code", code.String())
@@ -291,22 +297,22 @@ func (b *Bridge) take(i int, now time.Time) {
 // collect applies the results of batches, and stores the offsets that are safe
 // because of them.
 func (b *Bridge) collect() {
-	results := b.inbox.take()
-	if len(results) == 0 {
+	flights := b.inbox.take()
+	if len(flights) == 0 {
 		return
 	}
-	for _, r := range results {
-		b.inflight -= r.bytes
+	for _, f := range flights {
+		b.inflight -= f.bytes
 		b.counters.inflightBatches.Add(-1)
-		if !b.ledger.apply(r) {
+		if !b.ledger.land(f) {
 			b.counters.lateResults.Add(1)
 		}
-		if r.err != nil {
-			b.fatal = r.err
+		if f.err != nil {
+			b.fatal = f.err
 		}
 	}
 	b.counters.inflightBytes.Store(b.inflight)
-	b.inbox.recycle(results)
+	b.inbox.recycle(flights)
 	b.store()
 }
 
@@ -335,22 +341,4 @@ func (b *Bridge) store() {
 		b.counters.commitErrors.Add(1)
 		b.log.Warn("offsets were not stored; they are stored with the next ones", "error", err.Error())
 	}
-}
-
-// flushDue sends the batches whose linger has passed and returns how long the
-// next one has left.
-func (b *Bridge) flushDue(now time.Time) time.Duration {
-	due := idle
-	for _, p := range b.ledger.partitions {
-		if p.enc == nil {
-			continue
-		}
-		left := b.cfg.Linger - now.Sub(p.since)
-		if left <= 0 {
-			b.flush(p)
-			continue
-		}
-		due = min(due, left)
-	}
-	return due
 }

@@ -34,10 +34,13 @@ type Config struct {
 	Topic           string // topic for batches
 	DeadLetterTopic string // topic for records that no Pub/Sub message can carry
 
-	// Packing. A batch leaves when the first of the three is reached.
+	// Packing. A batch leaves when it is full, or when its first record has waited long enough
+	// for more.
 	BatchRecords int           // records in a batch
 	BatchBytes   int           // bytes in a batch before compression
-	Linger       time.Duration // time that the first record of a batch waits for more
+	BatchGroups  string        // which topics may share batches; empty: each topic has its own
+	Linger       time.Duration // wait of a batch that is worth a message
+	MaxLinger    time.Duration // wait of a smaller one; Linger, if that is longer
 
 	// Limits.
 	MaxInflightBytes   int64         // packed and unacknowledged bytes, before compression, at which fetching stops
@@ -71,9 +74,10 @@ func DefaultConfig() Config {
 		OffsetReset:        "earliest",
 		Topic:              "clickstream",
 		DeadLetterTopic:    "clickstream-dead-letter",
-		BatchRecords:       1000,
-		BatchBytes:         1 << 20,
+		BatchRecords:       10_000,
+		BatchBytes:         4 << 20,
 		Linger:             200 * time.Millisecond,
+		MaxLinger:          time.Second,
 		MaxInflightBytes:   64 << 20,
 		MaxMessageBytes:    10_000_000,
 		PublishConcurrency: 32,
@@ -105,7 +109,10 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.DeadLetterTopic, "pubsub-dead-letter-topic", c.DeadLetterTopic, "Pub/Sub `topic` for records that are too large to publish")
 	fs.IntVar(&c.BatchRecords, "batch-records", c.BatchRecords, "most `records` in a batch")
 	fs.IntVar(&c.BatchBytes, "batch-bytes", c.BatchBytes, "most `bytes` in a batch, before compression; a larger record travels alone")
-	fs.DurationVar(&c.Linger, "linger", c.Linger, "longest `time` that a record waits for others")
+	fs.StringVar(&c.BatchGroups, "batch-groups", c.BatchGroups, "`topics` that may share batches, because they have one contract: names and regular expressions as in --kafka-topics,\n"+
+		"separated by commas, groups by semicolons. A topic of no group has batches of its own")
+	fs.DurationVar(&c.Linger, "linger", c.Linger, "longest `time` that a record waits for others once there are 256 KiB of them")
+	fs.DurationVar(&c.MaxLinger, "max-linger", c.MaxLinger, "longest `time` that a record waits for others while there are fewer: messages cost money, however small. Less than --linger: that")
 	fs.Int64Var(&c.MaxInflightBytes, "max-inflight-bytes", c.MaxInflightBytes, "packed and unacknowledged `bytes`, before compression, at which fetching pauses")
 	fs.IntVar(&c.MaxMessageBytes, "max-message-bytes", c.MaxMessageBytes, "largest Pub/Sub message in `bytes`; larger records go to the dead-letter topic")
 	fs.IntVar(&c.PublishConcurrency, "publish-concurrency", c.PublishConcurrency, "most publish `requests` at a time")
@@ -154,6 +161,42 @@ func (c *Config) topics() []string {
 	return out
 }
 
+// groups say which topics may share batches.
+type groups []group
+
+type group struct {
+	name     string
+	topics   []string
+	patterns []*regexp.Regexp
+}
+
+// groups returns those of a valid configuration.
+func (c *Config) groups() groups {
+	var all groups
+	for i, list := range strings.Split(c.BatchGroups, ";") {
+		g := group{name: fmt.Sprintf(";%d", i)} // which is no topic
+		for _, t := range kafkaclient.List(list) {
+			if strings.HasPrefix(t, "^") {
+				g.patterns = append(g.patterns, regexp.MustCompilePOSIX(t))
+			} else {
+				g.topics = append(g.topics, t)
+			}
+		}
+		all = append(all, g)
+	}
+	return all
+}
+
+// of returns the name of the topic's group.
+func (g groups) of(topic string) string {
+	for _, g := range g {
+		if slices.Contains(g.topics, topic) || slices.ContainsFunc(g.patterns, func(p *regexp.Regexp) bool { return p.MatchString(topic) }) {
+			return g.name
+		}
+	}
+	return topic
+}
+
 // internalTopics are Kafka's own, which a regular expression must not take: the bridge
 // would publish its own commits.
 const internalTopics = "^__"
@@ -177,15 +220,21 @@ func (c *Config) Validate() error {
 	if len(c.topics()) == 0 {
 		bad("kafka-topics", "is empty: name at least one topic, or a regular expression that begins with ^")
 	}
-	for i, t := range c.topics() {
-		if strings.HasPrefix(t, "^") {
-			// librdkafka's are those of the C library.
-			if _, err := regexp.CompilePOSIX(t); err != nil {
-				bad("kafka-topics", "topic %d is no POSIX extended regular expression: %v", i+1, err)
+	topics := func(flag string, list []string) {
+		for i, t := range list {
+			if strings.HasPrefix(t, "^") {
+				// librdkafka's are those of the C library.
+				if _, err := regexp.CompilePOSIX(t); err != nil {
+					bad(flag, "topic %d is no POSIX extended regular expression: %v", i+1, err)
+				}
+			} else if !topicPattern.MatchString(t) {
+				bad(flag, "topic %d is no topic name: use 1 to 249 letters, digits, dots, underscores and hyphens, or begin a regular expression with ^", i+1)
 			}
-		} else if !topicPattern.MatchString(t) {
-			bad("kafka-topics", "topic %d is no topic name: use 1 to 249 letters, digits, dots, underscores and hyphens, or begin a regular expression with ^", i+1)
 		}
+	}
+	topics("kafka-topics", c.topics())
+	for _, group := range strings.Split(c.BatchGroups, ";") {
+		topics("batch-groups", kafkaclient.List(group))
 	}
 	if c.Group == "" {
 		bad("kafka-group", "is empty: name the consumer group")
@@ -225,6 +274,7 @@ func (c *Config) Validate() error {
 		least time.Duration
 	}{
 		{"linger", c.Linger, 0},
+		{"max-linger", c.MaxLinger, 0},
 		{"publish-timeout", c.PublishTimeout, time.Millisecond},
 		{"retry-min", c.RetryMin, time.Millisecond},
 		{"revoke-timeout", c.RevokeTimeout, 0},

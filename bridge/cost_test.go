@@ -209,10 +209,10 @@ func compress(b *testing.B) (perRecord float64) {
 	encoders := make([]*batch.Encoder, batches)
 	size := bridge.DefaultConfig().BatchRecords
 	for i := range encoders {
-		encoders[i] = batch.NewEncoder(batch.Header{Topic: servers.KafkaTopic})
+		encoders[i] = batch.NewEncoder(batch.Header{})
 		for n := range size {
 			e := g.Next()
-			encoders[i].Append(&batch.Record{Offset: int64(n), Timestamp: time.Now().UnixMilli(), Key: e.Key, Value: e.Value})
+			encoders[i].Append(&batch.Record{Topic: servers.KafkaTopic, Offset: int64(n), Timestamp: time.Now().UnixMilli(), Key: e.Key, Value: e.Value})
 		}
 	}
 	var payload []byte

@@ -33,28 +33,17 @@ func (b *Bridge) deadLetter(p *partition, r *batch.Record, now time.Time) {
 	head.Rejection.Message = fmt.Sprintf("the record takes %d bytes, more than the %d that fit into a Pub/Sub message; %sread it from Kafka, or have the producer send less",
 		n, b.cfg.maxRecordBytes(), what)
 	enc := b.encoders.get()
-	enc.Reset(batch.Header{
-		Topic: p.key.topic, Partition: p.key.id, Traceparent: recordTrace(r),
-		Origin: batch.Origin{Consumer: b.cfg.Consumer, FailedAt: now.UnixMicro()},
-	})
+	enc.Reset(batch.Header{Traceparent: recordTrace(r), Origin: batch.Origin{Consumer: b.cfg.Consumer, FailedAt: now.UnixMicro()}})
 	enc.Append(&head)
 	b.inflight += int64(enc.Size())
-	result := b.begin(p, r.Offset+1, int64(enc.Size()), now)
 	b.log.Warn("a record is too large for Pub/Sub and goes to the dead-letter topic",
 		"topic", p.key.topic, "partition", p.key.id, "offset", r.Offset, "bytes", n)
-	compressor := <-b.compressors
-	go func() {
-		payload := b.payloads.get()
-		result.err = b.encode(compressor, enc, payload)
-		b.releaseEncoder(enc)
-		b.compressors <- compressor
-		if result.err == nil {
-			result.acked = b.publisher.publish(p.ctx, b.publisher.deadLetter, *payload)
-		}
-		b.release(payload)
-		if result.acked {
+	p.since = now
+	f := b.ledger.begin(b.publishCtx, []*partition{p}, now)
+	f.topic = b.publisher.deadLetter
+	b.send(f, enc, nil, func(acked bool) {
+		if acked {
 			b.counters.deadLettered.Add(1)
 		}
-		b.inbox.put(result)
-	}()
+	})
 }

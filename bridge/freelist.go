@@ -11,7 +11,7 @@ type freelist[T any] struct {
 }
 
 // kept is how many unused things a freelist holds on to.
-const kept = 32
+const kept = 8
 
 func (l *freelist[T]) get() *T {
 	l.mu.Lock()

@@ -97,10 +97,10 @@ func (b *Bridge) statistics(text string) {
 			if err != nil || p == nil {
 				continue
 			}
-			if p.enc == nil && p.inflight == 0 && s.State == "active" && s.Queued == 0 && s.Next >= 0 {
+			if !p.packed && p.inflight == 0 && s.State == "active" && s.Queued == 0 && s.Next >= 0 {
 				p.clear.reached(s.Next)
 			}
-			if p.enc == nil && p.inflight == 0 && p.next > p.doubt {
+			if !p.packed && p.inflight == 0 && p.next > p.doubt {
 				quiet = append(quiet, kafka.TopicPartition{Topic: &p.key.topic, Partition: p.key.id})
 			}
 			b.revive(p, s.State, now)

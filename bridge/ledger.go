@@ -9,7 +9,12 @@ import (
 // which offsets are safe to store. It does no I/O and belongs to the owner.
 type ledger struct {
 	partitions map[partitionKey]*partition
-	epoch      int64 // of the latest assignment
+	flights    map[*flight]struct{} // that have not come back
+	epoch      int64                // how many assignments of partitions there have been
+}
+
+func newLedger() ledger {
+	return ledger{partitions: map[partitionKey]*partition{}, flights: map[*flight]struct{}{}}
 }
 
 // partitionKey names a partition.
@@ -18,42 +23,62 @@ type partitionKey struct {
 	id    int32
 }
 
-// open enters a partition that has just been assigned. Its context is derived from
-// ctx and ends when the partition is closed.
-func (l *ledger) open(ctx context.Context, key partitionKey) *partition {
+// open enters a partition that has just been assigned.
+func (l *ledger) open(key partitionKey) *partition {
 	l.epoch++
-	p := &partition{key: key, epoch: l.epoch}
-	p.ctx, p.cancel = context.WithCancel(ctx)
+	p := &partition{key: key}
 	l.partitions[key] = p
 	return p
 }
 
-// close ends an assignment: what comes back for it from now on changes nothing.
+// close ends an assignment: what comes back for it from now on changes nothing. A flight that
+// nobody else has a claim in is given up.
 func (l *ledger) close(p *partition) {
-	p.cancel()
+	p.ended = true
 	delete(l.partitions, p.key)
+	if p.inflight == 0 {
+		return
+	}
+	for f := range l.flights {
+		for _, c := range f.claims {
+			if c.partition == p {
+				if f.valid--; f.valid == 0 {
+					f.cancel()
+				}
+				break // a flight has one claim of a partition
+			}
+		}
+	}
 }
 
-// begin notes that the records of p up to offset next, without it, are on their
-// way. Ranges must begin in the order of their offsets. The result that begin
-// returns is to be completed and applied when it is known.
-func (l *ledger) begin(p *partition, next, bytes int64, now time.Time) result {
-	p.inflight++
-	return result{key: p.key, epoch: p.epoch, span: p.track.add(next, now), bytes: bytes}
+// begin notes that what was taken of the partitions so far is on its way. Its context is
+// derived from ctx. The flight that begin returns is to be landed when its result is known.
+func (l *ledger) begin(ctx context.Context, partitions []*partition, since time.Time) *flight {
+	f := &flight{claims: make([]claim, len(partitions)), valid: len(partitions), since: since}
+	f.ctx, f.cancel = context.WithCancel(ctx)
+	for i, p := range partitions {
+		f.claims[i] = claim{p, p.track.add(p.next, p.since)}
+		p.inflight++
+	}
+	l.flights[f] = struct{}{}
+	return f
 }
 
-// apply enters a result. It is false if the assignment that the result belongs to
-// has ended.
-func (l *ledger) apply(r result) bool {
-	p := l.partitions[r.key]
-	if p == nil || p.epoch != r.epoch {
-		return false
+// land enters the result of a flight. It is false if none of its claims counts any more.
+func (l *ledger) land(f *flight) bool {
+	delete(l.flights, f)
+	f.cancel()
+	for _, c := range f.claims {
+		p := c.partition
+		if p.ended {
+			continue
+		}
+		p.inflight--
+		if f.acked && p.track.ack(c.span) {
+			p.dirty = true
+		}
 	}
-	p.inflight--
-	if r.acked && p.track.ack(r.span) {
-		p.dirty = true
-	}
-	return true
+	return f.valid > 0
 }
 
 // advanced calls f with each partition and offset that is safe to store and was
@@ -68,11 +93,13 @@ func (l *ledger) advanced(f func(p *partition, next int64)) {
 	}
 }
 
-// inflight is the number of batches whose results have not come.
+// inflight is the number of flights that are waited for.
 func (l *ledger) inflight() int {
 	n := 0
-	for _, p := range l.partitions {
-		n += p.inflight
+	for f := range l.flights {
+		if f.valid > 0 {
+			n++
+		}
 	}
 	return n
 }
@@ -89,7 +116,7 @@ func (l *ledger) oldest() time.Time {
 	for _, p := range l.partitions {
 		if t, ok := p.track.oldest(); ok {
 			earlier(t)
-		} else if p.enc != nil {
+		} else if p.packed {
 			earlier(p.since)
 		}
 	}

@@ -91,46 +91,84 @@ func TestTrackerHoldsOnlyWhatIsNotAcknowledged(t *testing.T) {
 // A batch that ends without an acknowledgement in its own assignment, as when it cannot
 // be encoded and the bridge ends for it, is not committed.
 func TestWhatIsGivenUpIsNotCommitted(t *testing.T) {
-	l := ledger{partitions: map[partitionKey]*partition{}}
-	p := l.open(t.Context(), partitionKey{"t", 0})
-	first, second := l.begin(p, 10, 1, time.Time{}), l.begin(p, 20, 1, time.Time{})
+	l := newLedger()
+	p := l.open(partitionKey{"t", 0})
+	p.next = 10
+	first := l.begin(t.Context(), []*partition{p}, time.Time{})
+	p.next = 20
+	second := l.begin(t.Context(), []*partition{p}, time.Time{})
 	second.acked = true
-	if !l.apply(first) || !l.apply(second) || l.inflight() != 0 {
+	if !l.land(first) || !l.land(second) || l.inflight() != 0 {
 		t.Error("the results were not applied")
 	}
 	l.advanced(func(_ *partition, next int64) { t.Errorf("offset %d may be committed", next) })
 }
 
-// world is the simple reference of the model test: a log with gaps, who has been
+// A flight flies on for the partitions that stay when one of its own is given up, is
+// cancelled when there is none left, and moves the offsets of the former only.
+func TestClaims(t *testing.T) {
+	l := newLedger()
+	a, b := l.open(partitionKey{"t", 0}), l.open(partitionKey{"t", 1})
+	a.next, b.next = 10, 20
+	f, g := l.begin(t.Context(), []*partition{a, b}, time.Time{}), l.begin(t.Context(), []*partition{b}, time.Time{})
+	l.close(b)
+	if f.ctx.Err() != nil || g.ctx.Err() == nil || l.inflight() != 1 {
+		t.Errorf("after a revocation the flight for another partition ended with %v, that for none with %v, %d are waited for", f.ctx.Err(), g.ctx.Err(), l.inflight())
+	}
+	again := l.open(partitionKey{"t", 1}) // the same partition, another assignment
+	f.acked = true
+	if !l.land(f) || l.land(g) {
+		t.Error("a flight counts if one of its claims does")
+	}
+	l.advanced(func(p *partition, next int64) {
+		if p != a || next != 10 {
+			t.Errorf("offset %d of %v may be committed", next, p.key)
+		}
+	})
+	if a.inflight != 0 || again.inflight != 0 || len(l.flights) != 0 {
+		t.Errorf("%d, %d and %d are still on their way", a.inflight, again.inflight, len(l.flights))
+	}
+}
+
+// world is the simple reference of the model test: logs with gaps, who has been
 // acknowledged, and what the group has committed. It remembers each record on its
 // own and so cannot share the ledger's mistakes with ranges.
 type world struct {
-	log       []int64        // offsets of the records of one partition, ascending, with gaps
-	acked     map[int64]bool // offsets that Pub/Sub has acknowledged, whoever sent them
-	committed int64          // the group's offset
+	logs      [][]int64 // offsets of the records of each partition, ascending, with gaps
+	acked     []offsets // that Pub/Sub has acknowledged, whoever sent them
+	committed []int64   // the group's offsets
+	owner     []int     // which member has the partition
 }
+
+type offsets map[int64]bool
 
 // member is one bridge: a ledger, what it has fetched, and what is on its way.
 type member struct {
 	ledger   ledger
-	p        *partition // nil: not assigned
-	at       int        // index in the log of the next record to fetch
-	pack     []int64    // fetched, not sent
-	inflight []flight
-	stored   int64 // what it has handed to the group; -1: nothing in this assignment
+	parts    map[int]*assigned
+	inflight []journey
 }
 
-type flight struct {
-	r       result
-	offsets []int64
+// assigned is a partition of a member.
+type assigned struct {
+	p      *partition
+	at     int     // index in the log of the next record to fetch
+	pack   []int64 // fetched, not sent
+	stored int64   // what it has handed to the group; -1: nothing in this assignment
+}
+
+// journey is a flight and what it really carries.
+type journey struct {
+	f       *flight
+	offsets map[int][]int64 // by partition
 }
 
 // Random interleavings of fetches, sends, acknowledgements, failures, rebalances
-// and crashes of three members: an offset is never stored while a record before it
-// is unacknowledged, late results change nothing, and when all is well in the end
-// everything is committed.
+// and crashes of three members with four partitions, whose records share flights: an
+// offset is never stored while a record before it is unacknowledged, claims of assignments
+// that have ended change nothing, and when all is well in the end everything is committed.
 func TestLedgerAgainstReference(t *testing.T) {
-	for seed := range uint64(300) {
+	for seed := range uint64(400) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			model(t, rand.New(rand.NewPCG(seed, 1)))
@@ -138,120 +176,164 @@ func TestLedgerAgainstReference(t *testing.T) {
 	}
 }
 
+// FuzzLedger is the same for interleavings that a fuzzer chooses by their seed.
+func FuzzLedger(f *testing.F) {
+	f.Add(uint64(1), uint64(1))
+	f.Fuzz(func(t *testing.T, a, b uint64) { model(t, rand.New(rand.NewPCG(a, b))) })
+}
+
 func model(t *testing.T, rnd *rand.Rand) {
-	w := world{acked: map[int64]bool{}}
-	offset := int64(rnd.IntN(3))
-	for range 200 {
-		w.log = append(w.log, offset)
-		offset += 1 + int64(rnd.IntN(4)/3*rnd.IntN(5)) // compaction and transaction markers
+	const partitions = 4
+	w := world{committed: make([]int64, partitions), owner: make([]int, partitions)}
+	for range partitions {
+		var log []int64
+		offset := int64(rnd.IntN(3))
+		for range 60 {
+			log = append(log, offset)
+			offset += 1 + int64(rnd.IntN(4)/3*rnd.IntN(5)) // compaction and transaction markers
+		}
+		w.logs, w.acked = append(w.logs, log), append(w.acked, offsets{})
 	}
-	key := partitionKey{"t", 0}
-	members := make([]*member, 3)
-	for i := range members {
-		members[i] = &member{ledger: ledger{partitions: map[partitionKey]*partition{}}}
-	}
-	owner := -1
+	fresh := func() *member { return &member{ledger: newLedger(), parts: map[int]*assigned{}} }
+	members := []*member{fresh(), fresh(), fresh()}
+	key := func(id int) partitionKey { return partitionKey{"t", int32(id)} }
 
 	store := func(m *member) {
 		m.ledger.advanced(func(p *partition, next int64) {
-			if m.p == nil {
-				t.Fatalf("offset %d was stored for a partition that is not assigned", next)
+			id := int(p.key.id)
+			a := m.parts[id]
+			if a == nil || a.p != p {
+				t.Fatalf("offset %d was stored for partition %d, which is not assigned", next, id)
 			}
-			for _, o := range w.log {
-				if o < next && !w.acked[o] {
-					t.Fatalf("offset %d was stored, record %d is not acknowledged", next, o)
+			for _, o := range w.logs[id] {
+				if o < next && !w.acked[id][o] {
+					t.Fatalf("offset %d of partition %d was stored, record %d is not acknowledged", next, id, o)
 				}
 			}
-			if next < m.stored {
-				t.Fatalf("the stored offset went back from %d to %d", m.stored, next)
+			if next < a.stored {
+				t.Fatalf("the stored offset of partition %d went back from %d to %d", id, a.stored, next)
 			}
-			m.stored = next
-			w.committed = next
+			a.stored = next
+			w.committed[id] = next
 		})
 	}
-	assign := func(i int) {
-		m := members[i]
-		m.p = m.ledger.open(t.Context(), key)
-		m.pack, m.stored = nil, -1
-		for m.at = 0; m.at < len(w.log) && w.log[m.at] < w.committed; m.at++ {
+	assign := func(id, to int) {
+		m := members[to]
+		a := &assigned{p: m.ledger.open(key(id)), stored: -1}
+		for ; a.at < len(w.logs[id]) && w.logs[id][a.at] < w.committed[id]; a.at++ {
 		}
-		owner = i
+		m.parts[id], w.owner[id] = a, to
 	}
 	send := func(m *member) {
-		if len(m.pack) == 0 {
-			return
+		var claims []*partition
+		carried := map[int][]int64{}
+		for id, a := range m.parts {
+			if len(a.pack) > 0 {
+				a.p.next = a.pack[len(a.pack)-1] + 1
+				claims, carried[id] = append(claims, a.p), a.pack
+				a.pack = nil
+			}
 		}
-		r := m.ledger.begin(m.p, m.pack[len(m.pack)-1]+1, 1, time.Time{})
-		m.inflight = append(m.inflight, flight{r, m.pack})
-		m.pack = nil
+		if len(claims) > 0 {
+			m.inflight = append(m.inflight, journey{m.ledger.begin(t.Context(), claims, time.Time{}), carried})
+		}
 	}
 	finish := func(m *member, i int, acked, known bool) {
-		f := m.inflight[i]
-		m.inflight = append(m.inflight[:i], m.inflight[i+1:]...)
-		for _, o := range f.offsets {
-			w.acked[o] = w.acked[o] || acked
+		j := m.inflight[i]
+		m.inflight = slices.Delete(m.inflight, i, i+1)
+		for id, list := range j.offsets {
+			for _, o := range list {
+				w.acked[id][o] = w.acked[id][o] || acked
+			}
 		}
-		f.r.acked = acked && known // an answer can be lost on its way back
-		current := m.p != nil && f.r.epoch == m.p.epoch
-		if applied := m.ledger.apply(f.r); applied != current {
-			t.Fatalf("a result of epoch %d was applied: %t", f.r.epoch, applied)
+		j.f.acked = acked && known // an answer can be lost on its way back
+		counts := false
+		for _, c := range j.f.claims {
+			a := m.parts[int(c.partition.key.id)]
+			counts = counts || a != nil && a.p == c.partition
+		}
+		if !counts && j.f.ctx.Err() == nil {
+			t.Fatal("a flight that nobody needs is not cancelled")
+		}
+		if counts && j.f.ctx.Err() != nil {
+			t.Fatal("a flight that somebody needs is cancelled")
+		}
+		if landed := m.ledger.land(j.f); landed != counts {
+			t.Fatalf("a flight whose claims count %t was landed %t", counts, landed)
 		}
 		store(m)
 	}
+	revoke := func(id int) {
+		m := members[w.owner[id]]
+		m.ledger.close(m.parts[id].p)
+		delete(m.parts, id) // its unsent records are sent or not: the next owner reads them anyway
+	}
 
-	assign(0)
+	for id := range partitions {
+		assign(id, rnd.IntN(len(members)))
+	}
 	for range 2000 {
-		m := members[rnd.IntN(len(members))]
+		to := rnd.IntN(len(members))
+		m := members[to]
+		id := rnd.IntN(partitions)
+		a := m.parts[id]
 		switch op := rnd.IntN(100); {
 		case op < 45:
-			if m.p != nil && m.at < len(w.log) {
-				m.pack = append(m.pack, w.log[m.at])
-				m.at++
+			if a != nil && a.at < len(w.logs[id]) {
+				a.pack = append(a.pack, w.logs[id][a.at])
+				a.at++
 			}
-		case op < 65:
-			if m.p != nil {
-				send(m)
-			}
-		case op < 92:
+		case op < 60:
+			send(m)
+		case op < 90:
 			if len(m.inflight) > 0 {
 				finish(m, rnd.IntN(len(m.inflight)), true, true)
 			}
-		case op < 94:
-			// Given up, before or after Pub/Sub had taken it. A partition that stays
-			// does not give up; its batches end so only when the context ends.
-			if len(m.inflight) > 0 && m.p == nil {
-				finish(m, rnd.IntN(len(m.inflight)), rnd.IntN(2) == 0, false)
+		case op < 93:
+			// Given up, before or after Pub/Sub had taken it. What somebody needs is not.
+			if len(m.inflight) > 0 {
+				if i := rnd.IntN(len(m.inflight)); m.inflight[i].f.ctx.Err() != nil {
+					finish(m, i, rnd.IntN(2) == 0, false)
+				}
 			}
-		case op < 96: // all is done, and what follows up to the next record are markers
-			if m.p != nil && len(m.pack) == 0 && m.p.inflight == 0 && m.at < len(w.log) {
-				m.p.dirty = m.p.track.pass(w.log[m.at]) || m.p.dirty
+		case op < 95: // all is done, and what follows up to the next record are markers
+			if a != nil && len(a.pack) == 0 && a.p.inflight == 0 && a.at < len(w.logs[id]) {
+				a.p.dirty = a.p.track.pass(w.logs[id][a.at]) || a.p.dirty
 				store(m)
 			}
 		case op < 99: // a rebalance
-			o := members[owner]
-			o.ledger.close(o.p)
-			o.p, o.pack = nil, nil
-			assign(rnd.IntN(len(members))) // often the same member again
+			revoke(id)
+			assign(id, rnd.IntN(len(members))) // often the same member again
 		default: // a crash and a restart
-			if m == members[owner] {
-				*m = member{ledger: ledger{partitions: map[partitionKey]*partition{}}}
-				assign(rnd.IntN(len(members)))
+			for lost := range m.parts {
+				next := rnd.IntN(len(members))
+				if next == to {
+					next = (to + 1) % len(members)
+				}
+				delete(m.parts, lost)
+				assign(lost, next)
 			}
+			members[to] = fresh()
 		}
 	}
 	// In peace everything comes to an end.
-	m := members[owner]
-	for ; m.at < len(w.log); m.at++ {
-		m.pack = append(m.pack, w.log[m.at])
+	for _, m := range members {
+		for id, a := range m.parts {
+			for ; a.at < len(w.logs[id]); a.at++ {
+				a.pack = append(a.pack, w.logs[id][a.at])
+			}
+		}
+		send(m)
+		for len(m.inflight) > 0 {
+			finish(m, rnd.IntN(len(m.inflight)), true, true)
+		}
+		if n := m.ledger.inflight(); n != 0 || len(m.ledger.flights) != 0 {
+			t.Errorf("%d flights are still waited for", n)
+		}
 	}
-	send(m)
-	for len(m.inflight) > 0 {
-		finish(m, rnd.IntN(len(m.inflight)), true, true)
-	}
-	if want := w.log[len(w.log)-1] + 1; w.committed != want {
-		t.Errorf("committed %d in the end, want %d", w.committed, want)
-	}
-	if n := m.ledger.inflight(); n != 0 {
-		t.Errorf("%d batches are still counted as in flight", n)
+	for id, log := range w.logs {
+		if want := log[len(log)-1] + 1; w.committed[id] != want {
+			t.Errorf("committed %d of partition %d in the end, want %d", w.committed[id], id, want)
+		}
 	}
 }

@@ -271,10 +271,10 @@ func TestTopics(t *testing.T) {
 			b := s.Start(func(c *bridge.Config) { c.Topics = topics })
 			servers.Wait(t, "both topics", func() bool { return b.Stats().RecordsIn == 20 })
 			b.Shutdown()
-			_, _, batches := s.Published(servers.Topic)
+			_, records, _ := s.Published(servers.Topic)
 			from := map[string]int{}
-			for _, p := range batches {
-				from[p.Topic] += len(p.Records)
+			for _, r := range records {
+				from[r.Topic]++
 			}
 			if from["clickstream"] != 10 || from["other"] != 10 {
 				t.Errorf("records by topic: %v", from)
@@ -495,12 +495,12 @@ func TestInternalTopicsAreNotTaken(t *testing.T) {
 	s.Produce(s.Numbered(0, 4)...)
 	s.Start(func(c *bridge.Config) { c.Topics = "^.*, " + servers.KafkaTopic + ", " + servers.KafkaTopic })
 	topics := func() map[string]int {
-		_, _, batches := s.Published(servers.Topic)
-		records := map[string]int{}
-		for _, b := range batches {
-			records[b.Topic] += len(b.Records)
+		_, records, _ := s.Published(servers.Topic)
+		from := map[string]int{}
+		for _, r := range records {
+			from[r.Topic]++
 		}
-		return records
+		return from
 	}
 	servers.Wait(t, "the records of both topics", func() bool {
 		got := topics()

@@ -162,8 +162,8 @@ func TestRecordsAreOpaque(t *testing.T) {
 			t.Errorf("record %d is\n%s\nwant\n%s", i, got, want[i])
 		}
 	}
-	if h := batches[0].Header; h.Topic != servers.KafkaTopic || h.Partition != 0 || h.Origin != (batch.Origin{}) {
-		t.Errorf("the header is %+v", h)
+	if r, h := records[0], batches[0].Header; r.Topic != servers.KafkaTopic || r.Partition != 0 || h.Origin != (batch.Origin{}) {
+		t.Errorf("the first record is %+v, the header %+v", r, h)
 	}
 }
 
@@ -222,8 +222,8 @@ func TestTooLarge(t *testing.T) {
 	r, h := records[0], batches[0].Header
 	sum := sha256.Sum256(large)
 	switch {
-	case h.Topic != servers.KafkaTopic || h.Partition != 0 || r.Offset != 1 || r.Timestamp != 1_700_000_000_123:
-		t.Errorf("its coordinates are %s[%d]@%d at %d", h.Topic, h.Partition, r.Offset, r.Timestamp)
+	case r.Topic != servers.KafkaTopic || r.Partition != 0 || r.Offset != 1 || r.Timestamp != 1_700_000_000_123:
+		t.Errorf("its coordinates are %s[%d]@%d at %d", r.Topic, r.Partition, r.Offset, r.Timestamp)
 	case h.Origin.Consumer != "bridge-7" || h.Origin.FailedAt == 0:
 		t.Errorf("its origin is %+v", h.Origin)
 	case r.Rejection.Code != "too_large" || r.Rejection.Message == "":

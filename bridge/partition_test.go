@@ -10,20 +10,19 @@ import (
 // Packing a record allocates nothing: what a batch costs is paid once a batch.
 func TestPackingAllocatesNothing(t *testing.T) {
 	b := unconnected(t, func(c *Config) { c.BatchRecords, c.BatchBytes = 60_000, 8<<20 })
-	p := b.ledger.open(t.Context(), partitionKey{"clickstream", 0})
-	p.taken = b.counters.recordsIn("clickstream")
-	r := batch.Record{Timestamp: 1_700_000_000_000, Key: []byte("user"), Value: make([]byte, 400),
+	p := b.open(partitionKey{"clickstream", 0})
+	r := batch.Record{Topic: "clickstream", Timestamp: 1_700_000_000_000, Key: []byte("user"), Value: make([]byte, 400),
 		Headers: []batch.RecordHeader{{Key: []byte("h"), Value: []byte("v")}}}
 	now := time.Now()
 	add := func() { r.Offset++; b.add(p, &r, now) }
 	for range 10_000 { // grows the encoder that the next batch gets again
 		add()
 	}
-	b.discard(p)
+	b.leave(p)
 	if n := testing.AllocsPerRun(5000, add); n != 0 {
 		t.Errorf("%.2f allocations a record", n)
 	}
-	if b.discard(p); b.inflight != 0 {
+	if b.leave(p); b.inflight != 0 {
 		t.Errorf("%d bytes are charged for batches that were discarded", b.inflight)
 	}
 }
@@ -32,12 +31,11 @@ func TestPackingAllocatesNothing(t *testing.T) {
 // again, begin a batch of their own, and the lag counts from there.
 func TestOffsetsThatGoBack(t *testing.T) {
 	b := unconnected(t, func(*Config) {})
-	p := b.ledger.open(t.Context(), partitionKey{"clickstream", 0})
-	p.taken = b.counters.recordsIn("clickstream")
+	p := b.open(partitionKey{"clickstream", 0})
 	for _, offset := range []int64{5, 6, 2} {
 		b.add(p, &batch.Record{Offset: offset, Value: []byte("v")}, time.Now())
 	}
-	if n := b.counters.batches.Load(); n != 1 || p.enc == nil || p.enc.Len() != 1 {
+	if n := b.counters.batches.Load(); n != 1 || p.packer.enc == nil || p.packer.enc.Len() != 1 {
 		t.Errorf("%d batches were sent, want the one of the records before", n)
 	}
 	if at, ok := p.position(); !ok || at != 2 {

@@ -75,14 +75,14 @@ func TestPublishIsTriedAgain(t *testing.T) {
 	}
 }
 
-// A batch that is refused again and again holds up its own partition's offset, and
-// nothing else: not the batches of other partitions, nor those behind it.
+// A batch that is refused again and again holds up the offsets of its own partitions, and
+// nothing else: not the batches behind it, nor what they carry of the same partitions.
 func TestOneBadMessageFailsNoOther(t *testing.T) {
 	const n = 400
 	var fault servers.PublishFault
 	fault.Set(func(_ string, b *batch.Batch) error {
 		for _, r := range b.Records {
-			if b.Partition == 1 && bytes.Contains(r.Value, []byte(`{"n": 201,`)) {
+			if r.Partition == 1 && bytes.Contains(r.Value, []byte(`{"n": 201,`)) {
 				return status.Error(codes.InvalidArgument, "refused by the test")
 			}
 		}
@@ -92,7 +92,11 @@ func TestOneBadMessageFailsNoOther(t *testing.T) {
 	s.Produce(s.Numbered(0, n)...)
 	b := s.Start(func(c *bridge.Config) { c.BatchRecords = 10 })
 	servers.Wait(t, "all but one batch", func() bool { return b.Stats().Acknowledged == n/10-1 })
-	servers.Wait(t, "the commits", func() bool { return s.Committed(0) == n/2 && s.Committed(1) == 100 })
+	// Record 201 is offset 100 of partition 1; nine records at most are before it in its batch.
+	servers.Wait(t, "the commits", func() bool { return s.Committed(1) > 90 })
+	if got := s.Committed(1); got > 100 {
+		t.Errorf("committed %d, and offset 100 is not acknowledged", got)
+	}
 	if s := b.Stats(); s.InflightBatches != 1 || !s.Failing {
 		t.Errorf("%d batches are in flight, failing is %t; want the one that is refused", s.InflightBatches, s.Failing)
 	}

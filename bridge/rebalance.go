@@ -33,8 +33,7 @@ func (b *Bridge) assign(c *kafka.Consumer, parts []kafka.TopicPartition) {
 		if p := b.ledger.partitions[key]; p != nil { // librdkafka revokes first; if it ever does not, the old assignment ends here
 			b.close(p)
 		}
-		p := b.ledger.open(b.publishCtx, key)
-		p.taken = b.counters.recordsIn(key.topic)
+		p := b.open(key)
 		if err := b.fetcher.Forward(p.key.topic, p.key.id); err != nil {
 			b.fatal = err
 		}
@@ -46,6 +45,13 @@ func (b *Bridge) assign(c *kafka.Consumer, parts []kafka.TopicPartition) {
 	b.store() // what pin has found
 	b.counters.joined.Store(true)
 	b.rebalanced("partitions assigned", parts)
+}
+
+// open begins an assignment of a partition.
+func (b *Bridge) open(key partitionKey) *partition {
+	p := b.ledger.open(key)
+	p.taken, p.packer = b.counters.recordsIn(key.topic), b.packer(key.topic)
+	return p
 }
 
 // pinTimeout bounds the questions that pin asks Kafka. The group waits meanwhile.
@@ -122,20 +128,24 @@ func (b *Bridge) hasCommitted(c *kafka.Consumer, topic string, left func() int) 
 	return slices.ContainsFunc(committed, func(tp kafka.TopicPartition) bool { return tp.Error == nil && tp.Offset >= 0 })
 }
 
-// revoke waits a while for the batches in flight of the partitions, stores what is
+// revoke sends what it has of the partitions, waits a while for it, stores what is
 // safe, and lets go: librdkafka commits what is stored before others get them. If
-// the partitions are lost, others have them already: nothing is stored.
+// the partitions are lost, others have them already: nothing is sent for them or stored.
 func (b *Bridge) revoke(c *kafka.Consumer, parts []kafka.TopicPartition) {
 	if !b.closing.Load() {
 		var going []*partition
 		for _, tp := range parts {
 			if p := b.ledger.partitions[partitionKey{*tp.Topic, tp.Partition}]; p != nil {
-				b.discard(p)
 				going = append(going, p)
 			}
 		}
 		lost := c.AssignmentLost()
 		if !lost {
+			for _, p := range going {
+				if p.packed {
+					b.flush(p.packer)
+				}
+			}
 			b.await(time.Now().Add(b.cfg.RevokeTimeout), func() bool {
 				for _, p := range going {
 					if p.inflight > 0 {
@@ -167,7 +177,7 @@ func (b *Bridge) revoke(c *kafka.Consumer, parts []kafka.TopicPartition) {
 // close ends an assignment of a partition, and forgets handles that librdkafka may
 // use again for others.
 func (b *Bridge) close(p *partition) {
-	b.discard(p)
+	b.leave(p)
 	b.ledger.close(p)
 	clear(b.sources)
 	b.latest = nil

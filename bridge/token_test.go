@@ -64,5 +64,6 @@ func unconnected(t *testing.T, change func(*Config)) *Bridge {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.publishCtx = t.Context()
 	return b
 }

@@ -24,7 +24,7 @@ func (b *Bridge) Trace(t trace.Tracer) { b.tracer = t }
 
 // beginTrace begins the span of a batch with its first record, and returns the
 // traceparent for the batch's header, or "".
-func (b *Bridge) beginTrace(p *partition, r *batch.Record, now time.Time) string {
+func (b *Bridge) beginTrace(k *packer, r *batch.Record, now time.Time) string {
 	traceparent := recordTrace(r)
 	if b.tracer == nil {
 		return traceparent
@@ -36,11 +36,11 @@ func (b *Bridge) beginTrace(p *partition, r *batch.Record, now time.Time) string
 			attribute.String("messaging.operation.name", "send"),
 			attribute.String("messaging.operation.type", "send"),
 			attribute.String("messaging.destination.name", path.Base(b.cfg.Topic)),
-			attribute.String("sluice.kafka.topic", p.key.topic),
-			attribute.Int("sluice.kafka.partition", int(p.key.id)),
+			attribute.String("sluice.kafka.topic", r.Topic),
+			attribute.Int("sluice.kafka.partition", int(r.Partition)),
 			attribute.Int64("sluice.kafka.first_offset", r.Offset)))
 	if span.IsRecording() {
-		p.span = span
+		k.span = span
 	}
 	return telemetry.Traceparent(span.SpanContext())
 }
@@ -54,20 +54,20 @@ func recordTrace(r *batch.Record) string {
 }
 
 // linkTrace links the batch to the trace of one more of its records.
-func (p *partition) linkTrace(r *batch.Record) {
-	if p.links == telemetry.MaxLinks {
+func (k *packer) linkTrace(r *batch.Record) {
+	if k.links == telemetry.MaxLinks {
 		return
 	}
-	if link, ok := telemetry.Link(r, p.span.SpanContext()); ok {
-		p.span.AddLink(link)
-		p.links++
+	if link, ok := telemetry.Link(r, k.span.SpanContext()); ok {
+		k.span.AddLink(link)
+		k.links++
 	}
 }
 
-// takeTrace returns the span of the batch that p sends or drops, or nil.
-func (p *partition) takeTrace() trace.Span {
-	span := p.span
-	p.span, p.links = nil, 0
+// takeTrace returns the span of the batch that k sends or drops, or nil.
+func (k *packer) takeTrace() trace.Span {
+	span := k.span
+	k.span, k.links = nil, 0
 	return span
 }
 

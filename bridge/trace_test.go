@@ -12,7 +12,7 @@ import (
 // Without a tracer a record costs no allocation on account of traces, and a batch
 // none either unless a record brings a trace along.
 func TestTracesCostNothingWhenNobodyWantsThem(t *testing.T) {
-	b, p := &Bridge{}, &partition{}
+	b, p := &Bridge{}, &packer{}
 	now := time.Now()
 	for name, r := range map[string]*batch.Record{
 		"without headers":    {},
@@ -35,7 +35,7 @@ func BenchmarkTracePerBatch(b *testing.B) {
 	traced := &batch.Record{Headers: []batch.RecordHeader{{Key: []byte("traceparent"), Value: []byte("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")}}}
 	now := time.Now()
 	run := func(b *testing.B, bridge *Bridge, r *batch.Record) {
-		p := &partition{}
+		p := &packer{}
 		b.ReportAllocs()
 		for b.Loop() {
 			bridge.beginTrace(p, r, now)

@@ -303,7 +303,7 @@ func TestSettingsAreVariables(t *testing.T) {
 	blocks := regexp.MustCompile(`(?ms)^variable "(\w+)" \{\n(.*?)^\}`).FindAllStringSubmatch(read(t, "variables.tf"), -1)
 	for _, b := range blocks {
 		name, text := b[1], b[2]
-		if slices.Contains([]string{"project", "region", "environment", "functions_image", "bridge_image", "streams", "stream_topics", "leaves_out", "health_query"}, name) {
+		if slices.Contains([]string{"project", "region", "environment", "functions_image", "bridge_image", "streams", "stream_topics", "batch_groups", "leaves_out", "health_query"}, name) {
 			continue // the build's, not the project's
 		}
 		want := []string{}

@@ -132,7 +132,7 @@ func good(id, more string) string {
 func (w *world) everything(t *testing.T) {
 	t.Helper()
 	deep := strings.Repeat(`{"a":`, 2000) + "1" + strings.Repeat("}", 2000)
-	e := batch.NewEncoder(batch.Header{Topic: "clickstream"})
+	e := batch.NewEncoder(batch.Header{})
 	for i, value := range []string{
 		good("1", `,"referrer":"r"`),
 		good("poison", ""),
@@ -149,7 +149,7 @@ func (w *world) everything(t *testing.T) {
 		`{"event_id":9}`,                                    // wrong_type
 		good("10", `,"page_url":"/left-out"`),               // left out
 	} {
-		e.Append(&batch.Record{Offset: int64(i), Timestamp: time.Now().Add(-time.Second).UnixMilli(), Value: []byte(value)})
+		e.Append(&batch.Record{Topic: "clickstream", Offset: int64(i), Timestamp: time.Now().Add(-time.Second).UnixMilli(), Value: []byte(value)})
 	}
 	payload, err := e.Payload(nil)
 	check(t, err)

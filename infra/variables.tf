@@ -120,6 +120,12 @@ variable "stream_topics" {
   default     = ""
 }
 
+variable "batch_groups" {
+  description = "Those of the topics that may share messages, because one contract takes them; empty: those of kafka.topics, if there are no contracts. Not a setting."
+  type        = string
+  default     = ""
+}
+
 variable "leaves_out" {
   description = "A contract leaves events out, and the table for their records is needed. Not a setting."
   type        = bool

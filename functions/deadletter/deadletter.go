@@ -74,12 +74,7 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) error {
 		}
 		b = undecodable(m, damage)
 	}
-	if o := &b.Origin; o.Contract == "" {
-		if of := contract.Find(f.contracts, b.Topic); of != nil {
-			o.Contract, o.Table = of.Name, of.Table.Name
-		}
-	}
-	letters := newLetters(b, m, start)
+	letters := f.newLetters(b, m, start)
 	decode := time.Since(start)
 
 	start = time.Now()
@@ -128,17 +123,24 @@ func (f *Function) write(ctx context.Context, letters []letter) error {
 
 // newLetters makes each record of b a letter. now is when they failed, if nothing
 // tells better.
-func newLetters(b *batch.Batch, m *push.Message, now time.Time) []letter {
+func (f *Function) newLetters(b *batch.Batch, m *push.Message, now time.Time) []letter {
 	from := source(m)
 	letters := make([]letter, len(b.Records))
 	for i := range b.Records {
 		r := &b.Records[i]
 		l := letter{header: &b.Header, record: r, why: r.Rejection, now: now.UnixMicro(), failedAt: b.Origin.FailedAt,
-			consumer: b.Origin.Consumer, messageID: b.Origin.MessageID, attempt: int64(b.Origin.DeliveryAttempt)}
+			consumer: b.Origin.Consumer, messageID: b.Origin.MessageID, attempt: int64(b.Origin.DeliveryAttempt),
+			contract: b.Origin.Contract, target: b.Origin.Table}
 		if l.why.Code == "" {
 			l.why = from.rejection()
 			l.consumer = from.subscription
 			l.attempt = from.attempts
+		}
+		// What Pub/Sub or the bridge has given up does not know whose it was.
+		if l.contract == "" {
+			if of := contract.Find(f.contracts, r.Topic); of != nil {
+				l.contract, l.target = of.Name, of.Table.Name
+			}
 		}
 		if l.messageID == "" {
 			l.messageID = m.ID
@@ -185,10 +187,7 @@ func (f forwarded) rejection() batch.Rejection {
 // note writes the fields of the request's log line. rejected counts the records by
 // the code that they came with.
 func note(m *push.Message, b *batch.Batch, letters []letter, landed bool, decode, write time.Duration) {
-	if b.Topic != "" && len(b.Records) > 0 {
-		m.Note(slog.String("topic", b.Topic), slog.Int("partition", int(b.Partition)),
-			slog.Int64("first_offset", b.Records[0].Offset), slog.Int64("last_offset", b.Records[len(b.Records)-1].Offset))
-	}
+	m.NoteRanges(b.Ranges())
 	rejected := make(map[string]int)
 	for i := range letters {
 		rejected[text(letters[i].why.Code)]++

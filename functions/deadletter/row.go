@@ -26,6 +26,8 @@ type letter struct {
 	consumer  string
 	messageID string
 	attempt   int64
+	contract  string // that the record has; empty: unknown
+	target    string // the table that its row was to go to
 	refusal   string // why BigQuery did not take the row on the level before
 }
 
@@ -122,14 +124,14 @@ func (c *columns) appendRow(b []byte, l *letter, lv level) []byte {
 	// A record's own trace, or else that of the batch that it travelled in.
 	b = appendText(b, c.traceID, cmp.Or(traceID(telemetry.RecordTraceparent(l.record)), traceID(l.header.Traceparent)), lv.text)
 	b = appendText(b, c.replayID, l.header.Replay(l.record), lv.text)
-	b = appendText(b, c.contract, l.header.Origin.Contract, 256)
-	b = appendText(b, c.table, l.header.Origin.Table, 1<<10)
+	b = appendText(b, c.contract, l.contract, 256)
+	b = appendText(b, c.table, l.target, 1<<10)
 	b = c.appendKeyAndHeaders(b, l, room)
 	if l.record.Offset < 0 {
 		return b // not from Kafka
 	}
-	b = appendText(b, c.topic, l.header.Topic, max(lv.text, 256))
-	b = appendVarint(b, c.partition, int64(l.header.Partition))
+	b = appendText(b, c.topic, l.record.Topic, max(lv.text, 256))
+	b = appendVarint(b, c.partition, int64(l.record.Partition))
 	b = appendVarint(b, c.offset, l.record.Offset)
 	if ms := l.record.Timestamp; ms > 0 && ms <= lastTimestamp/1000 {
 		b = appendVarint(b, c.timestamp, ms*1000)

@@ -67,7 +67,7 @@ func FuzzRow(f *testing.F) {
 		if size < 0 || code == "" {
 			return
 		}
-		l := letter{header: &batch.Header{Topic: field, Traceparent: trace}, record: &batch.Record{Offset: offset, Timestamp: timestamp, Key: key, Value: value, Headers: []batch.RecordHeader{{Key: key, Value: header}}},
+		l := letter{header: &batch.Header{Traceparent: trace}, record: &batch.Record{Topic: field, Offset: offset, Timestamp: timestamp, Key: key, Value: value, Headers: []batch.RecordHeader{{Key: key, Value: header}}},
 			why: batch.Rejection{Code: code, Field: field, Message: message, Size: size, Left: batch.Left(left)}, now: now, failedAt: failedAt, refusal: message}
 		for _, lv := range append([]level{{original: 5, record: 60, text: 3, utf8: true}}, levels...) {
 			row := decode(t, d, columns.appendRow(nil, &l, lv))

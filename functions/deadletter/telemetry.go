@@ -20,16 +20,14 @@ func (f *Function) tell(m *push.Message, b *batch.Batch, begin time.Time, decode
 	w := telemetry.Work{
 		Name: "process DeadLetter", Kind: trace.SpanKindConsumer, Parent: parent, Links: telemetry.Links(b.Records, parent),
 		Begin: begin, End: time.Now(), Err: err,
-		Attributes: []attribute.KeyValue{
+		Attributes: append(telemetry.RangeAttributes(b.Ranges()),
 			attribute.String("messaging.system", "gcp_pubsub"),
 			attribute.String("messaging.operation.name", "process"),
 			attribute.String("messaging.operation.type", "process"),
 			attribute.String("messaging.message.id", m.ID),
 			attribute.String("messaging.destination.subscription.name", m.Subscription),
 			attribute.Int("messaging.batch.message_count", len(b.Records)),
-			attribute.String("sluice.kafka.topic", b.Topic),
-			attribute.Int("sluice.kafka.partition", int(b.Partition)),
-		},
+		),
 		Steps: []telemetry.Step{{Name: "decode", Took: decode}, {Name: "append", Took: write}},
 	}
 	w.Tell(f.tracer)

@@ -33,6 +33,12 @@ func BenchmarkHandlerVsZstd(b *testing.B) {
 	bodies := pushes(b, events, perBatch)
 
 	w := new(worker)
+	f := &Function{streams: make([]stream, 1)}
+	builtIn, err := contract.Preset("clickstream")
+	if err != nil {
+		b.Fatal(err)
+	}
+	f.streams[0].Contract = builtIn
 	decoder, err := event.NewDecoder(contract.FactEvents(), event.Config{})
 	if err != nil {
 		b.Fatal(err)
@@ -43,7 +49,8 @@ func BenchmarkHandlerVsZstd(b *testing.B) {
 		if err != nil {
 			return err
 		}
-		if err := w.decode(decoder, records, time.Now()); err != nil {
+		w.reset()
+		if err := f.decode(w, decoder, records, &f.streams[0], time.Now()); err != nil {
 			return err
 		}
 		request := &storagepb.AppendRowsRequest{
@@ -104,18 +111,18 @@ func BenchmarkHandlerVsZstd(b *testing.B) {
 func pushes(b *testing.B, events, perBatch int) [][]byte {
 	b.Helper()
 	g := generate.New(generate.Config{Seed: 1})
-	e := batch.NewEncoder(batch.Header{Topic: "clickstream"})
+	e := batch.NewEncoder(batch.Header{})
 	var bodies [][]byte
 	for i := range events {
 		event := g.Next()
-		e.Append(&batch.Record{Offset: int64(i), Timestamp: time.Now().UnixMilli(), Key: event.Key, Value: event.Value})
+		e.Append(&batch.Record{Topic: "clickstream", Offset: int64(i), Timestamp: time.Now().UnixMilli(), Key: event.Key, Value: event.Value})
 		if e.Len() == perBatch {
 			body, err := e.Payload(nil)
 			if err != nil {
 				b.Fatal(err)
 			}
 			bodies = append(bodies, body)
-			e.Reset(batch.Header{Topic: "clickstream"})
+			e.Reset(batch.Header{})
 		}
 	}
 	return bodies

@@ -4,8 +4,9 @@
 //	f, err := ingest.New(ingest.Config{Streams: []ingest.Stream{{Contract: c, Table: appender, …}}, …}, publisher)
 //	handler := gate.Handler(push.Config{Function: "Ingest", …}, f.Handle)
 //
-// A batch comes from one Kafka topic, and so it has one contract and one table. Each record
-// of a batch ends in one of three places: as a row; if it can never be one, as a record of
+// A batch holds records of topics of one contract, as the bridge packs them, and so it is
+// written to one table. (Should it hold those of several, because contracts have changed since, each
+// table gets its own in turn.) Each record of a batch ends in one of three places: as a row; if it can never be one, as a record of
 // the dead-letter topic with its reason; or, if its contract leaves it out, in the table that
 // accounts for such records. Handle returns nil when BigQuery has acknowledged every row and
 // Pub/Sub every reject; before that, any failure leaves the message with Pub/Sub, which
@@ -18,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -123,13 +125,12 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) (err error) {
 		return err
 	}
 	w := f.workers.Get().(*worker)
-	l := line{}
+	var l line
 	defer func() {
 		l.note(m)
-		f.tell(m, &l, begin, err)
+		f.span(m, &l, begin, err)
 	}()
 
-	start := time.Now()
 	w.batches.Before = func(records, headers int) error {
 		return m.Reserve(int64(records)*batch.RecordOverhead + int64(headers)*batch.HeaderOverhead)
 	}
@@ -141,56 +142,79 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) (err error) {
 	}
 	l.batch(b)
 	if f.config.Tracer != nil {
-		l.belong(b)
+		l.trace(b)
 	}
-	to := f.stream(b.Topic)
-	if to == nil {
-		w.refuseAll(b)
-		err := f.publish(ctx, m, b, nil, w.rejects, &l)
-		f.workers.Put(w)
-		return err
-	}
-	l.contract = to.Contract.Name
-	events := to.decoders.Get().(*event.Decoder)
-	err = w.decode(events, b, start)
-	to.decoders.Put(events)
-	for _, left := range w.left {
-		if left.rule == ruleDrop {
-			l.dropped++
-		} else {
-			l.sampled++
+	parts := f.route(b)
+	for i := range parts {
+		err = f.process(ctx, m, w, b, &parts[i])
+		l.add(&parts[i])
+		if err != nil {
+			// The rows may still be being sent: their memory is not used again.
+			w.forgetRows()
+			f.workers.Put(w)
+			return err
 		}
 	}
-	l.decode = time.Since(start)
-	if err != nil {
-		return err
-	}
-
-	start = time.Now()
-	refused, err := to.Table.Write(ctx, w.rows)
-	l.append = time.Since(start)
-	if err != nil {
-		// The rows may still be being sent: their memory is not used again.
-		w.forgetRows()
-		f.workers.Put(w)
-		return err
-	}
-	l.landed = len(w.rows) - len(refused)
-	if err := f.account(ctx, to, b, w.left, start.UnixMicro()); err != nil {
-		w.forgetRows()
-		f.workers.Put(w)
-		return err
-	}
-	l.age(b, time.Now())
-	w.refuse(refused)
-
-	start = time.Now()
-	err = f.publish(ctx, m, b, to, w.rejects, &l)
-	l.publish = time.Since(start)
+	f.count(parts)
 	if cap(w.wire) > retained { // one exceptional message does not hold its memory for ever
 		w.forgetRows()
 	}
 	f.workers.Put(w)
+	return nil
+}
+
+// route returns a part for each stream that b has records of; mostly that is one.
+func (f *Function) route(b *batch.Batch) []part {
+	parts := make([]part, 0, 1)
+	for i := range b.Records {
+		if i > 0 && b.Records[i].Topic == b.Records[i-1].Topic {
+			continue
+		}
+		to := f.stream(b.Records[i].Topic)
+		if !slices.ContainsFunc(parts, func(p part) bool { return p.to == to }) {
+			parts = append(parts, part{to: to})
+		}
+	}
+	return parts
+}
+
+// process brings the records of a part to where they end.
+func (f *Function) process(ctx context.Context, m *push.Message, w *worker, b *batch.Batch, p *part) error {
+	w.reset()
+	start := time.Now()
+	if p.to == nil {
+		f.refuseAll(w, b)
+	} else {
+		events := p.to.decoders.Get().(*event.Decoder)
+		err := f.decode(w, events, b, p.to, start)
+		p.to.decoders.Put(events)
+		p.decode = time.Since(start)
+		if err != nil {
+			return err
+		}
+		for _, left := range w.left {
+			if left.rule == ruleDrop {
+				p.dropped++
+			} else {
+				p.sampled++
+			}
+		}
+		start = time.Now()
+		refused, err := p.to.Table.Write(ctx, w.rows)
+		p.append = time.Since(start)
+		if err != nil {
+			return err
+		}
+		p.landed = len(w.rows) - len(refused)
+		if err := f.account(ctx, p.to, b, w.left, start.UnixMicro()); err != nil {
+			return err
+		}
+		p.age(b, time.Now())
+		w.refuse(refused)
+	}
+	start = time.Now()
+	err := f.publish(ctx, m, b, p, w.rejects)
+	p.publish = time.Since(start)
 	return err
 }
 
@@ -209,11 +233,16 @@ func (f *Function) undecodable(ctx context.Context, m *push.Message, cause error
 	}
 	b := &batch.Batch{Records: []batch.Record{{Offset: batch.NoOffset, Value: m.Data}}}
 	start := time.Now()
-	err := f.publish(ctx, m, b, nil, []reject{{0, batch.Rejection{
+	p := part{}
+	err := f.publish(ctx, m, b, &p, []reject{{0, batch.Rejection{
 		Code:    string(contract.CodeUndecodablePayload),
 		Message: fmt.Sprintf("The payload of Pub/Sub message %s cannot be read: %v", m.ID, damage),
-	}}}, l)
-	l.publish = time.Since(start)
+	}}})
+	p.publish = time.Since(start)
+	l.add(&p)
+	if err == nil {
+		f.count([]part{p})
+	}
 	return err
 }
 
@@ -235,27 +264,42 @@ type reject struct {
 	why    batch.Rejection
 }
 
-// refuseAll makes each record of b a reject: no contract takes their topic.
-func (w *worker) refuseAll(b *batch.Batch) {
-	why := batch.Rejection{Code: string(contract.CodeNoContract), Message: "No contract takes the topic " + strconv.Quote(b.Topic) +
-		": add it to the topics of one, deploy that, and replay."}
-	if b.Topic == "" {
-		why.Message = "The event came without a Kafka topic, and no contract takes such events: say bare: true in one, deploy that, and replay."
-	}
-	w.rejects = w.rejects[:0]
+// reset forgets the rows and the rejects of before.
+func (w *worker) reset() {
+	w.wire, w.ends, w.rows = w.wire[:0], w.ends[:0], w.rows[:0]
+	w.records, w.rejects, w.left = w.records[:0], w.rejects[:0], w.left[:0]
+}
+
+// refuseAll makes each record of b whose topic no contract takes a reject.
+func (f *Function) refuseAll(w *worker, b *batch.Batch) {
 	for i := range b.Records {
+		topic := b.Records[i].Topic
+		if f.stream(topic) != nil {
+			continue
+		}
+		why := batch.Rejection{Code: string(contract.CodeNoContract), Message: "No contract takes the topic " + strconv.Quote(topic) +
+			": add it to the topics of one, deploy that, and replay."}
+		if topic == "" {
+			why.Message = "The event came without a Kafka topic, and no contract takes such events: say bare: true in one, deploy that, and replay."
+		}
 		w.rejects = append(w.rejects, reject{i, why})
 	}
 }
 
-// decode makes each record of b a row or a reject, or counts it as left out.
-func (w *worker) decode(events *event.Decoder, b *batch.Batch, now time.Time) error {
-	w.wire, w.ends, w.rows = w.wire[:0], w.ends[:0], w.rows[:0]
-	w.records, w.rejects = w.records[:0], w.rejects[:0]
-	w.left = w.left[:0]
-	meta := event.Meta{IngestedAt: now.UnixMicro(), Topic: b.Topic, Partition: b.Partition}
+// decode makes each record of b that the stream to takes a row or a reject, or counts it as
+// left out.
+func (f *Function) decode(w *worker, events *event.Decoder, b *batch.Batch, to *stream, now time.Time) error {
+	meta := event.Meta{IngestedAt: now.UnixMicro()}
+	mine := false
 	for i := range b.Records {
 		r := &b.Records[i]
+		if i == 0 || r.Topic != meta.Topic {
+			mine = f.stream(r.Topic) == to
+		}
+		meta.Topic, meta.Partition = r.Topic, r.Partition
+		if !mine {
+			continue
+		}
 		meta.Offset, meta.Timestamp, meta.ReplayID = r.Offset, r.Timestamp, b.Replay(r)
 		meta.Key, meta.Headers = r.Key, r.Headers
 		wire, err := events.AppendRow(w.wire, r.Value, meta)
@@ -297,30 +341,61 @@ func (w *worker) refuse(refused []warehouse.RowError) {
 // forgetRows leaves the memory of the rows to whoever uses it still.
 func (w *worker) forgetRows() { w.wire, w.rows = nil, nil }
 
-// line collects the fields of the request's log line.
-type line struct {
-	known                   bool   // the batch could be decoded
-	contract                string // empty: none takes the topic
-	topic                   string
-	partition               int32
-	first, last             int64
-	traceparent             string
-	records, landed         int
+// part is what becomes of the records of one stream in a batch.
+type part struct {
+	to                      *stream // nil: no contract takes them
+	landed                  int
 	dropped, sampled        int
-	rejected                map[string]int
+	rejected                map[string]int // by code
 	oldest                  time.Duration
 	decode, append, publish time.Duration
-	parent                  trace.SpanContext
-	links                   []trace.Link
+}
+
+// contract is the name of the part's contract; empty: none takes the records.
+func (p *part) contract() string {
+	if p.to == nil {
+		return ""
+	}
+	return p.to.Contract.Name
+}
+
+// line collects the fields of the request's log line.
+type line struct {
+	part               // the sum of the parts
+	known       bool   // the batch could be decoded
+	contracts   string // of the parts
+	ranges      []batch.Range
+	traceparent string
+	records     int
+	parent      trace.SpanContext
+	links       []trace.Link
 }
 
 func (l *line) batch(b *batch.Batch) {
 	l.known = true
-	l.topic, l.partition, l.records, l.traceparent = b.Topic, b.Partition, len(b.Records), b.Traceparent
-	l.first, l.last = batch.NoOffset, batch.NoOffset
-	if n := len(b.Records); n > 0 {
-		l.first, l.last = b.Records[0].Offset, b.Records[n-1].Offset
+	l.ranges, l.records, l.traceparent = b.Ranges(), len(b.Records), b.Traceparent
+}
+
+// add takes down what has become of a part.
+func (l *line) add(p *part) {
+	if name := p.contract(); l.contracts == "" {
+		l.contracts = name
+	} else if name != "" {
+		l.contracts += "+" + name
 	}
+	l.landed += p.landed
+	l.dropped += p.dropped
+	l.sampled += p.sampled
+	for code, n := range p.rejected {
+		if l.rejected == nil {
+			l.rejected = make(map[string]int)
+		}
+		l.rejected[code] += n
+	}
+	l.oldest = max(l.oldest, p.oldest)
+	l.decode += p.decode
+	l.append += p.append
+	l.publish += p.publish
 }
 
 // firstTimestamp is the year 2000, in milliseconds. A smaller number is no time of a record:
@@ -328,10 +403,10 @@ func (l *line) batch(b *batch.Batch) {
 const firstTimestamp = 946_684_800_000
 
 // age takes down how old the oldest record was when it landed.
-func (l *line) age(b *batch.Batch, now time.Time) {
+func (p *part) age(b *batch.Batch, now time.Time) {
 	for i := range b.Records {
 		if t := b.Records[i].Timestamp; t >= firstTimestamp {
-			l.oldest = max(l.oldest, now.Sub(time.UnixMilli(t)))
+			p.oldest = max(p.oldest, now.Sub(time.UnixMilli(t)))
 		}
 	}
 }
@@ -341,13 +416,10 @@ func (l *line) age(b *batch.Batch, now time.Time) {
 // from Kafka's timestamp to BigQuery's acknowledgement. The counts of a line whose
 // outcome is not ack come again with the message: sum up those of acks only.
 func (l *line) note(m *push.Message) {
-	if l.contract != "" {
-		m.Note(slog.String("contract", l.contract))
+	if l.contracts != "" {
+		m.Note(slog.String("contract", l.contracts))
 	}
-	if l.topic != "" {
-		m.Note(slog.String("topic", l.topic), slog.Int("partition", int(l.partition)),
-			slog.Int64("first_offset", l.first), slog.Int64("last_offset", l.last))
-	}
+	m.NoteRanges(l.ranges)
 	if l.known {
 		m.Note(slog.Int("records", l.records), slog.Int("landed", l.landed))
 	}

@@ -33,7 +33,7 @@ func (f *Function) account(ctx context.Context, to *stream, b *batch.Batch, left
 	}
 	rows := make([][]byte, len(left))
 	for i, l := range left {
-		rows[i] = f.leftOut.appendRow(nil, to.Contract.Name, l.rule, b, &b.Records[l.record], now)
+		rows[i] = f.leftOut.appendRow(nil, to.Contract.Name, l.rule, &b.Records[l.record], now)
 	}
 	refused, err := f.config.LeftOut.Write(ctx, rows)
 	if err != nil {
@@ -62,7 +62,7 @@ func newLeftOutColumns() *leftOutColumns {
 	}
 }
 
-func (c *leftOutColumns) appendRow(row []byte, name, rule string, b *batch.Batch, r *batch.Record, now int64) []byte {
+func (c *leftOutColumns) appendRow(row []byte, name, rule string, r *batch.Record, now int64) []byte {
 	text := func(n protowire.Number, s string) {
 		row = protowire.AppendString(protowire.AppendTag(row, n, protowire.BytesType), s)
 	}
@@ -75,8 +75,8 @@ func (c *leftOutColumns) appendRow(row []byte, name, rule string, b *batch.Batch
 	if r.Offset < 0 {
 		return row // not from Kafka
 	}
-	text(c.topic, b.Topic)
-	varint(c.partition, int64(b.Partition))
+	text(c.topic, r.Topic)
+	varint(c.partition, int64(r.Partition))
 	varint(c.offset, r.Offset)
 	if ms := r.Timestamp; ms > 0 && ms <= lastMillisecond {
 		varint(c.timestamp, ms*1000)

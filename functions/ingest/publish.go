@@ -25,8 +25,8 @@ const (
 
 // publish publishes the rejected records of b in the batch format, in as few
 // messages as they fit into, and waits until all are acknowledged. They were meant for the
-// stream to; nil: for none.
-func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch, to *stream, rejects []reject, l *line) error {
+// stream of p, which counts them.
+func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch, p *part, rejects []reject) error {
 	if len(rejects) == 0 {
 		return nil
 	}
@@ -37,7 +37,7 @@ func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch,
 		MessageID:       batch.Clip(m.ID, batch.MaxName),
 		DeliveryAttempt: int32(m.DeliveryAttempt),
 	}
-	if to != nil {
+	if to := p.to; to != nil {
 		h.Origin.Contract, h.Origin.Table = to.Contract.Name, batch.Clip(to.Contract.Table.Name, batch.MaxName)
 	}
 	if !m.PublishTime.IsZero() {
@@ -56,9 +56,11 @@ func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch,
 		enc.Reset(h)
 		return err
 	}
-	l.rejected = make(map[string]int)
+	if p.rejected == nil {
+		p.rejected = make(map[string]int)
+	}
 	for _, j := range rejects {
-		l.rejected[j.why.Code]++
+		p.rejected[j.why.Code]++
 		r := b.Records[j.record]
 		whole := r.Rejection // of a dead letter that comes again, whose value may be a head only
 		r.Rejection = j.why

@@ -43,42 +43,49 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 	return m, err
 }
 
-// record takes down an acknowledged message. Others come again, and count then.
-func (s *metrics) record(l *line) {
-	ctx := context.Background()
-	of := metric.WithAttributes(attribute.String("sluice.contract", l.contract))
-	if l.landed > 0 {
-		s.records.Add(ctx, int64(l.landed), of)
+// count takes down an acknowledged message. Others come again, and count then.
+func (f *Function) count(parts []part) {
+	if f.metrics == nil {
+		return
 	}
-	for code, n := range l.rejected {
-		s.records.Add(ctx, int64(n), of, metric.WithAttributes(attribute.String("error.type", code)))
-	}
-	if l.dropped > 0 {
-		s.leftOut.Add(ctx, int64(l.dropped), of, metric.WithAttributes(attribute.String("sluice.rule", "drop")))
-	}
-	if l.sampled > 0 {
-		s.leftOut.Add(ctx, int64(l.sampled), of, metric.WithAttributes(attribute.String("sluice.rule", "sample")))
-	}
-	if l.known && l.contract != "" {
-		s.append.Record(ctx, (l.decode + l.append).Seconds(), of)
-	}
-	if l.oldest > 0 {
-		s.age.Record(ctx, l.oldest.Seconds(), of)
+	for i := range parts {
+		f.metrics.record(&parts[i])
 	}
 }
 
-// belong takes down which trace the batch belongs to and which it is linked to, while
+// record takes down what became of a part.
+func (s *metrics) record(p *part) {
+	ctx := context.Background()
+	of := metric.WithAttributes(attribute.String("sluice.contract", p.contract()))
+	if p.landed > 0 {
+		s.records.Add(ctx, int64(p.landed), of)
+	}
+	for code, n := range p.rejected {
+		s.records.Add(ctx, int64(n), of, metric.WithAttributes(attribute.String("error.type", code)))
+	}
+	if p.dropped > 0 {
+		s.leftOut.Add(ctx, int64(p.dropped), of, metric.WithAttributes(attribute.String("sluice.rule", "drop")))
+	}
+	if p.sampled > 0 {
+		s.leftOut.Add(ctx, int64(p.sampled), of, metric.WithAttributes(attribute.String("sluice.rule", "sample")))
+	}
+	if p.to != nil {
+		s.append.Record(ctx, (p.decode + p.append).Seconds(), of)
+	}
+	if p.oldest > 0 {
+		s.age.Record(ctx, p.oldest.Seconds(), of)
+	}
+}
+
+// trace takes down which trace the batch belongs to and which it is linked to, while
 // its records are there.
-func (l *line) belong(b *batch.Batch) {
+func (l *line) trace(b *batch.Batch) {
 	l.parent = telemetry.ParseTraceparent(b.Traceparent)
 	l.links = telemetry.Links(b.Records, l.parent)
 }
 
-// tell records a message that is done with, or failed, as metrics and as a span.
-func (f *Function) tell(m *push.Message, l *line, begin time.Time, err error) {
-	if f.metrics != nil && err == nil {
-		f.metrics.record(l)
-	}
+// span records a message that is done with, or failed, as a span.
+func (f *Function) span(m *push.Message, l *line, begin time.Time, err error) {
 	if f.config.Tracer == nil {
 		return
 	}
@@ -89,21 +96,17 @@ func (f *Function) tell(m *push.Message, l *line, begin time.Time, err error) {
 	w := telemetry.Work{
 		Name: "process Ingest", Kind: trace.SpanKindConsumer, Parent: l.parent, Links: l.links,
 		Begin: begin, End: time.Now(), Err: err,
-		Attributes: []attribute.KeyValue{
+		Attributes: append(telemetry.RangeAttributes(l.ranges),
 			attribute.String("messaging.system", "gcp_pubsub"),
 			attribute.String("messaging.operation.name", "process"),
 			attribute.String("messaging.operation.type", "process"),
 			attribute.String("messaging.message.id", m.ID),
 			attribute.String("messaging.destination.subscription.name", m.Subscription),
 			attribute.Int("messaging.batch.message_count", l.records),
-			attribute.String("sluice.contract", l.contract),
-			attribute.String("sluice.kafka.topic", l.topic),
-			attribute.Int("sluice.kafka.partition", int(l.partition)),
-			attribute.Int64("sluice.kafka.first_offset", l.first),
-			attribute.Int64("sluice.kafka.last_offset", l.last),
+			attribute.String("sluice.contract", l.contracts),
 			attribute.Int("sluice.landed", l.landed),
 			attribute.Int("sluice.rejected", rejected),
-		},
+		),
 		Steps: []telemetry.Step{{Name: "decode", Took: l.decode}, {Name: "append", Took: l.append}, {Name: "publish dead letters", Took: l.publish}},
 	}
 	w.Tell(f.config.Tracer)

@@ -11,8 +11,9 @@ import (
 // A message costs no allocation on account of telemetry that nobody receives.
 func TestTelemetryCostsNothingWhenNobodyWantsIt(t *testing.T) {
 	f := &Function{}
-	m, l, begin := &push.Message{}, &line{records: 500, landed: 499, rejected: map[string]int{"missing_field": 1}}, time.Now()
-	if n := testing.AllocsPerRun(100, func() { f.tell(m, l, begin, nil) }); n > 0 {
+	m, l, begin := &push.Message{}, &line{records: 500}, time.Now()
+	parts := []part{{landed: 499, rejected: map[string]int{"missing_field": 1}}}
+	if n := testing.AllocsPerRun(100, func() { f.count(parts); f.span(m, l, begin, nil) }); n > 0 {
 		t.Errorf("%g allocations", n)
 	}
 }
@@ -29,9 +30,9 @@ func TestAgeLeavesOutWhatIsNoTime(t *testing.T) {
 		for _, at := range timestamps {
 			b.Records = append(b.Records, batch.Record{Timestamp: at})
 		}
-		var l line
-		if l.age(b, now); l.oldest != want {
-			t.Errorf("the oldest of %v is %v old, want %v", timestamps, l.oldest, want)
+		var p part
+		if p.age(b, now); p.oldest != want {
+			t.Errorf("the oldest of %v is %v old, want %v", timestamps, p.oldest, want)
 		}
 	}
 }

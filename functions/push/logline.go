@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sluice/internal/batch"
 )
 
 // logLine writes the one line of a request. Log-based metrics are made of these
@@ -19,6 +21,9 @@ import (
 //	message_id, subscription, delivery_attempt (absent: unknown)
 //	body_bytes        of the payload, compressed
 //	total_ms          from the request's headers to the answer
+//	topic             of the first record
+//	partitions        how many partitions the records are of
+//	offsets           of them, each "topic/partition:first-last"; an ack of many has none
 //	error             why it is no ack
 //
 // and what the function noted.
@@ -47,6 +52,7 @@ func (h *handler) logLine(r *http.Request, m *Message, a answer, total time.Dura
 	if r.ContentLength >= 0 {
 		fields = append(fields, slog.Int64("body_bytes", r.ContentLength))
 	}
+	fields = append(fields, m.rangeFields(a.outcome == "ack")...)
 	fields = append(fields, m.notes...)
 	fields = append(fields, slog.Float64("total_ms", Milliseconds(total)))
 	if a.err != nil {
@@ -95,4 +101,30 @@ func NoteRejected(m *Message, byCode map[string]int) {
 		counts[i] = slog.Int(code, byCode[code])
 	}
 	m.Note(slog.Group("rejected", counts...))
+}
+
+// A log line names the offsets of every partition of its message if they are few, or if the
+// message comes again, because that is when somebody looks for them: what is logged is paid
+// for. In any case no more than fit an entry of Cloud Logging, 256 kB.
+const (
+	rangesOfAck = 8
+	rangesNoted = 1000
+)
+
+// NoteRanges notes where the records of the message came from. Events that did not come
+// through Kafka have a topic of no name, and are left out.
+func (m *Message) NoteRanges(ranges []batch.Range) {
+	m.ranges = slices.DeleteFunc(slices.Clone(ranges), func(r batch.Range) bool { return r.Topic == "" })
+}
+
+// rangeFields are the fields of m's log line that say where its records came from.
+func (m *Message) rangeFields(acked bool) []slog.Attr {
+	if len(m.ranges) == 0 {
+		return nil
+	}
+	fields := []slog.Attr{slog.String("topic", m.ranges[0].Topic), slog.Int("partitions", len(m.ranges))}
+	if acked && len(m.ranges) > rangesOfAck {
+		return fields
+	}
+	return append(fields, slog.Any("offsets", m.ranges[:min(len(m.ranges), rangesNoted)]))
 }

@@ -42,6 +42,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"sluice/internal/batch"
 )
 
 // Func handles one message. When it returns nil the message is acknowledged and
@@ -67,6 +69,7 @@ type Message struct {
 
 	header   http.Header
 	notes    []slog.Attr
+	ranges   []batch.Range // of its records in Kafka
 	budget   *Budget
 	reserved int64
 }

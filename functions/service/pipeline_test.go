@@ -196,7 +196,7 @@ func TestPayloadOfAVersionToCome(t *testing.T) {
 	t.Parallel()
 	w := start(t, options{})
 	newer := pack(t, good("a"))
-	newer[4] = 2
+	newer[4] = 3
 	w.publish(newer)
 	lines := w.log.pushes(t)
 	if lines[0]["outcome"] != "retry" {
@@ -269,7 +269,7 @@ func TestLogLine(t *testing.T) {
 	line := lines[0]
 	for name, want := range map[string]any{
 		"severity": "INFO", "function": "Ingest", "outcome": "ack", "status": 204.0, "subscription": "projects/local/subscriptions/ingest",
-		"topic": "clicks", "partition": 3.0, "first_offset": 100.0, "last_offset": 102.0, "records": 3.0, "landed": 1.0,
+		"topic": "clicks", "partitions": 1.0, "offsets": []any{"clicks/3:100-102"}, "records": 3.0, "landed": 1.0,
 		"rejected": map[string]any{"missing_field": 1.0, "invalid_json": 1.0}, "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 	} {
 		if diff := cmp.Diff(want, line[name]); diff != "" {
@@ -423,9 +423,9 @@ func TestRejectLargerThanAMessage(t *testing.T) {
 func TestHeadsThatComeAgain(t *testing.T) {
 	t.Parallel()
 	w := start(t, options{})
-	e := batch.NewEncoder(batch.Header{Topic: "clicks", Partition: 3})
+	e := batch.NewEncoder(batch.Header{})
 	sum := sha256.Sum256([]byte("the whole"))
-	e.Append(&batch.Record{Offset: 7, Value: []byte(`{"event_id":"x`), Rejection: batch.Rejection{Code: "too_large", Size: 9_000_000, SHA256: sum[:]}})
+	e.Append(&batch.Record{Topic: "clicks", Partition: 3, Offset: 7, Value: []byte(`{"event_id":"x`), Rejection: batch.Rejection{Code: "too_large", Size: 9_000_000, SHA256: sum[:]}})
 	payload, err := e.Payload(nil)
 	check(t, err)
 	w.publish(payload)
@@ -462,9 +462,9 @@ func TestLettersWithoutAReason(t *testing.T) {
 func TestBatchThatSaysTooMuchOfItself(t *testing.T) {
 	t.Parallel()
 	w := start(t, options{})
-	e := batch.NewEncoder(batch.Header{Topic: strings.Repeat("t", 1<<20)})
+	e := batch.NewEncoder(batch.Header{})
 	for i := range 1000 {
-		e.Append(&batch.Record{Offset: int64(i), Value: []byte(good(fmt.Sprint(i)))})
+		e.Append(&batch.Record{Topic: strings.Repeat("t", 1<<20), Offset: int64(i), Value: []byte(good(fmt.Sprint(i)))})
 	}
 	payload, err := e.Payload(nil)
 	if err != nil {

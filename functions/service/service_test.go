@@ -173,9 +173,9 @@ func (w *world) letters() []letter {
 // pack encodes values as the records of a batch, with offsets from 100 on.
 func pack(t *testing.T, values ...string) []byte {
 	t.Helper()
-	e := batch.NewEncoder(batch.Header{Topic: "clicks", Partition: 3, Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
+	e := batch.NewEncoder(batch.Header{Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
 	for i, v := range values {
-		r := batch.Record{Offset: int64(100 + i), Timestamp: kafkaTime.UnixMilli(), Key: []byte("key\xff"), Value: []byte(v)}
+		r := batch.Record{Topic: "clicks", Partition: 3, Offset: int64(100 + i), Timestamp: kafkaTime.UnixMilli(), Key: []byte("key\xff"), Value: []byte(v)}
 		if v == tombstone {
 			r.Value = nil
 		}

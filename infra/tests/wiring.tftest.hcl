@@ -133,7 +133,8 @@ run "contracts_make_tables" {
       }
       old = { table = "old", description = "", schema = "[]", clustering = [], view = "old_once", query = "SELECT 1", deployed = false }
     }
-    stream_topics = "orders"
+    stream_topics = "orders,^(a.*)$"
+    batch_groups  = "^(a.*)$"
     leaves_out    = true
   }
   assert {
@@ -149,8 +150,12 @@ run "contracts_make_tables" {
     error_message = "The functions take the contracts of their image."
   }
   assert {
-    condition     = anytrue([for e in google_cloud_run_v2_worker_pool.bridge[0].template[0].containers[0].env : e.name == "KAFKA_TOPICS" && e.value == "orders"])
+    condition     = anytrue([for e in google_cloud_run_v2_worker_pool.bridge[0].template[0].containers[0].env : e.name == "KAFKA_TOPICS" && e.value == "orders,^(a.*)$"])
     error_message = "The bridge reads the contracts' topics."
+  }
+  assert {
+    condition     = anytrue([for e in google_cloud_run_v2_worker_pool.bridge[0].template[0].containers[0].env : e.name == "BATCH_GROUPS" && e.value == "^(a.*)$"])
+    error_message = "Topics of one contract share messages."
   }
   assert {
     condition     = length(google_bigquery_table.events_left_out) == 1

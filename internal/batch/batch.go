@@ -1,6 +1,6 @@
 // Package batch is the wire format between the bridge and the functions: many
-// Kafka records of one topic partition packed into the payload of one Pub/Sub
-// message.
+// Kafka records, of any topics and partitions, packed into the payload of one
+// Pub/Sub message.
 //
 // A payload is the five bytes of Magic followed by one zstd frame that declares
 // its content size and holds a Batch message of batch.proto. The first byte of
@@ -10,7 +10,7 @@
 //
 // In the order of use:
 //
-//	enc := batch.NewEncoder(batch.Header{Topic: "clickstream", Partition: 3})
+//	enc := batch.NewEncoder(batch.Header{Traceparent: "00-…"})
 //	enc.Append(&record)             // copies; enc.Size() and enc.Len() tell when to send
 //	payload, err := enc.Payload(nil) // the bytes of one Pub/Sub message
 //	enc.Reset(header)               // the encoder may be used again
@@ -23,14 +23,13 @@
 // with a Rejection, and the Header tells who rejected it and when.
 package batch
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // Header is what all records of a batch share.
 type Header struct {
-	// Topic and Partition say where the records came from. Topic is empty for
-	// events that did not come through Kafka (published straight to Pub/Sub).
-	Topic     string
-	Partition int32
 	// Traceparent is the W3C trace context that the batch belongs to, or empty.
 	Traceparent string
 	// Origin is set on dead letters only.
@@ -78,6 +77,10 @@ const NoOffset = -1
 
 // Record is one Kafka record, opaque bytes throughout.
 type Record struct {
+	// Topic, Partition and Offset say where the record came from. Topic is empty for an
+	// event that did not come through Kafka (published straight to Pub/Sub).
+	Topic     string
+	Partition int32
 	Offset    int64  // NoOffset: not from Kafka
 	Timestamp int64  // Kafka's, milliseconds since the Unix epoch; 0: none
 	Key       []byte // nil: null
@@ -121,4 +124,44 @@ type Batch struct {
 	Records []Record
 	// Bare reports that the payload was one bare event, not a packed batch.
 	Bare bool
+}
+
+// Range is where some records of a batch came from, for log lines and traces.
+type Range struct {
+	Topic       string
+	Partition   int32
+	First, Last int64 // the smallest and the largest offset; NoOffset: not from Kafka
+	Records     int
+}
+
+// String is "topic/partition:first-last".
+func (r Range) String() string {
+	return fmt.Sprintf("%s/%d:%d-%d", r.Topic, r.Partition, r.First, r.Last)
+}
+
+// MarshalText is String, for logs.
+func (r Range) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// Ranges returns one Range for each partition that the batch has records of, in the order
+// of their first records.
+func (b *Batch) Ranges() []Range {
+	var ranges []Range
+	known := map[place]int{}
+	at := -1
+	for i := range b.Records {
+		r := &b.Records[i]
+		if at < 0 || ranges[at].Partition != r.Partition || ranges[at].Topic != r.Topic {
+			key := place{topic: r.Topic, partition: r.Partition}
+			n, ok := known[key]
+			if !ok {
+				n = len(ranges)
+				known[key] = n
+				ranges = append(ranges, Range{Topic: r.Topic, Partition: r.Partition, First: r.Offset, Last: r.Offset})
+			}
+			at = n
+		}
+		x := &ranges[at]
+		x.First, x.Last, x.Records = min(x.First, r.Offset), max(x.Last, r.Offset), x.Records+1
+	}
+	return ranges
 }

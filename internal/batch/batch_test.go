@@ -8,23 +8,25 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // everything is a batch in which every field is set, and null differs from empty.
 func everything() *Batch {
 	return &Batch{
 		Header: Header{
-			Topic: "clickstream", Partition: 7, Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-			Origin:   Origin{Consumer: "ingest-00042-abc", FailedAt: 1_700_000_000_123_456, MessageID: "1234567890", PublishTime: 1_700_000_000_000_000, DeliveryAttempt: 3, Contract: "clickstream", Table: "fact_events"},
-			ReplayID: "20231114-221320-4f2a",
+			Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+			Origin:      Origin{Consumer: "ingest-00042-abc", FailedAt: 1_700_000_000_123_456, MessageID: "1234567890", PublishTime: 1_700_000_000_000_000, DeliveryAttempt: 3, Contract: "clickstream", Table: "fact_events"},
+			ReplayID:    "20231114-221320-4f2a",
 		},
 		Records: []Record{
-			{Offset: 0, Value: []byte(`{"event_id":"a"}`)},
+			{Topic: "clickstream", Partition: 7, Offset: 0, Value: []byte(`{"event_id":"a"}`)},
 			{Offset: NoOffset, Key: []byte{}, Value: []byte{}},
-			{Offset: math.MaxInt64, Timestamp: 1_700_000_000_000, Key: []byte("k"), Value: nil, Headers: []RecordHeader{
+			{Topic: "clickstream", Partition: 7, Offset: math.MaxInt64, Timestamp: 1_700_000_000_000, Key: []byte("k"), Value: nil, Headers: []RecordHeader{
 				{Key: []byte("a"), Value: nil}, {Key: []byte{}, Value: []byte{}}, {Key: []byte("\xff"), Value: []byte("v")}}},
-			{Offset: 5, Value: []byte("x"), Rejection: Rejection{Code: "wrong_type", Field: "user_id", Message: "want a string", Size: 99, SHA256: bytes.Repeat([]byte{7}, 32)}},
-			{Offset: 6, Value: []byte("y"), Rejection: Rejection{Code: "wrong_type", Field: "page_url", Message: "want a string"}},
+			{Topic: "clickstream", Partition: 8, Offset: 5, Value: []byte("x"), Rejection: Rejection{Code: "wrong_type", Field: "user_id", Message: "want a string", Size: 99, SHA256: bytes.Repeat([]byte{7}, 32)}},
+			{Topic: "orders", Partition: 7, Offset: 6, Value: []byte("y"), Rejection: Rejection{Code: "wrong_type", Field: "page_url", Message: "want a string"}},
 		},
 	}
 }
@@ -49,7 +51,8 @@ func encode(t testing.TB, b *Batch) []byte {
 // with the same Decoder and Encoder.
 func TestRoundTrip(t *testing.T) {
 	var d Decoder
-	for _, b := range []*Batch{everything(), {}, {Records: []Record{{}}}, {Header: Header{Topic: "t", Partition: math.MaxInt32}}, everything(), {Records: []Record{{Offset: math.MinInt64, Timestamp: -1}}}} {
+	for _, b := range []*Batch{everything(), {}, {Records: []Record{{}}}, {Records: []Record{{Topic: "t", Partition: math.MaxInt32}}}, everything(),
+		{Records: []Record{{Offset: math.MinInt64, Timestamp: math.MinInt64}, {Offset: math.MaxInt64, Timestamp: math.MaxInt64}, {Offset: math.MinInt64}}}} {
 		got, err := d.Decode(encode(t, b), Limits{})
 		if err != nil {
 			t.Fatal(err)
@@ -69,9 +72,9 @@ func equal(a, b *Batch) bool {
 	null := func(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, b) }
 	for i := range a.Records {
 		x, y := &a.Records[i], &b.Records[i]
-		if x.Offset != y.Offset || x.Timestamp != y.Timestamp || !null(x.Key, y.Key) || !null(x.Value, y.Value) || len(x.Headers) != len(y.Headers) ||
+		if x.Topic != y.Topic || x.Partition != y.Partition || x.Offset != y.Offset || x.Timestamp != y.Timestamp || !null(x.Key, y.Key) || !null(x.Value, y.Value) || len(x.Headers) != len(y.Headers) ||
 			x.Rejection.Code != y.Rejection.Code || x.Rejection.Field != y.Rejection.Field || x.Rejection.Message != y.Rejection.Message ||
-			x.Rejection.Size != y.Rejection.Size || !bytes.Equal(x.Rejection.SHA256, y.Rejection.SHA256) {
+			x.Rejection.Size != y.Rejection.Size || !bytes.Equal(x.Rejection.SHA256, y.Rejection.SHA256) || x.Rejection.Left != y.Rejection.Left {
 			return false
 		}
 		for j := range x.Headers {
@@ -106,13 +109,37 @@ func TestBareEvent(t *testing.T) {
 // that is not does not make the batch unreadable.
 func TestStringsAreMadeUTF8(t *testing.T) {
 	var d Decoder
-	b, err := d.Decode(encode(t, &Batch{Header: Header{Topic: "a\xffb"}, Records: []Record{{Rejection: Rejection{Code: "c", Message: "\xc3\x28"}}}}), DefaultLimits)
+	b, err := d.Decode(encode(t, &Batch{Records: []Record{{Topic: "a\xffb", Rejection: Rejection{Code: "c", Message: "\xc3\x28"}}}}), DefaultLimits)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.Topic != "a\uFFFDb" || b.Records[0].Rejection.Message != "\uFFFD(" {
-		t.Errorf("got %q and %q", b.Topic, b.Records[0].Rejection.Message)
+	if b.Records[0].Topic != "a\uFFFDb" || b.Records[0].Rejection.Message != "\uFFFD(" {
+		t.Errorf("got %q and %q", b.Records[0].Topic, b.Records[0].Rejection.Message)
 	}
+}
+
+// magicV1 begins a payload of version 1.
+const magicV1 = magicPrefix + "\x01"
+
+// compressed is a payload with any content.
+func compressed(t testing.TB, magic string, content []byte) []byte {
+	t.Helper()
+	z, err := compressor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return z.EncodeAll(content, []byte(magic))
+}
+
+func zeros(n int) string { return strings.Repeat("\x00", n) }
+
+// message is a message of fields, each a number and its bytes.
+func message(fields ...any) (m []byte) {
+	for i := 0; i < len(fields); i += 2 {
+		m = protowire.AppendTag(m, protowire.Number(fields[i].(int)), protowire.BytesType)
+		m = protowire.AppendString(m, fields[i+1].(string))
+	}
+	return m
 }
 
 // Protects the function from payloads that are damaged or made to hurt: each is a
@@ -120,13 +147,9 @@ func TestStringsAreMadeUTF8(t *testing.T) {
 func TestRefused(t *testing.T) {
 	good := encode(t, everything())
 	frame := good[len(Magic):]
-	compress := func(content []byte) []byte {
-		z, err := compressor()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return z.EncodeAll(content, []byte(Magic))
-	}
+	compress1 := func(content []byte) []byte { return compressed(t, magicV1, content) }
+	compress := func(content []byte) []byte { return compressed(t, Magic, content) }
+	columns := func(fields ...any) []byte { return compress(message(fields...)) }
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 	magic := []byte(Magic)
 	limits := Limits{Records: 5, RecordBytes: 100, Bytes: 1000, Headers: 3}
@@ -140,7 +163,8 @@ func TestRefused(t *testing.T) {
 		{"cut in the frame header", good[:8], ErrTruncated},
 		{"cut in a block", good[:len(good)-20], ErrTruncated},
 		{"cut in the checksum", good[:len(good)-1], ErrTruncated},
-		{"another version", join([]byte("\xffSLB\x02"), frame), ErrVersion},
+		{"another version", join([]byte("\xffSLB\x03"), frame), ErrVersion},
+		{"version 0", join([]byte("\xffSLB\x00"), frame), ErrVersion},
 		{"no zstd frame", join(magic, []byte("{}{}{}{}{}{}")), ErrForged},
 		{"a byte after the frame", join(good, []byte{0}), ErrForged},
 		{"two frames", join(good, frame), ErrForged},
@@ -154,14 +178,36 @@ func TestRefused(t *testing.T) {
 		{"a block of the reserved type", join(magic, []byte("\x28\xb5\x2f\xfd\x20\x01\x0f\x00\x00A")), ErrForged},
 		{"cut between two blocks", join(magic, []byte("\x28\xb5\x2f\xfd\x20\x02\x08\x00\x00A")), ErrTruncated},
 		{"no protobuf", compress([]byte("\x0f\x0f\x0f\x0f")), ErrForged},
-		{"a record that ends beyond the message", compress([]byte("\x1a\x05\x08")), ErrForged},
-		{"a header that ends beyond its record", compress([]byte("\x1a\x02\x2a\x05")), ErrForged},
-		{"malformed within a header", compress([]byte("\x1a\x03\x2a\x01\x0a")), ErrForged},
-		{"a topic that is not UTF-8", compress([]byte("\x0a\x01\xff")), ErrForged},
+		{"a topic that is not UTF-8", columns(batchSources, "\x0a\x01\xff", batchRuns, "\x00\x01", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x00"), ErrForged},
 		{"more content than the limit", compress(make([]byte, 1001)), ErrTooLarge},
-		{"more records than the limit", compress(bytes.Repeat([]byte("\x1a\x00"), 6)), ErrTooLarge},
-		{"a larger record than the limit", compress(append([]byte("\x1a\x65\x22\x63"), make([]byte, 99)...)), ErrTooLarge},
-		{"more record headers than the limit", compress([]byte("\x1a\x08\x2a\x00\x2a\x00\x2a\x00\x2a\x00")), ErrTooLarge},
+		{"more records than the limit", columns(batchSources, "", batchRuns, "\x00\x06", batchOffsets, zeros(6), batchTimestamps, zeros(6), batchKeys, zeros(6), batchValues, zeros(6)), ErrTooLarge},
+		{"a larger record than the limit", columns(batchSources, "", batchRuns, "\x00\x01", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys, "\x02", batchKeyData, "k", batchValues, "\x65", batchValueData, strings.Repeat("v", 100)), ErrTooLarge},
+		{"more record headers than the limit", columns(batchSources, "", batchRuns, "\x00\x01", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x00", batchHeaders, "\x04", batchHeaderKeys, "\x00\x00\x00\x00", batchHeaderValues, "\x00\x00\x00\x00"), ErrTooLarge},
+		{"a column twice", columns(batchRuns, "", batchRuns, ""), ErrForged},
+		{"a column that is not packed", compress([]byte("\x30\x00")), ErrForged},
+		{"values without the rest", columns(batchValues, "\x01"), ErrForged},
+		{"offsets without values", columns(batchOffsets, "\x01"), ErrForged},
+		{"no source", columns(batchRuns, "\x00\x01", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x00"), ErrForged},
+		{"sources without records", columns(batchSources, ""), ErrForged},
+		{"an empty run", columns(batchSources, "", batchRuns, "\x00\x00\x00\x01", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x00"), ErrForged},
+		{"a longer run than there are records", columns(batchSources, "", batchRuns, "\x00\x02", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x00"), ErrForged},
+		{"no run", columns(batchSources, "", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x00"), ErrForged},
+		{"one run more", columns(batchSources, "", batchRuns, "\x00\x01\x00\x01", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x00"), ErrForged},
+		{"a value that ends beyond the data", columns(batchSources, "", batchRuns, "\x00\x01", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x03", batchValueData, "v"), ErrForged},
+		{"data of no value", columns(batchSources, "", batchRuns, "\x00\x01", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x01", batchValueData, "v"), ErrForged},
+		{"an offset of eleven bytes", columns(batchSources, "", batchRuns, "\x00\x01", batchOffsets, strings.Repeat("\xff", 10)+"\x01", batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x00"), ErrForged},
+		{"the beginning of an offset", columns(batchSources, "", batchRuns, "\x00\x01", batchOffsets, "\x00\x80", batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x00"), ErrForged},
+		{"headers of fewer records", columns(batchSources, "", batchRuns, "\x00\x02", batchOffsets, "\x00\x00", batchTimestamps, "\x00\x00", batchKeys, "\x00\x00", batchValues, "\x00\x00", batchHeaders, "\x00"), ErrForged},
+		{"fewer headers than the records have", columns(batchSources, "", batchRuns, "\x00\x01", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x00", batchHeaders, "\x02", batchHeaderKeys, "\x00", batchHeaderValues, "\x00"), ErrForged},
+		{"a rejection for one record of two", columns(batchSources, "", batchRuns, "\x00\x02", batchOffsets, "\x00\x00", batchTimestamps, "\x00\x00", batchKeys, "\x00\x00", batchValues, "\x00\x00", batchRejections, ""), ErrForged},
+		{"version 1: a record that ends beyond the message", compress1([]byte("\x1a\x05\x08")), ErrForged},
+		{"version 1: a header that ends beyond its record", compress1([]byte("\x1a\x02\x2a\x05")), ErrForged},
+		{"version 1: malformed within a header", compress1([]byte("\x1a\x03\x2a\x01\x0a")), ErrForged},
+		{"version 1: a topic that is not UTF-8", compress1([]byte("\x0a\x01\xff")), ErrForged},
+		{"version 1: more content than the limit", compress1(make([]byte, 1001)), ErrTooLarge},
+		{"version 1: more records than the limit", compress1(bytes.Repeat([]byte("\x1a\x00"), 6)), ErrTooLarge},
+		{"version 1: a larger record than the limit", compress1(append([]byte("\x1a\x65\x22\x63"), make([]byte, 99)...)), ErrTooLarge},
+		{"version 1: more record headers than the limit", compress1([]byte("\x1a\x08\x2a\x00\x2a\x00\x2a\x00\x2a\x00")), ErrTooLarge},
 		{"a larger bare event than the limit", []byte(strings.Repeat("x", 101)), ErrTooLarge},
 	} {
 		var d Decoder
@@ -181,19 +227,20 @@ func TestRefused(t *testing.T) {
 // that is refused. And a frame with a block of one repeated byte, which no encoder of
 // ours makes.
 func TestAcceptedAtTheLimit(t *testing.T) {
-	z, err := compressor()
-	if err != nil {
-		t.Fatal(err)
-	}
-	compress := func(content string) []byte { return z.EncodeAll([]byte(content), []byte(Magic)) }
+	compress := func(content []byte) []byte { return compressed(t, Magic, content) }
+	columns := func(fields ...any) []byte { return compress(message(fields...)) }
+	compress1 := func(content string) []byte { return compressed(t, magicV1, []byte(content)) }
 	limits := Limits{Records: 5, RecordBytes: 100, Bytes: 1000, Headers: 3}
 	for what, payload := range map[string][]byte{
-		"as many records":         compress(strings.Repeat("\x1a\x00", 5)),
-		"as large a record":       compress("\x1a\x64\x22\x62" + strings.Repeat("x", 98)),
-		"as many record headers":  compress("\x1a\x06\x2a\x00\x2a\x00\x2a\x00"),
-		"as much content":         compress(strings.Repeat("\x78\x00", 500)), // unknown fields
-		"as large a bare event":   []byte(strings.Repeat("x", 100)),
-		"a block of one repeated": []byte(Magic + "\x28\xb5\x2f\xfd\x20\x64\x23\x03\x00x"),
+		"as many records":                   columns(batchSources, "", batchRuns, "\x00\x05", batchOffsets, zeros(5), batchTimestamps, zeros(5), batchKeys, zeros(5), batchValues, zeros(5)),
+		"as large a record":                 columns(batchSources, "", batchRuns, "\x00\x01", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys, "\x02", batchKeyData, "k", batchValues, "\x64", batchValueData, strings.Repeat("v", 99)),
+		"as many record headers":            columns(batchSources, "", batchRuns, "\x00\x01", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x00", batchHeaders, "\x03", batchHeaderKeys, "\x00\x00\x00", batchHeaderValues, "\x00\x00\x00"),
+		"as much content":                   compress([]byte(strings.Repeat("\xf8\x01\x80\x00", 250))), // unknown fields
+		"version 1: as many records":        compress1(strings.Repeat("\x1a\x00", 5)),
+		"version 1: as large a record":      compress1("\x1a\x64\x22\x62" + strings.Repeat("x", 98)),
+		"version 1: as many record headers": compress1("\x1a\x06\x2a\x00\x2a\x00\x2a\x00"),
+		"as large a bare event":             []byte(strings.Repeat("x", 100)),
+		"a block of one repeated":           []byte(magicV1 + "\x28\xb5\x2f\xfd\x20\x64\x23\x03\x00x"),
 	} {
 		if _, err := new(Decoder).Decode(payload, limits); err != nil {
 			t.Errorf("%s: %v", what, err)
@@ -220,9 +267,9 @@ func TestForgedSizesAllocateNothing(t *testing.T) {
 
 // Protects the steady state: neither encoding nor decoding allocates per record.
 func TestAllocations(t *testing.T) {
-	b := &Batch{Header: Header{Topic: "clickstream", Partition: 3, Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}}
+	b := &Batch{Header: Header{Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}}
 	for i := range 500 {
-		b.Records = append(b.Records, Record{Offset: int64(i), Timestamp: 1_700_000_000_000, Key: []byte("user"), Value: []byte(`{"event_id":"a"}`),
+		b.Records = append(b.Records, Record{Topic: "clickstream", Partition: int32(i / 50), Offset: int64(i), Timestamp: 1_700_000_000_000, Key: []byte("user"), Value: []byte(`{"event_id":"a"}`),
 			Headers:   []RecordHeader{{Key: []byte("k"), Value: []byte("v")}},
 			Rejection: Rejection{Code: "wrong_type", Field: "user_id", Message: "want a string"}})
 	}
@@ -268,8 +315,8 @@ func TestLargeBuffersAreLetGo(t *testing.T) {
 	e.Reset(Header{})
 	e.Append(&Record{})
 	e.Reset(Header{})
-	if cap(d.buf) > retained || cap(e.buf) > retained {
-		t.Errorf("after small batches the decoder holds %d bytes, the encoder %d", cap(d.buf), cap(e.buf))
+	if cap(d.buf) > retained || cap(e.message) > retained {
+		t.Errorf("after small batches the decoder holds %d bytes, the encoder %d", cap(d.buf), cap(e.message))
 	}
 
 	many := &Batch{Records: make([]Record, 40_000)}
@@ -294,13 +341,13 @@ func TestSlicesAreSeparate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	topic := b.Topic
+	topic := b.Records[0].Topic
 	_ = append(b.Records[0].Value, "overwritten by an append"...)
 	_ = append(b.Records[2].Headers, RecordHeader{})
 	if !equal(b, everything()) {
 		t.Error("an append to one record changed another")
 	}
-	if _, err := d.Decode(encode(t, &Batch{Header: Header{Topic: "another-one"}}), DefaultLimits); err != nil {
+	if _, err := d.Decode(encode(t, &Batch{Records: []Record{{Topic: "another-one"}}}), DefaultLimits); err != nil {
 		t.Fatal(err)
 	}
 	if topic != "clickstream" {
@@ -346,15 +393,30 @@ func FuzzContent(f *testing.F) {
 	for _, r := range everything().Records {
 		e.Append(&r)
 	}
-	f.Add(bytes.Clone(e.buf))
-	f.Add([]byte("\x1a\x02\x2a\x00\x1a\x00\x3b\x3c"))
+	f.Add(bytes.Clone(e.finish()))
+	f.Add(message(batchSources, "", batchRuns, "\x00\x01", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x00"))
 	var d, again Decoder
 	f.Fuzz(func(t *testing.T, content []byte) {
-		z, _ := compressor()
-		b, err := d.Decode(z.EncodeAll(content, []byte(Magic)), DefaultLimits)
-		if !sameAsGenerated(t, content, b, err) {
-			t.Fatal("differs from the generated code")
+		b, err := d.Decode(compressed(t, Magic, content), DefaultLimits)
+		sameAsGenerated(t, content, b, err)
+		if err != nil {
+			return
 		}
+		same, err := again.Decode(encode(t, b), Limits{})
+		if err != nil || !equal(same, b) {
+			t.Fatalf("decoded %+v\nagain   %+v, %v", b, same, err)
+		}
+	})
+}
+
+// Protects the same for version 1.
+func FuzzContentV1(f *testing.F) {
+	f.Add([]byte("\x0a\x0bclickstream\x10\x07\x1a\x02\x2a\x00\x1a\x00\x3b\x3c"))
+	f.Add(encodeV1(f, everything()))
+	var d, again Decoder
+	f.Fuzz(func(t *testing.T, content []byte) {
+		b, err := d.Decode(compressed(t, magicV1, content), DefaultLimits)
+		sameAsGeneratedV1(t, content, b, err)
 		if err != nil {
 			return
 		}
@@ -371,8 +433,8 @@ func FuzzContent(f *testing.F) {
 func TestWhatABatchSaysOfItselfIsBounded(t *testing.T) {
 	long := func(n int) string { return strings.Repeat("x", n) }
 	for name, change := range map[string]func(b *Batch){
-		"topic":               func(b *Batch) { b.Topic = long(maxTopic + 1) },
-		"partition":           func(b *Batch) { b.Partition = -1 },
+		"topic":               func(b *Batch) { b.Records[1].Topic = long(maxTopic + 1) },
+		"partition":           func(b *Batch) { b.Records[1].Partition = -1 },
 		"traceparent":         func(b *Batch) { b.Traceparent = long(maxTraceparent + 1) },
 		"replay id":           func(b *Batch) { b.ReplayID = long(maxReplayID + 1) },
 		"consumer":            func(b *Batch) { b.Origin.Consumer = long(MaxName + 1) },
@@ -398,7 +460,7 @@ func TestWhatABatchSaysOfItselfIsBounded(t *testing.T) {
 		}
 	}
 	most := everything()
-	most.Topic, most.Traceparent, most.ReplayID = long(maxTopic), long(maxTraceparent), long(maxReplayID)
+	most.Records[0].Topic, most.Traceparent, most.ReplayID = long(maxTopic), long(maxTraceparent), long(maxReplayID)
 	most.Origin.Consumer, most.Origin.MessageID = long(MaxName), long(MaxName)
 	most.Origin.Contract, most.Origin.Table = long(MaxName), long(MaxName)
 	most.Records[3].Rejection.Message = long(MaxMessage)
@@ -455,17 +517,18 @@ func randomBatch(seed uint64, data []byte) *Batch {
 		return s
 	}
 	number := func() int64 { return int64(r.Uint64()) >> r.IntN(64) }
-	b := &Batch{Header: Header{Topic: text(), Partition: int32(number() & math.MaxInt32), Traceparent: text(), ReplayID: text()}}
+	b := &Batch{Header: Header{Traceparent: text(), ReplayID: text()}}
 	if r.IntN(2) == 0 {
 		b.Origin = Origin{Consumer: text(), FailedAt: number(), MessageID: text(), PublishTime: number(), DeliveryAttempt: int32(number()), Contract: text(), Table: text()}
 	}
+	topics := []string{text(), text(), ""}
 	for range r.IntN(20) {
-		record := Record{Offset: number(), Timestamp: number(), Key: piece(), Value: piece()}
+		record := Record{Topic: topics[r.IntN(3)], Partition: int32(number()&math.MaxInt32) >> r.IntN(31), Offset: number(), Timestamp: number(), Key: piece(), Value: piece()}
 		for range r.IntN(4) {
 			record.Headers = append(record.Headers, RecordHeader{Key: piece(), Value: piece()})
 		}
 		if r.IntN(3) == 0 {
-			record.Rejection = Rejection{Code: text(), Field: text(), Message: text(), Size: number() & math.MaxInt64}
+			record.Rejection = Rejection{Code: text(), Field: text(), Message: text(), Size: number() & math.MaxInt64, Left: Left(r.IntN(4))}
 			if r.IntN(2) == 0 {
 				record.Rejection.SHA256 = bytes.Repeat([]byte{byte(r.Uint32())}, 32)
 			}

@@ -12,10 +12,10 @@ func generated(tb testing.TB) (batches []*Batch, size int64) {
 	tb.Helper()
 	g := generate.New(generate.Config{Seed: 1})
 	for i := range 40 {
-		b := &Batch{Header: Header{Topic: "clickstream", Partition: int32(i % 12)}}
+		b := &Batch{}
 		for j := range 500 {
 			e := g.Next()
-			b.Records = append(b.Records, Record{Offset: int64(j), Timestamp: 1_700_000_000_000 + int64(j), Key: bytes.Clone(e.Key), Value: bytes.Clone(e.Value)})
+			b.Records = append(b.Records, Record{Topic: "clickstream", Partition: int32(i % 12), Offset: int64(j), Timestamp: 1_700_000_000_000 + int64(j), Key: bytes.Clone(e.Key), Value: bytes.Clone(e.Value)})
 			size += int64(len(e.Value))
 		}
 		batches = append(batches, b)

@@ -1,8 +1,6 @@
 package batch
 
 import (
-	"strings"
-
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -11,7 +9,7 @@ import (
 // is going to allocate, and otherwise the payload's own length, of a bare event or of
 // one that Decode will refuse.
 func DeclaredSize(payload []byte, l Limits) int {
-	if !strings.HasPrefix(string(payload[:min(len(payload), len(Magic))]), Magic) {
+	if len(payload) < len(Magic) || string(payload[:len(magicPrefix)]) != magicPrefix {
 		return len(payload)
 	}
 	var h zstd.Header

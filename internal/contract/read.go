@@ -159,6 +159,18 @@ func KafkaTopics(all []*Contract) []string {
 	return topics
 }
 
+// BatchGroups are the topics that may share batches, because one contract takes them, as
+// the bridge's --batch-groups has them: between semicolons, those of each contract that takes several.
+func BatchGroups(all []*Contract) string {
+	var groups []string
+	for _, c := range all {
+		if len(c.Topics) > 1 || c.Pattern != nil {
+			groups = append(groups, strings.Join(KafkaTopics([]*Contract{c}), ","))
+		}
+	}
+	return strings.Join(groups, ";")
+}
+
 // SampleTopic is a topic that the contract takes, for those who make events for it; empty if
 // it takes none of Kafka's.
 func (c *Contract) SampleTopic() string {

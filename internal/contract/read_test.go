@@ -3,6 +3,7 @@ package contract
 import (
 	"embed"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -115,6 +116,7 @@ func TestReadMistakes(t *testing.T) {
 		{"contract: 1\nrest: drop\ntopics: {pattern: '^a$'}\ncolumns: [{name: a, type: STRING}]", "leave them out"},
 		{"contract: 1\nrest: drop\ntopics: {pattern: '(?i)a'}\ncolumns: [{name: a, type: STRING}]", "write both letters"},
 		{"contract: 1\nrest: drop\ntopics: {pattern: 'a b'}\ncolumns: [{name: a, type: STRING}]", "matches no name"},
+		{"contract: 1\nrest: drop\ntopics: {pattern: 'a|b;c'}\ncolumns: [{name: a, type: STRING}]", "no topic's name has"},
 		{"contract: 1\nrest: drop\ntopics: []\ncolumns: [{name: a, type: STRING}]", "topics is a list: want one value or a list of some"},
 		{head + "columns: [{name: a, type: STRING}]\ntable: {name: a-b}", `the table's name is "a-b"`},
 		{head + "columns: [{name: a, type: STRING}]\ntable: {partition_by: a}", "a single TIMESTAMP, DATE or DATETIME"},
@@ -301,22 +303,49 @@ func TestReadDir(t *testing.T) {
 
 // Protects the subscription: Kafka's client reads other regular expressions than contracts have.
 func TestKafkaPattern(t *testing.T) {
-	for _, pattern := range []string{`shop\.(web|app)\.[a-z]+`, `x\d{2,3}`, `a|b.*?`, `(?:a.)+`, `[^a-c]+`} {
+	for _, pattern := range []string{`shop\.(web|app)\.[a-z]+`, `x\d{2,3}`, `a|b.*?`, `(?:a.)+`, `[^a-c]+`, `[^,;]b`, `[!-~]+`, `[.-]b`, `[-]+`, `[\w-]+\.c`, `\w{2,4}`} {
 		c, err := Read("c.yaml", []byte("contract: 1\nrest: drop\ntopics: {pattern: '"+pattern+"'}\ncolumns: [{name: a, type: STRING}]\n"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := KafkaTopics([]*Contract{c})[0]
+		if strings.ContainsAny(got, ",;") || strings.Contains(got, "(?") {
+			t.Errorf("%s becomes %s", pattern, got)
+			continue
+		}
 		posix, err := regexp.CompilePOSIX(got)
-		if err != nil || strings.ContainsAny(got, ",?") && strings.Contains(got, "(?") {
+		if err != nil {
 			t.Errorf("%s becomes %s: %v", pattern, got, err)
 			continue
 		}
-		for _, topic := range []string{"shop.web.a", "shop.x.a", "shopxweb.a", "x1", "x12", "x123", "x1234", "a", "b", "bcd", "ab", "aXaY", "aX", ""} {
+		for _, topic := range []string{
+			"shop.web.a", "shop.x.a", "shopxweb.a", "x1", "x12", "x123", "x1234", "a", "b", "bcd", "ab", "aXaY", "aX", "-b", ".b", "a-b.c", "a-", "--",
+		} {
 			if posix.MatchString(topic) != c.Takes(topic) {
 				t.Errorf("%s, as %s, differs on %q", pattern, got, topic)
 			}
+			// grep asks the C library, which is whom Kafka's client asks.
+			grep := exec.Command("grep", "-qE", got)
+			grep.Stdin = strings.NewReader(topic + "\n")
+			if err := grep.Run(); grep.ProcessState == nil || grep.ProcessState.ExitCode() > 1 || (err == nil) != c.Takes(topic) {
+				t.Errorf("%s, as %s, differs on %q in the C library: %v", pattern, got, topic, err)
+			}
 		}
+	}
+}
+
+// Protects what shares batches: the topics of a contract, and no others.
+func TestBatchGroups(t *testing.T) {
+	read := func(topics string) *Contract {
+		c, err := Read("c.yaml", []byte("contract: 1\nrest: drop\ntopics: "+topics+"\ncolumns: [{name: a, type: STRING}]\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	got := BatchGroups([]*Contract{read("one"), read("[a, b]"), read(`{pattern: 'x\.[^;]'}`), read("[d, e]")})
+	if want := `a,b;^(x\.([\.0-9A-Z_a-z]|-))$;d,e`; got != want {
+		t.Errorf("groups %s, want %s", got, want)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // topicName is what Kafka takes as the name of a topic.
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 
-const topicCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+const topicCharacters = "-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz" // ascending
 
 // checkPattern says what is wrong with a regular expression of topics.
 func checkPattern(text string) error {
@@ -29,17 +29,72 @@ func checkPattern(text string) error {
 	if _, some := witness(text, text); !some {
 		return errors.New("matches no name that a topic can have")
 	}
+	if spells(tree, func(r rune) bool { return !strings.ContainsRune(topicCharacters, r) }) {
+		return errors.New("spells a character that no topic's name has: letters, digits, dots, underscores and hyphens are those that one can have")
+	}
 	return nil
 }
 
+// spells reports whether the pattern has one of the characters, other than in a class.
+func spells(tree *syntax.Regexp, one func(rune) bool) bool {
+	return tree.Op == syntax.OpLiteral && slices.ContainsFunc(tree.Rune, one) ||
+		slices.ContainsFunc(tree.Sub, func(sub *syntax.Regexp) bool { return spells(sub, one) })
+}
+
+// narrow takes what no topic's name has out of the classes of a pattern. A hyphen becomes
+// an alternative of its own: within brackets POSIX knows no \-.
+func narrow(tree *syntax.Regexp) {
+	for _, sub := range tree.Sub {
+		narrow(sub)
+	}
+	if tree.Op != syntax.OpCharClass {
+		return
+	}
+	var class []rune // pairs, as in Rune
+	hyphen := false
+	for _, r := range topicCharacters {
+		switch n := len(class); {
+		case !inClass(tree.Rune, r):
+		case r == '-':
+			hyphen = true
+		case n > 0 && class[n-1] == r-1:
+			class[n-1] = r
+		default:
+			class = append(class, r, r)
+		}
+	}
+	tree.Rune = class
+	if !hyphen {
+		return
+	}
+	dash := &syntax.Regexp{Op: syntax.OpLiteral, Rune: []rune{'-'}}
+	if len(class) == 0 {
+		*tree = *dash
+		return
+	}
+	rest := *tree
+	*tree = syntax.Regexp{Op: syntax.OpAlternate, Sub: []*syntax.Regexp{&rest, dash}}
+}
+
+func inClass(class []rune, r rune) bool {
+	for i := 0; i < len(class); i += 2 {
+		if class[i] <= r && r <= class[i+1] {
+			return true
+		}
+	}
+	return false
+}
+
 // kafkaPattern writes a pattern as librdkafka reads one: in the extended regular expressions of
-// POSIX, which know no \d and no (?:, and without commas, which separate topics. The tree
-// of a pattern has neither after Simplify, and checkPattern has refused what POSIX cannot say.
+// POSIX, which know no \d and no (?:, and without commas and semicolons, which separate topics and
+// groups of them. The tree of a pattern has none of these after narrow and Simplify, and
+// checkPattern has refused what POSIX cannot say.
 func kafkaPattern(p *regexp.Regexp) string {
 	tree, err := syntax.Parse(unanchored(p), syntax.Perl)
 	if err != nil {
 		return p.String() // it was compiled before
 	}
+	narrow(tree)
 	text := tree.Simplify().String()
 	for _, any := range []string{"(?s:.)", "(?-s:.)", "(?s-i:.)"} {
 		text = strings.ReplaceAll(text, any, ".")

@@ -35,7 +35,8 @@ func (s *Stack) StartBridge(ctx context.Context) (*Bridge, error) {
 	name := fmt.Sprintf("bridge-%d", s.started.Add(1))
 	running, err := s.config.Parts.Bridge(BridgeConfig{
 		Name: name, Brokers: s.Kafka.Brokers(), Topics: s.subscription(), Project: Project,
-		Client: client, Tracer: s.config.Tracer, Log: slog.New(mute),
+		BatchGroups: contract.BatchGroups(s.config.Contracts),
+		Client:      client, Tracer: s.config.Tracer, Log: slog.New(mute),
 	})
 	if err != nil {
 		client.Close()

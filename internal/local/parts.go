@@ -28,10 +28,12 @@ type BridgeConfig struct {
 	Name    string // Kafka's client.id
 	Brokers string
 	Topics  string // of Kafka: names and patterns, separated by commas
-	Project string
-	Client  *pubsub.Client // stays the pipeline's to close
-	Tracer  trace.Tracer   // may be nil
-	Log     *slog.Logger
+	// BatchGroups are the topics that may share batches, groups separated by semicolons.
+	BatchGroups string
+	Project     string
+	Client      *pubsub.Client // stays the pipeline's to close
+	Tracer      trace.Tracer   // may be nil
+	Log         *slog.Logger
 }
 
 // Member is one bridge, a member of the consumer group.

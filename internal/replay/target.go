@@ -28,18 +28,14 @@ type PubSub struct {
 
 // Send implements Target.
 func (p PubSub) Send(ctx context.Context, letters []*Letter) error {
-	type place struct {
-		topic     string
-		partition int32
-	}
 	var results []*pubsub.PublishResult
 	publish := func(payload []byte) {
 		results = append(results, p.Publisher.Publish(ctx, &pubsub.Message{Data: payload}))
 	}
-	encoders := map[place]*batch.Encoder{}
-	flush := func(at place) error {
-		e := encoders[at]
-		delete(encoders, at)
+	encoders := map[string]*batch.Encoder{} // by topic: a batch is of one contract
+	flush := func(topic string) error {
+		e := encoders[topic]
+		delete(encoders, topic)
 		payload, err := e.Payload(nil)
 		if err == nil {
 			publish(payload)
@@ -52,23 +48,22 @@ func (p PubSub) Send(ctx context.Context, letters []*Letter) error {
 			publish(l.Value)
 			continue
 		}
-		at := place{l.Topic, l.Partition}
-		e := encoders[at]
+		e := encoders[l.Topic]
 		// An event that is large by itself goes by itself: Pub/Sub has taken it so before.
 		if e != nil && (e.Len() >= batchRecords || e.Size()+len(l.Key)+len(l.Value)+deadletter.HeadersSize(l.Headers) > batchBytes) {
-			if err := flush(at); err != nil {
+			if err := flush(l.Topic); err != nil {
 				return err
 			}
 			e = nil
 		}
 		if e == nil {
-			e = batch.NewEncoder(batch.Header{Topic: l.Topic, Partition: l.Partition, ReplayID: l.Replay})
-			encoders[at] = e
+			e = batch.NewEncoder(batch.Header{ReplayID: l.Replay})
+			encoders[l.Topic] = e
 		}
-		e.Append(&batch.Record{Offset: l.Offset, Timestamp: l.Timestamp, Key: l.Key, Value: l.Value, Headers: l.Headers})
+		e.Append(&batch.Record{Topic: l.Topic, Partition: l.Partition, Offset: l.Offset, Timestamp: l.Timestamp, Key: l.Key, Value: l.Value, Headers: l.Headers})
 	}
-	for at := range encoders {
-		if err := flush(at); err != nil {
+	for topic := range encoders {
+		if err := flush(topic); err != nil {
 			return err
 		}
 	}

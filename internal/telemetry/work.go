@@ -55,6 +55,27 @@ func (w *Work) Tell(t trace.Tracer) {
 	span.End(trace.WithTimestamp(w.End))
 }
 
+// RangeAttributes say where the records of a batch came from: the coordinates if it is one
+// partition, and how many partitions it is.
+func RangeAttributes(ranges []batch.Range) []attribute.KeyValue {
+	switch len(ranges) {
+	case 0:
+		return nil
+	case 1:
+		r := &ranges[0]
+		return []attribute.KeyValue{
+			attribute.String("sluice.kafka.topic", r.Topic),
+			attribute.Int("sluice.kafka.partition", int(r.Partition)),
+			attribute.Int64("sluice.kafka.first_offset", r.First),
+			attribute.Int64("sluice.kafka.last_offset", r.Last),
+		}
+	}
+	return []attribute.KeyValue{
+		attribute.String("sluice.kafka.topic", ranges[0].Topic),
+		attribute.Int("sluice.kafka.partitions", len(ranges)),
+	}
+}
+
 // Links are links to the sampled traces of records, at most MaxLinks, without that of
 // parent, of which the batch is a part.
 func Links(records []batch.Record, parent trace.SpanContext) []trace.Link {

@@ -40,6 +40,7 @@ type streamPartition struct {
 type settingsOfContracts struct {
 	Streams   map[string]stream `json:"streams"`
 	Topics    string            `json:"stream_topics"`
+	Groups    string            `json:"batch_groups"`
 	LeavesOut bool              `json:"leaves_out"`
 	Health    string            `json:"health_query"`
 }
@@ -187,7 +188,10 @@ func parsePacked(files map[string]string) ([]*contract.Contract, error) {
 // planStreams refuses breaking changes, and makes Terraform's variables of the contracts and of
 // the tables that are kept.
 func planStreams(dataset string, all, old []*contract.Contract) (*settingsOfContracts, error) {
-	out := &settingsOfContracts{Streams: map[string]stream{}, Topics: strings.Join(contract.KafkaTopics(all), ","), LeavesOut: contract.LeavesOut(all)}
+	out := &settingsOfContracts{
+		Streams: map[string]stream{}, Topics: strings.Join(contract.KafkaTopics(all), ","), Groups: contract.BatchGroups(all),
+		LeavesOut: contract.LeavesOut(all),
+	}
 	var breaks []string
 	for _, c := range all {
 		for _, before := range old {

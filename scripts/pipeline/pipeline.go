@@ -63,7 +63,7 @@ type member struct{ *bridge.Bridge }
 
 func newBridge(p local.BridgeConfig, tune func(*bridge.Config)) (local.Member, error) {
 	c := bridge.DefaultConfig()
-	c.Brokers, c.Topics, c.Consumer = p.Brokers, p.Topics, p.Name
+	c.Brokers, c.Topics, c.BatchGroups, c.Consumer = p.Brokers, p.Topics, p.BatchGroups, p.Name
 	c.Project, c.Topic, c.DeadLetterTopic = p.Project, local.Topic, local.DeadLetterTopic
 	c.HTTPAddr = ""
 	if tune != nil {

@@ -52,9 +52,9 @@ func TestPoisonInEveryPosition(t *testing.T) {
 	var next [4]int64 // offsets, by partition
 	pack := func(isBad func(i int) bool) {
 		partition := len(payloads) % len(next)
-		e := batch.NewEncoder(batch.Header{Topic: local.Topic, Partition: int32(partition)})
+		e := batch.NewEncoder(batch.Header{})
 		for i := range size {
-			r := batch.Record{Offset: next[partition], Timestamp: time.Now().UnixMilli()}
+			r := batch.Record{Topic: local.Topic, Partition: int32(partition), Offset: next[partition], Timestamp: time.Now().UnixMilli()}
 			if isBad(i) {
 				r.Key, r.Value = g.Spoil(&faults[bad%int64(len(faults))])
 				bad++
@@ -99,9 +99,9 @@ func TestGarbageAndBombs(t *testing.T) {
 	w.load(77, 1500)
 	w.flow(500)
 
-	e := batch.NewEncoder(batch.Header{Topic: local.Topic})
+	e := batch.NewEncoder(batch.Header{})
 	for i := range 100 {
-		e.Append(&batch.Record{Offset: int64(i), Value: bytes.Repeat([]byte("x"), 100)})
+		e.Append(&batch.Record{Topic: local.Topic, Offset: int64(i), Value: bytes.Repeat([]byte("x"), 100)})
 	}
 	whole, err := e.Payload(nil)
 	w.must(err)

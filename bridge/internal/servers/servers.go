@@ -115,7 +115,7 @@ func (s *Servers) Config(change func(*bridge.Config)) bridge.Config {
 	c := bridge.DefaultConfig()
 	c.Brokers = s.Brokers
 	c.Project = Project
-	c.Linger = 20 * time.Millisecond
+	c.Linger, c.MaxLinger = 20*time.Millisecond, 20*time.Millisecond
 	c.RetryMin, c.RetryMax = 10*time.Millisecond, 100*time.Millisecond
 	// A starved machine must not cut an orderly end short: tests count on its commits.
 	c.RevokeTimeout, c.DrainTimeout, c.CommitTimeout, c.CloseTimeout = 30*time.Second, 30*time.Second, 15*time.Second, 15*time.Second
@@ -312,7 +312,7 @@ func (s *Servers) Published(name string) (copies map[Coordinate]int, records []b
 			s.t.Fatal(err)
 		}
 		for _, r := range b.Records {
-			copies[Coordinate{b.Partition, r.Offset}]++
+			copies[Coordinate{r.Partition, r.Offset}]++
 		}
 		records = append(records, b.Records...)
 		batches = append(batches, b)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"sluice/internal/batch"
 )
 
 // Observer sees the push requests of a stack's functions: when each came and what
@@ -38,10 +40,9 @@ type Delivery struct {
 	Status    int64
 	Error     string
 	Bytes     int64
-	Topic     string
-	Partition int64
-	First     int64 // offset of the first record
-	Last      int64 // and of the last
+	Topic     string        // of the first record
+	Parts     int64         // partitions that its records are of
+	Ranges    []batch.Range // of the partitions; none: not told
 	Records   int64
 	Landed    int64
 	Refused   int64 // rows that BigQuery refused
@@ -178,12 +179,10 @@ func (d *Delivery) take(a slog.Attr) bool {
 		d.Bytes = a.Value.Int64()
 	case "topic":
 		d.Topic = a.Value.String()
-	case "partition":
-		d.Partition = a.Value.Int64()
-	case "first_offset":
-		d.First = a.Value.Int64()
-	case "last_offset":
-		d.Last = a.Value.Int64()
+	case "partitions":
+		d.Parts = a.Value.Int64()
+	case "offsets":
+		d.Ranges, _ = a.Value.Any().([]batch.Range)
 	case "records":
 		d.Records = a.Value.Int64()
 	case "landed":

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice/internal/batch"
 	"sluice/internal/local"
 	"sluice/internal/local/warehouse"
 )
@@ -149,10 +150,24 @@ func (s *Story) step(at int64, what, more, by, kind string) {
 	s.Steps = append(s.Steps, Step{At: at, What: what, More: more, By: by, Kind: kind})
 }
 
-// complete reports whether the message had every record from its first to its last, as
-// a bridge's has. A replayed message and one of the dead-letter topic have some, in any
-// order, and its log line does not tell which.
-func (d *Delivery) complete() bool { return d.Records == d.Last-d.First+1 }
+// complete reports whether the message had every record between the offsets that its log
+// line tells, as a bridge's has. A replayed message and one of the dead-letter topic have some, in
+// any order, and its log line does not tell which; neither does that of a message of many partitions.
+func (d *Delivery) complete() bool {
+	between := int64(0)
+	for _, r := range d.Ranges {
+		between += r.Last - r.First + 1
+	}
+	return d.Records == between
+}
+
+// covers reports whether the record lies between the offsets of its partition in the message, as far as
+// the log line tells them.
+func (d *Delivery) covers(topic string, c Coordinates) bool {
+	return len(d.Ranges) == 0 || slices.ContainsFunc(d.Ranges, func(r batch.Range) bool {
+		return r.Topic == topic && int64(r.Partition) == c.Partition && r.First <= c.Offset && c.Offset <= r.Last
+	})
+}
 
 // during reports whether the moment lies in the request.
 func (d *Delivery) during(at int64) bool {
@@ -161,15 +176,10 @@ func (d *Delivery) during(at int64) bool {
 
 // mayBring reports whether the push request may have brought the record.
 func (s *Story) mayBring(d *Delivery) bool {
-	switch {
-	case d.Topic != s.Topic || d.Partition != s.Partition:
-		return false
-	case d.Function == deadLetter && d.Records <= 2:
-		return d.First == s.Offset || d.Last == s.Offset
-	case d.Function == deadLetter || !d.complete():
-		return true
+	if d.Topic == "" || len(d.Ranges) == 0 {
+		return d.Topic == s.Topic
 	}
-	return d.First <= s.Offset && s.Offset <= d.Last
+	return d.covers(s.Topic, s.Coordinates)
 }
 
 // own returns those of the push requests that brought the record.
@@ -227,7 +237,7 @@ func letterOf(all []Delivery, m *mark) string {
 func (s *Story) rowIn(d *Delivery) *mark {
 	for i := range s.landed {
 		m := &s.landed[i]
-		if d.during(m.at) && (m.replay != "" || d.First <= s.Offset && s.Offset <= d.Last) {
+		if d.during(m.at) && d.covers(s.Topic, s.Coordinates) {
 			return m
 		}
 	}
@@ -247,7 +257,7 @@ func (s *Story) failureIn(d *Delivery) *mark {
 // delivery adds the steps of a push request.
 func (s *Story) delivery(d *Delivery) {
 	source := "the log line of " + d.Function
-	message := fmt.Sprintf("message %s: %s of partition %d, %d bytes", d.MessageID, plural(d.Records, "record"), d.Partition, d.Bytes)
+	message := fmt.Sprintf("message %s: %s of %s, %d bytes", d.MessageID, plural(d.Records, "record"), plural(d.Parts, "partition"), d.Bytes)
 	dead := d.Function == deadLetter
 	row, failure := s.rowIn(d), s.failureIn(d)
 	again := slices.ContainsFunc(s.Steps, func(o Step) bool { return o.By == "the push request's headers" && o.More == message })

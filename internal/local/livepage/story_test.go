@@ -10,6 +10,7 @@ import (
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
+	"sluice/internal/batch"
 	"sluice/internal/local"
 )
 
@@ -18,7 +19,8 @@ import (
 // order, and a record that lies between them is none of theirs.
 func TestStoryTakesItsOwnRequests(t *testing.T) {
 	request := func(function, id string, first, last, records, received, answered int64) Delivery {
-		return Delivery{Function: function, MessageID: id, Outcome: "ack", Topic: "t", Partition: 1, First: first, Last: last, Records: records,
+		return Delivery{Function: function, MessageID: id, Outcome: "ack", Topic: "t", Records: records,
+			Parts: 2, Ranges: []batch.Range{{Topic: "t", Partition: 0, First: 7, Last: 6}, {Topic: "t", Partition: 1, First: first, Last: last}},
 			Published: time.UnixMilli(received / 1000), Received: time.UnixMicro(received), Answered: time.UnixMicro(answered)}
 	}
 	refused := request("Ingest", "7", 10, 30, 21, 900_000, 950_000)
@@ -30,12 +32,14 @@ func TestStoryTakesItsOwnRequests(t *testing.T) {
 		request("DeadLetter", "8", 12, 28, 3, 1_110_000, 1_115_000),  // they
 		request("Ingest", "9", 31, 40, 10, 1_200_000, 1_300_000),     // another batch, which rejects 33 and 35
 		request("DeadLetter", "10", 33, 35, 2, 1_310_000, 1_315_000), // they
-		request("Ingest", "11", 28, 12, 3, 2_000_000, 2_100_000),     // a replay of 28, 20 and 12: the last is rejected again
+		request("Ingest", "11", 12, 28, 3, 2_000_000, 2_100_000),     // a replay of 28, 20 and 12: the last is rejected again
 		request("DeadLetter", "13", 12, 12, 1, 2_110_000, 2_115_000), // it
 	}
 	other := request("Ingest", "14", 10, 30, 21, 1_000_000, 1_100_000)
-	other.Partition = 2
-	all = append(all, other)
+	other.Ranges[1].Partition = 2
+	many := request("Ingest", "15", 0, 0, 50, 3_000_000, 3_100_000) // so many partitions that the line names none
+	many.Parts, many.Ranges = 100, nil
+	all = append(all, other, many)
 
 	failed := mark{at: 1_050_000, message: "7", code: "invalid_json"}
 	again := mark{at: 2_050_000, message: "11", code: "invalid_json", replay: "r"}
@@ -51,6 +55,7 @@ func TestStoryTakesItsOwnRequests(t *testing.T) {
 		{"rejected twice", 12, nil, []mark{failed, again}, "7 7 8 11 13"},
 		{"on its way to DeadLetter", 28, nil, nil, "7 7 8"},
 		{"landed in another batch", 34, []mark{{at: 1_200_100}}, nil, "9"},
+		{"landed with many partitions", 60, []mark{{at: 3_000_100}}, nil, "15"},
 		{"seen by nobody", 41, nil, nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

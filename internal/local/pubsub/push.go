@@ -98,6 +98,7 @@ func (s *subscription) add(messages []*pubsubpb.PubsubMessage) {
 	for _, m := range messages {
 		s.ready.push(&item{message: m})
 		s.stats.Published++
+		s.stats.Bytes += int64(len(m.Data))
 		s.stats.Backlog++
 		s.stats.BacklogBytes += int64(len(m.Data))
 	}

@@ -9,6 +9,7 @@ import (
 // Stats are the counters of a push subscription since it was created.
 type Stats struct {
 	Published    int64 // messages that came in
+	Bytes        int64 // of their data
 	Delivered    int64 // delivery attempts begun
 	Acked        int64 // attempts that acked
 	Failed       int64 // attempts that did not

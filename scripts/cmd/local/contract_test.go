@@ -182,6 +182,7 @@ func TestDeployContracts(t *testing.T) {
 			}
 		}
 		Topics    string `json:"stream_topics"`
+		Groups    string `json:"batch_groups"`
 		LeavesOut bool   `json:"leaves_out"`
 		Health    string `json:"health_query"`
 	}
@@ -220,7 +221,7 @@ func TestDeployContracts(t *testing.T) {
 	if s := first.Streams["web_clicks"]; !s.Deployed || s.Partition != nil || !strings.Contains(s.Schema, `"kafka_offset"`) {
 		t.Errorf("web_clicks: %+v", s)
 	}
-	if first.Topics != `^((web\..*))$,orders` || !first.LeavesOut || !strings.Contains(first.Health, "FROM p.d.orders UNION ALL") && !strings.Contains(first.Health, "p.d.web_clicks") {
+	if first.Topics != `^((web\..*))$,orders` || first.Groups != `^((web\..*))$` || !first.LeavesOut || !strings.Contains(first.Health, "FROM p.d.orders UNION ALL") && !strings.Contains(first.Health, "p.d.web_clicks") {
 		t.Errorf("topics %s, leaves out %v, health %s", first.Topics, first.LeavesOut, first.Health)
 	}
 	for _, name := range []string{"orders", "web-clicks"} {

@@ -88,6 +88,18 @@ func input() []byte {
 	return b.Bytes()
 }
 
+// Protects that messages follow the traffic and not the partitions: what Pub/Sub and the
+// functions cost hangs on it.
+func TestMessagesDoNotGrowWithPartitions(t *testing.T) {
+	s := summarize(t, nil, "--events", "3000", "--rate", "1000", "--partitions", "100")
+	if s.Missing != 0 || s.DuplicateRows != 0 {
+		t.Errorf("%+v", s)
+	}
+	if s.Messages < 1 || s.Messages > 20 || s.PayloadBytes < 3000*20 || s.PayloadBytes > 3000*200 {
+		t.Errorf("%d messages of %d bytes together for 3000 events in 3 seconds, over 100 partitions", s.Messages, s.PayloadBytes)
+	}
+}
+
 // --input reads what people have, from files and from standard input, packed or
 // not; and --data keeps what landed over runs for query.
 func TestInputLandsAndIsQueried(t *testing.T) {

@@ -146,6 +146,8 @@ type Summary struct {
 	Missing         int64             `json:"missing"`
 	Seconds         float64           `json:"seconds"`
 	EventsPerSecond float64           `json:"events_per_second"`
+	Messages        int64             `json:"messages,omitempty"`      // of Pub/Sub, with the records; 0: another server's
+	PayloadBytes    int64             `json:"payload_bytes,omitempty"` // of them
 	Latency         local.Percentiles `json:"latency_ms"`
 
 	interrupted bool  // before the end that --once waits for
@@ -349,10 +351,12 @@ func drive(ctx context.Context, s *local.Stack, f runFlags, in source, progress 
 		return summary, err
 	}
 	seconds := time.Since(begin).Seconds()
+	messages := s.PubSub.Stats(local.Ingest)
 	summary = Summary{
 		Produced: produced, Landed: account.Landed, DeadLettered: account.DeadLettered, LeftOut: account.LeftOut,
 		DuplicateRows: account.DuplicateRows, Missing: all.Missing,
 		Seconds: seconds, EventsPerSecond: float64(produced) / seconds, Latency: s.Latency.Percentiles(),
+		Messages: messages.Published, PayloadBytes: messages.Bytes,
 		interrupted: ctx.Err() != nil, failed: failed,
 	}
 	return summary, nil
@@ -397,7 +401,8 @@ missing        %12d
 duplicate rows %12d
 seconds        %12.1f
 events/s       %12.0f
+messages       %12d, %d bytes
 latency        p50 %d ms, p95 %d ms, p99 %d ms, max %d ms
-`, s.Produced, s.Landed, s.DeadLettered, s.LeftOut, s.Missing, s.DuplicateRows, s.Seconds, s.EventsPerSecond,
+`, s.Produced, s.Landed, s.DeadLettered, s.LeftOut, s.Missing, s.DuplicateRows, s.Seconds, s.EventsPerSecond, s.Messages, s.PayloadBytes,
 		s.Latency.P50, s.Latency.P95, s.Latency.P99, s.Latency.Max)
 }

@@ -70,9 +70,9 @@ func Measure(sample int) (Quantities, error) {
 
 func pack(events [][]byte, size int) ([][]byte, error) {
 	var out [][]byte
-	e := batch.NewEncoder(batch.Header{Topic: "clickstream", Partition: 1})
+	e := batch.NewEncoder(batch.Header{})
 	for i, value := range events {
-		e.Append(&batch.Record{Offset: int64(i), Timestamp: time.Now().UnixMilli(), Key: value[:8], Value: value})
+		e.Append(&batch.Record{Topic: "clickstream", Partition: 1, Offset: int64(i), Timestamp: time.Now().UnixMilli(), Key: value[:8], Value: value})
 		if e.Len() < size && i < len(events)-1 {
 			continue
 		}
@@ -81,7 +81,7 @@ func pack(events [][]byte, size int) ([][]byte, error) {
 			return nil, err
 		}
 		out = append(out, payload)
-		e.Reset(batch.Header{Topic: "clickstream", Partition: 1})
+		e.Reset(batch.Header{})
 	}
 	return out, nil
 }
@@ -103,7 +103,7 @@ func decode(payloads [][]byte) (int, error) {
 		wire = wire[:0]
 		for i := range b.Records {
 			r := &b.Records[i]
-			wire, err = d.AppendRow(wire, r.Value, event.Meta{IngestedAt: time.Now().UnixMicro(), Topic: b.Topic, Partition: b.Partition, Offset: r.Offset, Timestamp: r.Timestamp})
+			wire, err = d.AppendRow(wire, r.Value, event.Meta{IngestedAt: time.Now().UnixMicro(), Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp})
 			if err != nil {
 				return 0, fmt.Errorf("a generated event is no row: %w", err)
 			}
@@ -117,10 +117,14 @@ func decode(payloads [][]byte) (int, error) {
 // entry of Cloud Run (resource, labels, names: about 600 bytes).
 func line() float64 {
 	var log bytes.Buffer
+	ranges := make([]batch.Range, 100)
+	for i := range ranges {
+		ranges[i] = batch.Range{Topic: "clickstream", Partition: int32(i), First: 123456789, Last: 123457788}
+	}
 	gate := push.NewGate(telemetry.NewLogger(&log, slog.LevelInfo))
 	h := gate.Handler(push.Config{Function: "Ingest", Project: "acme-clickstream"}, func(_ context.Context, m *push.Message) error {
-		m.Note(slog.String("topic", "clickstream"), slog.Int("partition", 11), slog.Int64("first_offset", 123456789), slog.Int64("last_offset", 123457788),
-			slog.Int("records", 1000), slog.Int("landed", 1000), slog.Float64("decode_ms", 1.234), slog.Float64("append_ms", 123.456),
+		m.NoteRanges(ranges)
+		m.Note(slog.Int("records", 1000), slog.Int("landed", 1000), slog.Float64("decode_ms", 1.234), slog.Float64("append_ms", 123.456),
 			slog.Float64("publish_ms", 0), slog.Float64("age_ms", 456.789))
 		return nil
 	})
