@@ -63,6 +63,7 @@ type Bridge struct {
 	cfg       Config
 	log       *slog.Logger
 	publisher *publisher
+	objects   objects
 	encoders  freelist[batch.Encoder]
 	payloads  freelist[[]byte]
 	inbox     inbox
@@ -124,6 +125,7 @@ func New(cfg Config, client *pubsub.Client, log *slog.Logger) (*Bridge, error) {
 	if b.metrics, err = newMetrics(b.Stats, cfg); err != nil {
 		return nil, err
 	}
+	b.objects = newObjects(cfg.ReferenceAbove, log, &b.counters)
 	b.publisher = newPublisher(cfg, client, log, &b.counters, b.metrics)
 	return b, nil
 }

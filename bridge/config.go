@@ -15,6 +15,7 @@ import (
 
 	"sluice/internal/batch"
 	"sluice/internal/kafkaclient"
+	"sluice/internal/reference"
 	"sluice/internal/settings"
 )
 
@@ -33,6 +34,11 @@ type Config struct {
 	Project         string // Google Cloud project of the topics
 	Topic           string // topic for batches
 	DeadLetterTopic string // topic for records that no Pub/Sub message can carry
+
+	// Cloud Storage: where payloads go that would be dear as messages.
+	PayloadBucket   string // empty: nowhere
+	StorageEmulator string // host:port of another server than Google's
+	ReferenceAbove  int    // bytes of a compressed batch above which it does
 
 	// Packing. A batch leaves when it is full, or when its first record has waited long enough
 	// for more.
@@ -73,6 +79,7 @@ func DefaultConfig() Config {
 		Group:              "clickstream-to-bigquery",
 		OffsetReset:        "earliest",
 		Topic:              "clickstream",
+		ReferenceAbove:     75_000,
 		DeadLetterTopic:    "clickstream-dead-letter",
 		BatchRecords:       10_000,
 		BatchBytes:         4 << 20,
@@ -109,6 +116,9 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.DeadLetterTopic, "pubsub-dead-letter-topic", c.DeadLetterTopic, "Pub/Sub `topic` for records that are too large to publish")
 	fs.IntVar(&c.BatchRecords, "batch-records", c.BatchRecords, "most `records` in a batch")
 	fs.IntVar(&c.BatchBytes, "batch-bytes", c.BatchBytes, "most `bytes` in a batch, before compression; a larger record travels alone")
+	fs.StringVar(&c.PayloadBucket, "payload-bucket", c.PayloadBucket, "`bucket` of Cloud Storage for large batches, to which their messages refer then: cheaper. The functions need it first. Empty: none")
+	fs.StringVar(&c.StorageEmulator, "storage-emulator-host", c.StorageEmulator, "`host:port` of a Cloud Storage server to use instead of Google's, without encryption or credentials")
+	fs.IntVar(&c.ReferenceAbove, "reference-above", c.ReferenceAbove, "`bytes` of a compressed batch above which it goes to the bucket: at list price an object costs as much as a message of 75,000")
 	fs.StringVar(&c.BatchGroups, "batch-groups", c.BatchGroups, "`topics` that may share batches, because they have one contract: names and regular expressions as in --kafka-topics,\n"+
 		"separated by commas, groups by semicolons. A topic of no group has batches of its own")
 	fs.DurationVar(&c.Linger, "linger", c.Linger, "longest `time` that a record waits for others once there are 256 KiB of them")
@@ -253,6 +263,12 @@ func (c *Config) Validate() error {
 	}
 	if !pubsubPattern.MatchString(c.DeadLetterTopic) {
 		bad("pubsub-dead-letter-topic", "is no Pub/Sub topic: use its ID (a letter, then 2 to 254 letters, digits and -_.~+%%) or projects/P/topics/T")
+	}
+	if c.PayloadBucket != "" && !reference.ValidBucket.MatchString(c.PayloadBucket) {
+		bad("payload-bucket", "is no bucket: use its name, without gs://")
+	}
+	if c.ReferenceAbove < 0 {
+		bad("reference-above", "is %d: use 0 (every batch) or more", c.ReferenceAbove)
 	}
 	if most := batch.DefaultLimits.Records; c.BatchRecords < 1 || c.BatchRecords > most {
 		bad("batch-records", "is %d: use 1 to %d, which is what the functions accept", c.BatchRecords, most)

@@ -60,7 +60,7 @@ func (b *Bridge) send(f *flight, enc *batch.Encoder, span trace.Span, done func(
 		b.releaseEncoder(enc) // what is on its way is compressed
 		b.compressors <- compressor
 		if f.err == nil {
-			f.acked = b.publisher.publish(f.ctx, f.topic, *payload)
+			f.acked = b.publisher.publish(f.ctx, f.topic, b.objects.data(f.ctx, *payload))
 		}
 		b.release(payload)
 		done(f.acked)

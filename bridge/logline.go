@@ -13,6 +13,7 @@ import (
 //
 //	records, bytes                 taken from Kafka
 //	batches, payload_bytes         sent, and their size after compression
+//	references, store_errors       batches that were written to the bucket, and that could not be
 //	retries, dead_lettered         publish requests tried again, records too large to publish
 //	rebalances, lost               of the group, and partitions taken away without asking
 //	kafka_errors, commit_errors
@@ -49,6 +50,8 @@ func statsFields(now, before *Stats) []slog.Attr {
 		slog.Int64("batches", now.Batches-before.Batches),
 		slog.Int64("payload_bytes", now.PayloadBytes-before.PayloadBytes),
 		slog.Int64("retries", now.Retries-before.Retries),
+		slog.Int64("references", now.References-before.References),
+		slog.Int64("store_errors", now.StoreErrors-before.StoreErrors),
 		slog.Int64("dead_lettered", now.DeadLettered-before.DeadLettered),
 		slog.Int64("rebalances", now.Rebalances-before.Rebalances),
 		slog.Int64("lost", now.Lost-before.Lost),

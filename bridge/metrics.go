@@ -90,6 +90,8 @@ func newMetrics(stats func() Stats, cfg Config) (*metrics, error) {
 	counter("batches", "{batch}", "Batches that were sent.", func(s *Stats) int64 { return s.Batches })
 	counter("packed", "By", "Batches that were sent, before compression.", func(s *Stats) int64 { return s.PackedBytes })
 	counter("out", "By", "Batches that were sent, after compression.", func(s *Stats) int64 { return s.PayloadBytes })
+	counter("references", "{batch}", "Batches that were written to the bucket, and whose messages refer to it.", func(s *Stats) int64 { return s.References })
+	counter("store_errors", "{batch}", "Batches that could not be written to the bucket and went as messages.", func(s *Stats) int64 { return s.StoreErrors })
 	counter("dead_lettered", "{record}", "Records that the dead-letter topic has acknowledged.", func(s *Stats) int64 { return s.DeadLettered },
 		metric.WithAttributes(attribute.String("error.type", "too_large")))
 	counter("rebalances", "{rebalance}", "Assignments and revocations of partitions.", func(s *Stats) int64 { return s.Rebalances })

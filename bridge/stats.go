@@ -18,6 +18,8 @@ type Stats struct {
 	DeadLettered    int64 // records too large to publish, acknowledged by the dead-letter topic
 	Acknowledged    int64 // publish requests that Pub/Sub has acknowledged
 	Retries         int64 // publish requests that failed and were tried again
+	References      int64 // batches that were written to the bucket and referred to
+	StoreErrors     int64 // batches that could not be, and went as messages
 	InflightBytes   int64 // packed and unacknowledged
 	InflightBatches int64
 	Assigned        int64 // partitions
@@ -61,6 +63,7 @@ type counters struct {
 	bytesIn, recordsOut, batches             atomic.Int64
 	packedBytes, payloadBytes                atomic.Int64
 	deadLettered, acknowledged, retries      atomic.Int64
+	references, storeErrors                  atomic.Int64
 	inflightBytes, inflightBatches, assigned atomic.Int64
 	rebalances, lost, revived                atomic.Int64
 	kafkaErrors, commitErrors, lateResults   atomic.Int64
@@ -100,6 +103,8 @@ func (b *Bridge) Stats() Stats {
 		DeadLettered:    c.deadLettered.Load(),
 		Acknowledged:    c.acknowledged.Load(),
 		Retries:         c.retries.Load(),
+		References:      c.references.Load(),
+		StoreErrors:     c.storeErrors.Load(),
 		InflightBytes:   c.inflightBytes.Load(),
 		InflightBatches: c.inflightBatches.Load(),
 		Assigned:        c.assigned.Load(),

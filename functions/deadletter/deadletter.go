@@ -66,13 +66,9 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) error {
 	decoder := batch.Decoder{Before: func(records, headers int) error {
 		return m.Reserve(int64(records)*batch.RecordOverhead + int64(headers)*batch.HeaderOverhead)
 	}} // dead letters are rare: nothing is worth being kept
-	b, err := decoder.Decode(m.Data, f.limits)
+	b, err := read(m, &decoder, f.limits)
 	if err != nil {
-		damage, ok := errors.AsType[*batch.Error](err)
-		if !ok {
-			return err
-		}
-		b = undecodable(m, damage)
+		return err
 	}
 	letters := f.newLetters(b, m, start)
 	decode := time.Since(start)
@@ -85,8 +81,20 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) error {
 	return err
 }
 
+// read returns the batch of a message, or what undecodable makes of its damage.
+func read(m *push.Message, decoder *batch.Decoder, limits batch.Limits) (*batch.Batch, error) {
+	if m.Damage != nil {
+		return undecodable(m, m.Damage), nil
+	}
+	b, err := decoder.Decode(m.Data, limits)
+	if damage, ok := errors.AsType[*batch.Error](err); ok {
+		return undecodable(m, damage), nil
+	}
+	return b, err
+}
+
 // undecodable is a batch of the one record that a damaged payload is.
-func undecodable(m *push.Message, damage *batch.Error) *batch.Batch {
+func undecodable(m *push.Message, damage error) *batch.Batch {
 	return &batch.Batch{Records: []batch.Record{{
 		Offset: batch.NoOffset,
 		Value:  m.Data,

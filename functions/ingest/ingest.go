@@ -124,8 +124,12 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) (err error) {
 	if err := m.Reserve(3 * int64(batch.DeclaredSize(m.Data, f.config.Limits))); err != nil {
 		return err
 	}
-	w := f.workers.Get().(*worker)
 	var l line
+	if m.Damage != nil {
+		defer l.note(m)
+		return f.undecodable(ctx, m, m.Damage, &l)
+	}
+	w := f.workers.Get().(*worker)
 	defer func() {
 		l.note(m)
 		f.span(m, &l, begin, err)
@@ -138,7 +142,15 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) (err error) {
 	w.batches.Before = nil
 	if err != nil {
 		f.workers.Put(w)
-		return f.undecodable(ctx, m, err, &l)
+		damage, ok := errors.AsType[*batch.Error](err)
+		if !ok {
+			return err
+		}
+		// A bridge that is newer than this function: it is this function's turn.
+		if errors.Is(damage, batch.ErrVersion) {
+			return fmt.Errorf("deploy this version's functions before its bridge: %w", damage)
+		}
+		return f.undecodable(ctx, m, damage, &l)
 	}
 	l.batch(b)
 	if f.config.Tracer != nil {
@@ -222,15 +234,7 @@ func (f *Function) process(ctx context.Context, m *push.Message, w *worker, b *b
 const retained = 4 << 20
 
 // undecodable dead-letters a payload that is no batch: no try will make it one.
-func (f *Function) undecodable(ctx context.Context, m *push.Message, cause error, l *line) error {
-	damage, ok := errors.AsType[*batch.Error](cause)
-	if !ok {
-		return cause
-	}
-	// A bridge that is newer than this function: it is this function's turn.
-	if errors.Is(damage, batch.ErrVersion) {
-		return fmt.Errorf("deploy this version's functions before its bridge: %w", damage)
-	}
+func (f *Function) undecodable(ctx context.Context, m *push.Message, damage error, l *line) error {
 	b := &batch.Batch{Records: []batch.Record{{Offset: batch.NoOffset, Value: m.Data}}}
 	start := time.Now()
 	p := part{}

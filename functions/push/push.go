@@ -66,6 +66,8 @@ type Message struct {
 	Attributes map[string]string
 	// Data is the payload, valid until the function returns.
 	Data []byte
+	// Damage is why Data is not what was published, nil if it is. No other delivery will mend it.
+	Damage error
 
 	header   http.Header
 	notes    []slog.Attr

@@ -17,6 +17,7 @@ import (
 	"sluice/functions/push"
 	"sluice/functions/warehouse"
 	"sluice/internal/contract"
+	"sluice/internal/reference"
 	"sluice/internal/settings"
 )
 
@@ -38,8 +39,10 @@ type Config struct {
 	FactEventsTable  string
 	EventsDLQTable   string
 	DeadLetterTopic  string
+	PayloadBucket    string
 	BigQueryEmulator string
 	PubSubEmulator   string
+	StorageEmulator  string
 
 	Contracts     string
 	Read          []*contract.Contract // what Contracts would be read to; not a flag
@@ -96,8 +99,10 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.FactEventsTable, "fact-events-table", c.FactEventsTable, "table of the events of the built-in contract")
 	fs.StringVar(&c.EventsDLQTable, "events-dlq-table", c.EventsDLQTable, "table of the rejected events")
 	fs.StringVar(&c.DeadLetterTopic, "pubsub-dead-letter-topic", c.DeadLetterTopic, "topic for events that can never be inserted")
+	fs.StringVar(&c.PayloadBucket, "payload-bucket", c.PayloadBucket, "bucket of Cloud Storage with the payloads that messages refer to: the bridge's. Empty: there are none")
 	fs.StringVar(&c.BigQueryEmulator, "bigquery-storage-emulator-host", c.BigQueryEmulator, "host:port of a Storage Write API server to use instead of BigQuery's, without encryption or credentials")
 	fs.StringVar(&c.PubSubEmulator, "pubsub-emulator-host", c.PubSubEmulator, "host:port of a Pub/Sub server to use instead of Google's, without encryption or credentials")
+	fs.StringVar(&c.StorageEmulator, "storage-emulator-host", c.StorageEmulator, "host:port of a Cloud Storage server to use instead of Google's, without encryption or credentials")
 
 	fs.StringVar(&c.Contracts, "contracts", c.Contracts, "folder of the streams' contracts, one file NAME.yaml each, or one such file; empty: the built-in contract, for every topic")
 	fs.Var(&c.EventTypes, "event-types", "of the built-in contract: values that event_type may have, separated by commas")
@@ -150,6 +155,9 @@ func (c *Config) Validate() error {
 	}
 	if !topicName.MatchString(c.DeadLetterTopic) {
 		wrong("pubsub-dead-letter-topic", "is no topic: use its id, without the project")
+	}
+	if c.PayloadBucket != "" && !reference.ValidBucket.MatchString(c.PayloadBucket) {
+		wrong("payload-bucket", "is no bucket: use its name, without gs://")
 	}
 	if len(c.EventTypes) == 0 {
 		wrong("event-types", "is empty: name at least one")

@@ -27,10 +27,12 @@ import (
 
 	"sluice/functions/deadletter"
 	"sluice/functions/ingest"
+	"sluice/functions/payload"
 	"sluice/functions/push"
 	"sluice/functions/warehouse"
 	"sluice/internal/contract"
 	"sluice/internal/dial"
+	"sluice/internal/reference"
 )
 
 // Service is the functions of one process.
@@ -73,6 +75,10 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 			return nil, err
 		}
 	}
+	open, err := s.opener(ctx, c)
+	if err != nil {
+		return nil, err
+	}
 	if c.serves(Ingest) {
 		deadLetters, err := s.publisher(ctx, c)
 		if err != nil {
@@ -99,7 +105,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 			return nil, err
 		}
 		p.Function = Ingest
-		s.handlers[Ingest] = s.gate.Handler(p, f.Handle)
+		s.handlers[Ingest] = s.gate.Handler(p, open.Func(f.Handle))
 	}
 	if c.serves(DeadLetter) {
 		t := contract.EventsDLQ()
@@ -108,7 +114,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 			return nil, err
 		}
 		p.Function = DeadLetter
-		s.handlers[DeadLetter] = s.gate.Handler(p, f.Handle)
+		s.handlers[DeadLetter] = s.gate.Handler(p, open.Func(f.Handle))
 	}
 	return s, nil
 }
@@ -123,6 +129,19 @@ func (s *Service) appender(c Config, client *storage.BigQueryWriteClient, t *con
 	}, log)
 	s.onClose(a.Close)
 	return a
+}
+
+// opener returns what fetches the payloads that messages refer to.
+func (s *Service) opener(ctx context.Context, c Config) (*payload.Opener, error) {
+	var bucket *reference.Bucket
+	if c.PayloadBucket != "" {
+		var err error
+		if bucket, err = reference.Open(ctx, c.PayloadBucket, c.StorageEmulator); err != nil {
+			return nil, err
+		}
+		s.onClose(func(context.Context) error { return bucket.Close() })
+	}
+	return payload.NewOpener(bucket, c.Meter)
 }
 
 // publisher returns the publisher of the dead-letter topic.

@@ -214,6 +214,13 @@ func (l *logLines) Write(p []byte) (int, error) {
 	return l.buf.Write(p)
 }
 
+// has reports whether the log has a text.
+func (l *logLines) has(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.buf.String(), text)
+}
+
 // pushes returns the lines of requests.
 func (l *logLines) pushes(t *testing.T) []map[string]any {
 	t.Helper()

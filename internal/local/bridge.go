@@ -36,7 +36,7 @@ func (s *Stack) StartBridge(ctx context.Context) (*Bridge, error) {
 	running, err := s.config.Parts.Bridge(BridgeConfig{
 		Name: name, Brokers: s.Kafka.Brokers(), Topics: s.subscription(), Project: Project,
 		BatchGroups: contract.BatchGroups(s.config.Contracts),
-		Client:      client, Tracer: s.config.Tracer, Log: slog.New(mute),
+		Client:      client, Bucket: s.bucket, Tracer: s.config.Tracer, Log: slog.New(mute),
 	})
 	if err != nil {
 		client.Close()

@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"sluice/internal/contract"
+	"sluice/internal/reference"
 	"sluice/internal/replay"
 )
 
@@ -31,8 +32,9 @@ type BridgeConfig struct {
 	// BatchGroups are the topics that may share batches, groups separated by semicolons.
 	BatchGroups string
 	Project     string
-	Client      *pubsub.Client // stays the pipeline's to close
-	Tracer      trace.Tracer   // may be nil
+	Client      *pubsub.Client    // stays the pipeline's to close
+	Bucket      *reference.Bucket // for large payloads; stays the pipeline's to close
+	Tracer      trace.Tracer      // may be nil
 	Log         *slog.Logger
 }
 
@@ -50,6 +52,7 @@ type BridgeStats struct {
 	Batches                   int64 // sent
 	PackedBytes, PayloadBytes int64 // of batches, before and after compression
 	Acknowledged, Retries     int64 // publish requests that succeeded, and that were tried again
+	References, StoreErrors   int64 // batches written to the bucket, and that could not be
 	KafkaErrors               int64
 	InflightBatches           int64
 	OldestUnacknowledged      time.Duration // age of the oldest record taken and not acknowledged
@@ -64,6 +67,8 @@ type FunctionsConfig struct {
 	Project  string
 	BigQuery string // host:port of the Storage Write API
 	PubSub   string // host:port
+	Bucket   string // with the payloads that messages refer to
+	Storage  string // host:port of Cloud Storage
 	// Contracts of the streams; nil: the built-in one.
 	Contracts []*contract.Contract
 	Tracer    trace.Tracer

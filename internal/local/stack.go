@@ -34,8 +34,10 @@ import (
 
 	"sluice/internal/contract"
 	"sluice/internal/local/kafka"
+	"sluice/internal/local/objects"
 	"sluice/internal/local/pubsub"
 	"sluice/internal/local/warehouse"
+	"sluice/internal/reference"
 )
 
 // Names of what the stack creates: those that the product is deployed with.
@@ -44,6 +46,7 @@ const (
 	Dataset         = "clickstream"
 	Topic           = "clickstream"
 	DeadLetterTopic = "clickstream-dead-letter"
+	Bucket          = "clickstream-payloads"
 	Ingest          = "ingest"      // the push subscription of Topic
 	DeadLetter      = "dead-letter" // the push subscription of DeadLetterTopic
 )
@@ -89,10 +92,12 @@ type PushConfig struct {
 type Stack struct {
 	Kafka     *kafka.Cluster
 	PubSub    *pubsub.Server
+	Objects   *objects.Server
 	Warehouse *warehouse.Server
 	Latency   *Latency
 
 	config Config
+	bucket *reference.Bucket
 	log    *slog.Logger
 	rows   atomic.Int64 // of fact_events
 	dead   atomic.Int64 // of events_dlq
@@ -154,6 +159,12 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	}
 	s.PubSub, err = pubsub.Start(pubsub.Config{Project: Project, BackoffScale: c.Push.BackoffScale, MaxOutstanding: c.Push.MaxOutstanding, Now: c.PubSubNow, Log: c.Log})
 	if err != nil {
+		return nil, err
+	}
+	if s.Objects, err = objects.Start("127.0.0.1:0", Bucket); err != nil {
+		return nil, err
+	}
+	if s.bucket, err = reference.Open(context.WithoutCancel(ctx), Bucket, s.Objects.Addr()); err != nil {
 		return nil, err
 	}
 	kafkaDir := ""
@@ -241,6 +252,12 @@ func (s *Stack) Stop(ctx context.Context) error {
 	}
 	if s.PubSub != nil {
 		errs = append(errs, s.PubSub.Close())
+	}
+	if s.bucket != nil {
+		errs = append(errs, s.bucket.Close())
+	}
+	if s.Objects != nil {
+		errs = append(errs, s.Objects.Close())
 	}
 	if s.Kafka != nil {
 		errs = append(errs, s.Kafka.Close())

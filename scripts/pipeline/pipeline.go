@@ -73,6 +73,7 @@ func newBridge(p local.BridgeConfig, tune func(*bridge.Config)) (local.Member, e
 	if err != nil {
 		return nil, err
 	}
+	b.Store(p.Bucket)
 	b.Trace(p.Tracer)
 	return member{b}, nil
 }
@@ -85,6 +86,7 @@ func (m member) Stats() local.BridgeStats {
 		RecordsIn: s.RecordsIn, RecordsOut: s.RecordsOut, Batches: s.Batches,
 		PackedBytes: s.PackedBytes, PayloadBytes: s.PayloadBytes,
 		Acknowledged: s.Acknowledged, Retries: s.Retries, KafkaErrors: s.KafkaErrors,
+		References: s.References, StoreErrors: s.StoreErrors,
 		InflightBatches: s.InflightBatches, OldestUnacknowledged: s.OldestUnacknowledged,
 		Joined: s.Joined, Failing: s.Failing,
 		Lag: lag, LagPartitions: known,
@@ -99,7 +101,8 @@ func newFunctions(
 ) (local.Functions, error) {
 	c := service.DefaultConfig()
 	c.Project, c.Dataset, c.DeadLetterTopic = p.Project, local.Dataset, local.DeadLetterTopic
-	c.BigQueryEmulator, c.PubSubEmulator = p.BigQuery, p.PubSub
+	c.BigQueryEmulator, c.PubSubEmulator, c.StorageEmulator = p.BigQuery, p.PubSub, p.Storage
+	c.PayloadBucket = p.Bucket
 	c.Revision = "functions-local"
 	c.Tracer, c.Read = p.Tracer, p.Contracts
 	if tune != nil {

@@ -19,6 +19,7 @@ import (
 
 	"sluice/bridge"
 	"sluice/internal/dial"
+	"sluice/internal/reference"
 	"sluice/internal/telemetry"
 	"sluice/internal/telemetry/export"
 )
@@ -84,6 +85,14 @@ func serve(ctx context.Context, cfg bridge.Config, log *slog.Logger) error {
 	b, err := bridge.New(cfg, client, log)
 	if err != nil {
 		return err
+	}
+	if cfg.PayloadBucket != "" {
+		bucket, err := reference.Open(context.WithoutCancel(ctx), cfg.PayloadBucket, cfg.StorageEmulator)
+		if err != nil {
+			return err
+		}
+		defer bucket.Close()
+		b.Store(bucket)
 	}
 	b.Trace(exporter.Tracer("sluice/bridge"))
 	if cfg.HTTPAddr != "" {

@@ -19,6 +19,7 @@ import (
 	"sluice/internal/generate"
 	"sluice/internal/local"
 	"sluice/internal/local/livepage"
+	"sluice/internal/local/objects"
 	"sluice/internal/telemetry"
 	"sluice/scripts/command"
 	"sluice/scripts/pipeline"
@@ -148,6 +149,7 @@ type Summary struct {
 	EventsPerSecond float64           `json:"events_per_second"`
 	Messages        int64             `json:"messages,omitempty"`      // of Pub/Sub, with the records; 0: another server's
 	PayloadBytes    int64             `json:"payload_bytes,omitempty"` // of them
+	References      int64             `json:"references"`              // of them, to objects with the records
 	Latency         local.Percentiles `json:"latency_ms"`
 
 	interrupted bool  // before the end that --once waits for
@@ -356,7 +358,7 @@ func drive(ctx context.Context, s *local.Stack, f runFlags, in source, progress 
 		Produced: produced, Landed: account.Landed, DeadLettered: account.DeadLettered, LeftOut: account.LeftOut,
 		DuplicateRows: account.DuplicateRows, Missing: all.Missing,
 		Seconds: seconds, EventsPerSecond: float64(produced) / seconds, Latency: s.Latency.Percentiles(),
-		Messages: messages.Published, PayloadBytes: messages.Bytes,
+		Messages: messages.Published, PayloadBytes: messages.Bytes, References: s.Objects.Count(objects.Create),
 		interrupted: ctx.Err() != nil, failed: failed,
 	}
 	return summary, nil
@@ -401,8 +403,8 @@ missing        %12d
 duplicate rows %12d
 seconds        %12.1f
 events/s       %12.0f
-messages       %12d, %d bytes
+messages       %12d of %d bytes, %d with their records in an object
 latency        p50 %d ms, p95 %d ms, p99 %d ms, max %d ms
-`, s.Produced, s.Landed, s.DeadLettered, s.LeftOut, s.Missing, s.DuplicateRows, s.Seconds, s.EventsPerSecond, s.Messages, s.PayloadBytes,
+`, s.Produced, s.Landed, s.DeadLettered, s.LeftOut, s.Missing, s.DuplicateRows, s.Seconds, s.EventsPerSecond, s.Messages, s.PayloadBytes, s.References,
 		s.Latency.P50, s.Latency.P95, s.Latency.P99, s.Latency.Max)
 }
