@@ -27,6 +27,7 @@ locals {
       GOOGLE_CLOUD_PROJECT     = var.project
       KAFKA_BROKERS            = local.brokers
       KAFKA_TOPICS             = var.stream_topics == "" ? var.kafka.topics : var.stream_topics
+      PAYLOAD_BUCKET           = var.by_reference ? local.payload_bucket : ""
       BATCH_GROUPS             = var.stream_topics == "" ? var.kafka.topics : var.batch_groups
       KAFKA_GROUP              = var.kafka.group
       KAFKA_OAUTH              = var.managed_kafka == null ? "" : "google"

@@ -46,6 +46,8 @@ locals {
 }
 
 locals {
+  payload_bucket = "${var.project}-sluice-payloads"
+
   own_contracts = anytrue([for stream in var.streams : stream.deployed])
 }
 
@@ -94,6 +96,8 @@ resource "google_cloud_run_v2_service" "function" {
           HANDLER_TIMEOUT      = "${local.handler_timeout_seconds}s"
           # The image has them. Without any, the functions know the built-in contract.
           CONTRACTS = local.own_contracts ? "/contracts" : ""
+          # Also when no bridge writes to it any more: messages may refer to it for weeks.
+          PAYLOAD_BUCKET = local.payload_bucket
         }, each.value.env, local.otlp_env)
 
         content {

@@ -23,8 +23,10 @@ import (
 	"sluice/internal/batch"
 	"sluice/internal/contract"
 	embeddedkafka "sluice/internal/local/kafka"
+	"sluice/internal/local/objects"
 	embeddedpubsub "sluice/internal/local/pubsub"
 	"sluice/internal/local/warehouse"
+	"sluice/internal/reference"
 	"sluice/internal/telemetry"
 )
 
@@ -79,6 +81,8 @@ func (b *buffer) entries(t *testing.T, resource string) []map[string]any {
 type world struct {
 	warehouse *warehouse.Server
 	pubsub    *embeddedpubsub.Server
+	objects   *objects.Server
+	bucket    *reference.Bucket
 	ingest    http.Handler
 	log       *slog.Logger
 }
@@ -96,12 +100,19 @@ func start(t *testing.T, log *buffer) *world {
 	w.warehouse, err = warehouse.Start(warehouse.Config{Contracts: contracts})
 	check(t, err)
 	t.Cleanup(func() { w.warehouse.Close() })
+	w.objects, err = objects.Start("127.0.0.1:0", "payloads")
+	check(t, err)
+	t.Cleanup(func() { w.objects.Close() })
+	w.bucket, err = reference.Open(ctx, "payloads", w.objects.Addr())
+	check(t, err)
+	t.Cleanup(func() { w.bucket.Close() })
 	w.pubsub, err = embeddedpubsub.Start(embeddedpubsub.Config{})
 	check(t, err)
 	t.Cleanup(func() { w.pubsub.Close() })
 
 	c := service.DefaultConfig()
 	c.Read = contracts
+	c.PayloadBucket, c.StorageEmulator = "payloads", w.objects.Addr()
 	c.Project, c.BigQueryEmulator, c.PubSubEmulator = "local", w.warehouse.Addr(), w.pubsub.Addr()
 	s, err := service.New(ctx, c, w.log)
 	check(t, err)
@@ -166,6 +177,16 @@ func (w *world) everything(t *testing.T) {
 func serve(t *testing.T, log *buffer) {
 	w := start(t, log)
 	w.everything(t)
+
+	// An object that cannot be deleted, and one that is gone when its message comes again.
+	undeletable := w.objects.Fail(objects.Fault{Operation: objects.Delete, Status: http.StatusForbidden})
+	r, err := w.bucket.Put(t.Context(), []byte(good("11", "")))
+	check(t, err)
+	pushTo(w.ingest, r.Append(nil))
+	undeletable()
+	for range 2 {
+		pushTo(w.ingest, r.Append(nil))
+	}
 
 	// A quota that is used up until the circuit breaker opens.
 	fault := w.warehouse.Fail(warehouse.Fault{Table: "fact_events", Count: -1, Code: codes.ResourceExhausted, InResponse: true})

@@ -88,7 +88,7 @@ func field(entry map[string]any, path string) (any, bool) {
 
 // matches evaluates a filter of the Logging query language, as far as the metrics
 // use it: comparisons joined by AND, with = on text, : for "contains", =~ for a regular
-// expression, >= and > on numbers, NOT before one of them. https://cloud.google.com/logging/docs/view/logging-query-language
+// expression, :* for "is there", =true, >= and > on numbers, NOT before one of them. https://cloud.google.com/logging/docs/view/logging-query-language
 func matches(t *testing.T, filter string, entry map[string]any) bool {
 	t.Helper()
 	for term := range strings.SplitSeq(filter, " AND ") {
@@ -117,6 +117,15 @@ func matches(t *testing.T, filter string, entry map[string]any) bool {
 			}
 			continue
 		}
+		if m[3] == "*" {
+			continue
+		}
+		if m[3] == "true" {
+			if value != true {
+				return false
+			}
+			continue
+		}
 		bound, err := strconv.ParseFloat(m[3], 64)
 		if err != nil {
 			t.Fatalf("%q: %v", term, err)
@@ -129,7 +138,7 @@ func matches(t *testing.T, filter string, entry map[string]any) bool {
 	return true
 }
 
-var comparison = regexp.MustCompile(`^([a-zA-Z_.0-9]+)(=~|=|:|>=|>)("[^"]*"|[0-9.]+)$`)
+var comparison = regexp.MustCompile(`^([a-zA-Z_.0-9]+)(=~|=|:|>=|>)("[^"]*"|[0-9.]+|true|\*)$`)
 
 // Protects every metric from a field that was renamed: each finds lines among those
 // that the programs write when all that it counts happens once, and its value and

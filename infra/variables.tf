@@ -96,6 +96,12 @@ variable "bridge_instances" {
   }
 }
 
+variable "by_reference" {
+  description = "Large batches go to the bucket PROJECT-sluice-payloads, which infra/bootstrap makes, and messages refer to them: cheaper from some thousand events per second on, and of no effect below."
+  type        = bool
+  default     = true
+}
+
 variable "streams" {
   description = <<-EOT
     The tables of contracts of one's own, by table: what scripts/deploy --contracts makes of them (infra/build/contracts). deployed: the functions have

@@ -124,6 +124,30 @@ run "tables_have_the_services_schema" {
   }
 }
 
+run "payloads_by_reference" {
+  assert {
+    condition = alltrue([
+      for containers in concat([for f in google_cloud_run_v2_service.function : f.template[0].containers[0]], [google_cloud_run_v2_worker_pool.bridge[0].template[0].containers[0]]) :
+      anytrue([for e in containers.env : e.name == "PAYLOAD_BUCKET" && e.value == "acme-clickstream-sluice-payloads"])
+    ])
+    error_message = "The bridge writes large payloads where the functions read them."
+  }
+}
+
+run "payloads_inline" {
+  variables {
+    by_reference = false
+  }
+  assert {
+    condition     = anytrue([for e in google_cloud_run_v2_worker_pool.bridge[0].template[0].containers[0].env : e.name == "PAYLOAD_BUCKET" && e.value == ""])
+    error_message = "The bridge writes no objects."
+  }
+  assert {
+    condition     = alltrue([for f in google_cloud_run_v2_service.function : anytrue([for e in f.template[0].containers[0].env : e.name == "PAYLOAD_BUCKET" && e.value != ""])])
+    error_message = "The functions read what messages still refer to."
+  }
+}
+
 run "contracts_make_tables" {
   variables {
     streams = {

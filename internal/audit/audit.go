@@ -33,6 +33,7 @@ import (
 
 	"sluice/internal/contract"
 	"sluice/internal/query"
+	"sluice/internal/reference"
 )
 
 // Config says what to audit. The zero value, with a Dataset, is everything.
@@ -83,6 +84,8 @@ type Report struct {
 	Gaps         []Gap       `json:"gaps"`
 	// WithoutKafka are rows whose record's coordinates are unknown.
 	WithoutKafka WithoutKafka `json:"without_kafka"`
+	// Orphans are objects with payloads that nobody has fetched; nil: no bucket was asked.
+	Orphans *Orphans `json:"orphans,omitempty"`
 	// Notes say in words what the figures cannot.
 	Notes []string `json:"notes"`
 }
@@ -137,6 +140,27 @@ type WithoutKafka struct {
 	Landed       int64 `json:"landed_rows"`
 	DeadLettered int64 `json:"dead_lettered_rows"`
 	LeftOut      int64 `json:"left_out_rows"`
+}
+
+// Orphans are objects of the payloads' bucket. Each holds records that Kafka still offers to the
+// bridge, or that waits in Pub/Sub.
+type Orphans struct {
+	OlderThan string `json:"older_than"`
+	Objects   int64  `json:"objects"`
+	Bytes     int64  `json:"bytes"`
+}
+
+// OrphanAge is how old an object is before it counts as one that nobody has fetched.
+const OrphanAge = time.Hour
+
+// CountOrphans counts the objects of a bucket that are older than OrphanAge.
+func (r *Report) CountOrphans(ctx context.Context, bucket *reference.Bucket, now time.Time) error {
+	objects, size, err := bucket.Orphans(ctx, now.Add(-OrphanAge))
+	if err != nil {
+		return err
+	}
+	r.Orphans = &Orphans{OlderThan: OrphanAge.String(), Objects: objects, Bytes: size}
+	return nil
 }
 
 // Run audits. k is nil where Kafka cannot be asked.

@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"slices"
@@ -13,8 +14,10 @@ import (
 	"sluice/internal/audit"
 	"sluice/internal/contract"
 	embedded "sluice/internal/local/kafka"
+	"sluice/internal/local/objects"
 	"sluice/internal/local/warehouse"
 	"sluice/internal/query"
+	"sluice/internal/reference"
 )
 
 const group = "clickstream-to-bigquery"
@@ -370,5 +373,38 @@ func TestForgedRowWithKafka(t *testing.T) {
 	}
 	if !slices.ContainsFunc(r.Notes, func(n string) bool { return strings.Contains(n, "not reached") }) {
 		t.Errorf("nothing is said of the forged row: %q", r.Notes)
+	}
+}
+
+// Protects the count of what nobody has fetched: old objects only.
+func TestOrphans(t *testing.T) {
+	s, err := objects.Start("127.0.0.1:0", "payloads")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	b, err := reference.Open(t.Context(), "payloads", s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if _, err := b.Put(t.Context(), []byte("payload")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		later time.Duration
+		want  audit.Orphans
+	}{
+		{0, audit.Orphans{OlderThan: "1h0m0s"}},
+		{2 * audit.OrphanAge, audit.Orphans{OlderThan: "1h0m0s", Objects: 1, Bytes: 7}},
+	} {
+		var r audit.Report
+		if err := r.CountOrphans(t.Context(), b, time.Now().Add(c.later)); err != nil || *r.Orphans != c.want {
+			t.Errorf("%v later: %+v, %v", c.later, r.Orphans, err)
+		}
+		var text bytes.Buffer
+		if err := r.Print(&text); err != nil || !strings.Contains(text.String(), fmt.Sprintf("fetched for 1h0m0s: %d, of %d bytes", c.want.Objects, c.want.Bytes)) {
+			t.Errorf("%s, %v", text.String(), err)
+		}
 	}
 }

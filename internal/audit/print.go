@@ -46,6 +46,9 @@ func (r *Report) Print(w io.Writer) error {
 	if n := r.WithoutKafka; n != (WithoutKafka{}) {
 		fmt.Fprintf(w, "Without Kafka coordinates: %d rows landed, %d were dead-lettered, %d left out.\n", n.Landed, n.DeadLettered, n.LeftOut)
 	}
+	if o := r.Orphans; o != nil {
+		fmt.Fprintf(w, "Objects that nobody has fetched for %s: %d, of %d bytes. A bridge that was killed leaves some; with a backlog, messages wait for them.\n", o.OlderThan, o.Objects, o.Bytes)
+	}
 	for i, g := range r.Gaps {
 		if i == maxPrinted {
 			fmt.Fprintf(w, "… and %d more gaps: --json lists them.\n", len(r.Gaps)-maxPrinted)

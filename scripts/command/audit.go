@@ -6,9 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"time"
 
 	"sluice/internal/audit"
 	"sluice/internal/kafkaclient"
+	"sluice/internal/reference"
 )
 
 // Audit is the command that checks that every record that was consumed has arrived. local
@@ -26,6 +28,7 @@ func audits(ctx context.Context, local *Local, args []string) error {
 		topics       values
 		connection   = kafkaclient.Connection{ClientID: "sluice-audit"}
 		group        = DefaultGroup
+		bucketName   = flags.String("payload-bucket", "", "`bucket` with the payloads that messages refer to: objects that nobody has fetched are counted")
 		asJSON       = flags.Bool("json", false, "print the report as one JSON object")
 	)
 	tables.flags(flags)
@@ -106,6 +109,11 @@ By hand, for the dataset clickstream:
 		report.Notes = append(report.Notes, "A run that was killed leaves in the embedded Pub/Sub's memory what had not arrived: the next ./scripts/run --data "+
 			tables.data+" reads it from Kafka again.")
 	}
+	if *bucketName != "" {
+		if err := countOrphans(ctx, report, *bucketName); err != nil {
+			return err
+		}
+	}
 	if *asJSON {
 		err = json.NewEncoder(os.Stdout).Encode(report)
 	} else {
@@ -115,6 +123,16 @@ By hand, for the dataset clickstream:
 		return ErrFailed
 	}
 	return err
+}
+
+// countOrphans has the report count the objects of a bucket that nobody has fetched.
+func countOrphans(ctx context.Context, report *audit.Report, name string) error {
+	bucket, err := reference.Open(ctx, name, os.Getenv("STORAGE_EMULATOR_HOST"))
+	if err != nil {
+		return err
+	}
+	defer bucket.Close()
+	return report.CountOrphans(ctx, bucket, time.Now())
 }
 
 func exists(path string) bool {

@@ -13,6 +13,7 @@ import (
 	"sluice/bridge"
 	"sluice/functions/service"
 	"sluice/internal/local"
+	"sluice/internal/local/objects"
 	"sluice/internal/local/pubsub"
 	"sluice/internal/local/warehouse"
 	"sluice/scripts/pipeline"
@@ -20,9 +21,39 @@ import (
 
 func smallBatches(c *bridge.Config) {
 	c.BatchRecords = 50
-	c.Linger = 50 * time.Millisecond
+	c.Linger, c.MaxLinger = 50*time.Millisecond, 50*time.Millisecond
 	// A retry need not wait for as long as in production.
 	c.RetryMax = time.Second
+}
+
+// byReference has every batch in an object.
+func byReference(c *pipeline.Config) {
+	c.TuneBridge = func(b *bridge.Config) {
+		smallBatches(b)
+		b.ReferenceAbove = 0
+	}
+}
+
+// someByReference has about every second batch in an object.
+func someByReference(b *bridge.Config) {
+	smallBatches(b)
+	b.ReferenceAbove = halfBatch
+}
+
+// halfBatch is about what a batch of smallBatches has, compressed.
+const halfBatch = 5000
+
+// bucketFails is a fault of the bucket that is there until some records more have been produced, and that
+// must have been met.
+func bucketFails(f objects.Fault) func(*world) {
+	return func(w *world) {
+		f.Count = -1
+		before := w.Objects.Count(f.Operation)
+		remove := w.Objects.Fail(f)
+		w.produce(1500)
+		w.until("the fault is met", func() bool { return w.Objects.Count(f.Operation) > before })
+		remove()
+	}
 }
 
 // impatient functions give BigQuery up after a second, so that a test need not wait
@@ -217,7 +248,7 @@ var matrix = []fault{
 		},
 	},
 	{
-		name: "publishing fails for one message only", duplicates: none, delay: "that message's partition, until it works again",
+		name: "publishing fails for one message only", duplicates: none, delay: "the offsets of that message's partitions, until it works again",
 		strike: func(w *world) {
 			var victim []byte
 			h := w.PubSub.FailPublish(pubsub.PublishFault{Topic: local.Topic, Code: codes.InvalidArgument, Count: 8, When: func(r *pubsubpb.PublishRequest) bool {
@@ -242,6 +273,63 @@ var matrix = []fault{
 			w.produce(2000)
 			w.until("the bridge tries again", func() bool { return w.Bridges()[0].Stats().Retries >= 3 })
 			w.must(w.PubSub.Up())
+		},
+	},
+	{
+		name: "the bucket cannot be written to", duplicates: none, delay: "below 1 s; messages carry their records until it can be, and cost more", stack: byReference,
+		strike: bucketFails(objects.Fault{Operation: objects.Create}),
+	},
+	{
+		name: "no permission to write to the bucket", duplicates: none, delay: "none; messages carry their records until it is granted, and cost more", stack: byReference,
+		strike: bucketFails(objects.Fault{Operation: objects.Create, Status: 403}),
+	},
+	{
+		name: "writing to the bucket hangs", duplicates: none, delay: "2 s; then messages carry their records until it works again", stack: byReference,
+		strike: bucketFails(objects.Fault{Operation: objects.Create, Hang: true}),
+	},
+	{
+		name: "the bucket writes an object and its answer is lost", duplicates: none, delay: "below 1 s", stack: byReference,
+		strike: func(w *world) {
+			remove := w.Objects.Fail(objects.Fault{Operation: objects.Create, Count: 20, LoseAnswer: true})
+			before := w.Objects.Count(objects.Create)
+			w.produce(1500)
+			w.until("the fault is met", func() bool { return w.Objects.Count(objects.Create) >= before+20 })
+			remove()
+		},
+	},
+	{
+		name: "the bucket cannot be read", duplicates: none, delay: "until it can be, then seconds; nothing is dead-lettered",
+		stack: func(c *pipeline.Config) { byReference(c); impatient(c) }, strike: bucketFails(objects.Fault{Operation: objects.Read}),
+	},
+	{
+		name: "no permission to read the bucket", duplicates: none, delay: "until it is granted, then seconds; nothing is dead-lettered",
+		stack: byReference, strike: bucketFails(objects.Fault{Operation: objects.Read, Status: 403}),
+	},
+	{
+		name: "reading the bucket hangs", duplicates: none, delay: "until it works again, then seconds",
+		stack: func(c *pipeline.Config) { byReference(c); impatient(c) }, strike: bucketFails(objects.Fault{Operation: objects.Read, Hang: true}),
+	},
+	{
+		name: "the bucket is unreachable", duplicates: none, delay: "until it is back, then seconds; messages carry their records meanwhile",
+		stack: func(c *pipeline.Config) { byReference(c); impatient(c) },
+		strike: func(w *world) {
+			failed := w.failures()
+			w.must(w.Objects.Down())
+			w.produce(1500)
+			w.until("the bridge goes around the bucket", func() bool { return w.Bridges()[0].Stats().StoreErrors > 0 })
+			w.until("a fetch fails", func() bool { return w.failures() > failed || w.PubSub.Stats(local.Ingest).Backlog == 0 })
+			w.must(w.Objects.Up())
+		},
+	},
+	{
+		name: "objects cannot be deleted", duplicates: none, delay: "none; the bucket's lifecycle deletes them", stack: byReference,
+		strike: bucketFails(objects.Fault{Operation: objects.Delete, Status: 403}),
+	},
+	{
+		name: "a push whose object was deleted comes again", duplicates: none, delay: "none; it is acknowledged, with a line", stack: byReference,
+		strike: func(w *world) {
+			h := w.PubSub.FailPush(pubsub.PushFault{Subscription: local.Ingest, LoseAnswer: true, Count: 40})
+			w.until("the fault is met", func() bool { return h.Hits() >= 40 })
 		},
 	},
 	{

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"sluice/internal/local"
+	"sluice/internal/local/objects"
 	"sluice/internal/local/pubsub"
 	"sluice/internal/local/warehouse"
 	"sluice/scripts/pipeline"
@@ -39,7 +40,7 @@ func TestChaos(t *testing.T) {
 	}
 	t.Logf("./scripts/test --chaos %g --seed %d", chaosTime.Minutes(), seed)
 	c := &chaos{r: rand.New(rand.NewPCG(seed, 5)), bridge: build(t, "sluice/bridge/cmd/bridge"), struck: map[string]int{}}
-	config := pipeline.Config{Config: local.Config{Brokers: 3, Partitions: 6, Bridges: 2, Push: local.PushConfig{BackoffScale: 0.005}}, TuneBridge: smallBatches}
+	config := pipeline.Config{Config: local.Config{Brokers: 3, Partitions: 6, Bridges: 2, Push: local.PushConfig{BackoffScale: 0.005}}, TuneBridge: someByReference}
 	impatient(&config)
 	c.world = start(t, config)
 	// Some rows are bad for BigQuery all the time.
@@ -128,7 +129,17 @@ func (c *chaos) kinds() []kind {
 			return c.Kafka.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Key(key)}, Err: err, Count: 5}).Remove
 		}}
 	}
+	bucket := func(f objects.Fault) kind {
+		return kind{fmt.Sprintf("bucket: %s %d hang %v lose %v", f.Operation, f.Status, f.Hang, f.LoseAnswer),
+			func() func() { f.Count = -1; return c.Objects.Fail(f) }}
+	}
 	return []kind{
+		bucket(objects.Fault{}),
+		bucket(objects.Fault{Hang: true}),
+		bucket(objects.Fault{LoseAnswer: true}),
+		bucket(objects.Fault{Status: 403}),
+		bucket(objects.Fault{Operation: objects.Delete, Status: 403}),
+		away("the bucket", c.Objects.Down, c.Objects.Up),
 		rows(warehouse.Fault{Code: codes.Unavailable}),
 		rows(warehouse.Fault{Code: codes.Internal, StoreFirst: true}),
 		rows(warehouse.Fault{Code: codes.ResourceExhausted, InResponse: true}),

@@ -103,6 +103,7 @@ func (w *world) bridgeProcess(binary string, env ...string) *process {
 	w.mu.Unlock()
 	p.cmd.Env = append(os.Environ(),
 		"KAFKA_BROKERS="+w.Kafka.Brokers(), "PUBSUB_EMULATOR_HOST="+w.PubSub.Addr(), "GOOGLE_CLOUD_PROJECT="+local.Project,
+		"PAYLOAD_BUCKET="+local.Bucket, "STORAGE_EMULATOR_HOST="+w.Objects.Addr(), fmt.Sprintf("REFERENCE_ABOVE=%d", halfBatch),
 		"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=info", "BATCH_RECORDS=50", "LINGER=50ms", "CONSUMER_NAME="+p.name,
 		fmt.Sprintf("KAFKA_CONFIG_SESSION_TIMEOUT_MS=%d", sessionTimeout.Milliseconds()), "KAFKA_CONFIG_HEARTBEAT_INTERVAL_MS=500",
 		fmt.Sprintf("KAFKA_CONFIG_MAX_POLL_INTERVAL_MS=%d", pollInterval.Milliseconds()))
@@ -236,7 +237,8 @@ func (w *world) functionsProcess(binary, address string, env ...string) *process
 	w.must(err)
 	f := &process{cmd: exec.Command(binary), done: make(chan struct{})}
 	f.cmd.Env = append(os.Environ(), "PORT="+port, "GOOGLE_CLOUD_PROJECT="+local.Project, "LOG_LEVEL=ERROR",
-		"BIGQUERY_STORAGE_EMULATOR_HOST="+w.Warehouse.Addr(), "PUBSUB_EMULATOR_HOST="+w.PubSub.Addr())
+		"BIGQUERY_STORAGE_EMULATOR_HOST="+w.Warehouse.Addr(), "PUBSUB_EMULATOR_HOST="+w.PubSub.Addr(),
+		"PAYLOAD_BUCKET="+local.Bucket, "STORAGE_EMULATOR_HOST="+w.Objects.Addr())
 	f.cmd.Env = append(f.cmd.Env, env...)
 	f.cmd.Stderr = &f.log
 	w.must(f.cmd.Start())
@@ -276,7 +278,7 @@ func freeAddress(t *testing.T) string {
 func TestFunctionsKilledTenTimes(t *testing.T) {
 	t.Parallel()
 	binary := build(t, "sluice/functions/cmd/functions")
-	w := start(t, pipeline.Config{Config: local.Config{Push: local.PushConfig{BackoffScale: 0.005}}, TuneBridge: smallBatches})
+	w := start(t, pipeline.Config{Config: local.Config{Push: local.PushConfig{BackoffScale: 0.005}}, TuneBridge: someByReference})
 	w.must(w.StopFunctions(t.Context()))
 	address := freeAddress(t)
 	w.load(52, 1000)

@@ -110,3 +110,18 @@ run "mistakes_are_named" {
 
   expect_failures = [var.state_bucket, var.kafka_secrets, var.otlp_headers, var.repository]
 }
+
+run "payloads" {
+  command = plan
+
+  assert {
+    condition = (google_storage_bucket.payloads.uniform_bucket_level_access && google_storage_bucket.payloads.public_access_prevention == "enforced"
+      && google_storage_bucket.payloads.soft_delete_policy[0].retention_duration_seconds == 0
+    && alltrue([for rule in google_storage_bucket.payloads.lifecycle_rule : one(rule.condition).age > 2 * 31]))
+    error_message = "Payloads are nobody else's, outlive every message, and cost nothing when they are deleted."
+  }
+  assert {
+    condition     = google_storage_bucket_iam_member.payloads_bridge.role == "roles/storage.objectCreator" && keys(google_storage_bucket_iam_member.payloads_functions) == ["dead-letter", "ingest"]
+    error_message = "The bridge only creates, the functions only read and delete."
+  }
+}
