@@ -88,6 +88,7 @@ type Bridge struct {
 	latest       *partition                  // the one of the record before, whose source is latestSource
 	latestSource fetch.Source
 	inflight     int64           // bytes packed and unacknowledged
+	behind       bool            // more records wait than were taken at a time: processors are what is short
 	publishCtx   context.Context // ends when shutdown stops waiting for batches
 	record       batch.Record    // reused
 	fatal        error           // ends Run
@@ -195,6 +196,7 @@ func (b *Bridge) loop(ctx context.Context) error {
 		}
 		b.event(b.consumer.Poll(0))
 		n := b.fetcher.Fetch(min(due, idle))
+		b.behind = n == fetchRecords
 		if n > 0 {
 			now = time.Now()
 			for i := range n {

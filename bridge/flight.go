@@ -53,10 +53,10 @@ func (b *Bridge) send(f *flight, enc *batch.Encoder, span trace.Span, done func(
 	// Compressing waits for nothing but a processor, so that waiting here for one
 	// of the batches before is short. It keeps the batches few that are being
 	// compressed, and their memory warm.
-	compressor := <-b.compressors
+	compressor, level := <-b.compressors, b.level(packed)
 	go func() {
 		payload := b.payloads.get()
-		f.err = b.encode(compressor, enc, payload)
+		f.err = b.encode(compressor, level, enc, payload)
 		b.releaseEncoder(enc) // what is on its way is compressed
 		b.compressors <- compressor
 		if f.err == nil {
@@ -87,11 +87,22 @@ func (b *Bridge) releaseEncoder(enc *batch.Encoder) {
 	}
 }
 
+// level is the one at which a batch of so many bytes costs least: small, because Pub/Sub bills each byte, and fast
+// where nothing is billed by size or records wait for a processor. docs/adr-008 has the sum.
+func (b *Bridge) level(packed int) int {
+	// Hardly any events are compressed more than eightfold, so this one becomes an object.
+	object := b.objects.bucket != nil && packed > 8*b.cfg.ReferenceAbove
+	if object || b.behind {
+		return zstd.Fast
+	}
+	return zstd.Small
+}
+
 // encode compresses a batch into payload. It fails only for want of memory.
-func (b *Bridge) encode(c *zstd.Compressor, enc *batch.Encoder, payload *[]byte) error {
+func (b *Bridge) encode(c *zstd.Compressor, level int, enc *batch.Encoder, payload *[]byte) error {
 	var err error
 	if c != nil {
-		*payload, err = enc.PayloadWith((*payload)[:0], c.Append)
+		*payload, err = enc.PayloadWith((*payload)[:0], func(dst, src []byte) ([]byte, error) { return c.AppendLevel(dst, src, level) })
 	} else {
 		*payload, err = enc.Payload((*payload)[:0])
 	}

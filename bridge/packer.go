@@ -21,14 +21,10 @@ type packer struct {
 	links   int            // of span
 }
 
-// lightBytes is the size before compression from which on a batch is worth a message of its
-// own: it leaves when Config.Linger has passed since its first record. A smaller one waits for
-// more, up to Config.MaxLinger. docs/adr-006 has the measurements.
-const lightBytes = 256 << 10
-
-// due is when the unfinished batch leaves.
+// due is when the unfinished batch leaves. One that is half full is worth its message; a
+// lighter one waits longer for more. docs/adr-006 has the measurements.
 func (k *packer) due(c *Config) time.Time {
-	if k.enc.Size() < lightBytes {
+	if 2*k.enc.Size() < c.BatchBytes && 2*k.enc.Len() < c.BatchRecords {
 		return k.since.Add(max(c.Linger, c.MaxLinger))
 	}
 	return k.since.Add(c.Linger)

@@ -51,9 +51,13 @@ import (
 	_ "github.com/confluentinc/confluent-kafka-go/v2/kafka" // links librdkafka, and zstd with it
 )
 
-// level is the fastest one that is not a trade of size: the negative ones save a
-// tenth of the time and cost a quarter of the size.
-const level = 1
+// Levels of the library's. Fast is the fastest one that is not a trade of size: the negative ones save a
+// tenth of the time and cost a quarter of the size. Small makes a sixth less of clickstream
+// events in four times the time: where bytes are billed as Pub/Sub does, that is the cheapest.
+const (
+	Fast  = 1
+	Small = 8
+)
 
 // Compressor holds the tables of one compression at a time.
 type Compressor struct {
@@ -61,8 +65,8 @@ type Compressor struct {
 	scratch []byte // room for what does not compress
 }
 
-// retained is the most scratch that is kept.
-const retained = 4 << 20
+// retained is the most scratch that is kept: that of the bridge's largest batch.
+const retained = 6 << 20
 
 // New returns a Compressor, or nil if there is no library.
 func New() *Compressor {
@@ -78,8 +82,11 @@ func New() *Compressor {
 	return c
 }
 
-// Append appends src, compressed to one frame, to dst.
-func (c *Compressor) Append(dst, src []byte) ([]byte, error) {
+// Append appends src, compressed to one frame at Fast, to dst.
+func (c *Compressor) Append(dst, src []byte) ([]byte, error) { return c.AppendLevel(dst, src, Fast) }
+
+// AppendLevel is Append at a level of the library's.
+func (c *Compressor) AppendLevel(dst, src []byte, level int) ([]byte, error) {
 	most := int(C.bound(C.size_t(len(src))))
 	if cap(c.scratch) < most {
 		c.scratch = make([]byte, most)
@@ -89,7 +96,7 @@ func (c *Compressor) Append(dst, src []byte) ([]byte, error) {
 		c.scratch = nil
 	}
 	n := C.compress(c.ctx, unsafe.Pointer(unsafe.SliceData(to)), C.size_t(most),
-		unsafe.Pointer(unsafe.SliceData(src)), C.size_t(len(src)), level)
+		unsafe.Pointer(unsafe.SliceData(src)), C.size_t(len(src)), C.int(level))
 	runtime.KeepAlive(c)
 	if reason := C.failure(n); reason != nil {
 		return dst, errors.New("zstd: " + C.GoString(reason))

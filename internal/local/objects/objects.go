@@ -124,7 +124,7 @@ func (s *Server) Count(o Operation) int64 {
 
 // Names are the objects of a bucket.
 func (s *Server) Names(bucket string) []string {
-	all, _, err := s.fake.ListObjects(bucket, "", "", false)
+	all, _, err := s.fake.ListObjectsWithOptions(bucket, fakestorage.ListOptions{})
 	if err != nil {
 		return nil
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // thousand is 600-byte events, six-fold compressed in any batch.
-var thousand = Quantities{EventBytes: 600, RowBytes: 600, LineBytes: 700, PayloadBytes: func(float64) float64 { return 100 }}
+var thousand = Quantities{EventBytes: 600, PackedBytes: 600, RowBytes: 600, LineBytes: 700, PayloadBytes: func(float64) float64 { return 100 }}
 
 func get(t *testing.T, b Bill, name string) float64 {
 	t.Helper()
@@ -33,7 +33,7 @@ func near(got, want float64) bool { return math.Abs(got-want) <= want/1000 }
 func TestBillionEvents(t *testing.T) {
 	const rate = 1e9 / second
 	a := assumptions()
-	a.Records, a.Linger = 500, 1e6 // always full
+	a.Bridge.BatchRecords, a.Bridge.Linger, a.References = 500, 1e6*time.Second, false // always full
 	bills := Bills(thousand, a, rate)
 	for _, c := range []struct {
 		bill int
@@ -41,20 +41,20 @@ func TestBillionEvents(t *testing.T) {
 		want float64
 	}{
 		// 2,000,000 messages of 50,000 bytes, twice: 2e11 bytes, 0.1819 TiB.
-		{0, "Pub/Sub", 2e11 / cost.TiB * 40},
-		{0, "Cloud Run, requests", 0.80},
+		{sluice, "Pub/Sub", 2e11 / cost.TiB * 40},
+		{sluice, "Cloud Run, requests", 0.80},
 		// 6e11 bytes are 558.8 GiB.
-		{0, "BigQuery, Storage Write API", 558.79 * 0.025},
+		{sluice, "BigQuery, Storage Write API", 558.79 * 0.025},
 		// 600 bytes published, 1,000 charged for each push.
-		{1, "Pub/Sub", 1.6e12 / cost.TiB * 40},
-		{1, "Cloud Run, requests", 400},
+		{oneMessage, "Pub/Sub", 1.6e12 / cost.TiB * 40},
+		{oneMessage, "Cloud Run, requests", 400},
 		// 1,000 bytes a row at least: 4,768 times 200 MiB.
-		{2, "BigQuery, insertAll", 1e12 / (200 * cost.MiB) * 0.01},
+		{insertAll, "BigQuery, insertAll", 1e12 / (200 * cost.MiB) * 0.01},
 		// One worker at least, two vCPU all month.
-		{3, "Dataflow, workers", 730 * (2*0.069 + 7.5*0.003557 + 30*0.000054)},
+		{dataflow, "Dataflow, workers", 730 * (2*0.069 + 7.5*0.003557 + 30*0.000054)},
 		// 600 bytes published and written.
-		{4, "Pub/Sub", 6e11 / cost.TiB * 40},
-		{4, "Pub/Sub, written to BigQuery", 6e11 / cost.TiB * 50},
+		{subscription, "Pub/Sub", 6e11 / cost.TiB * 40},
+		{subscription, "Pub/Sub, written to BigQuery", 6e11 / cost.TiB * 50},
 	} {
 		if got := get(t, bills[c.bill], c.item); !near(got, c.want) {
 			t.Errorf("%s, %s: $%.2f, want $%.2f", bills[c.bill].Way, c.item, got, c.want)
@@ -77,7 +77,7 @@ func TestInstances(t *testing.T) {
 		{"a hundred at a time", 200, 200, 20},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			bill := thousand.pipeline("", a, c.rate, c.rate/c.requests, false)
+			bill := thousand.pipeline("", a, c.rate, Packing{Bridges: 1, Records: c.rate / c.requests, Payload: 100}, false)
 			if got := get(t, bill, "Cloud Run, instances") / instance; math.Abs(got-c.want) > c.want/100 {
 				t.Errorf("%.4f instances, want %.4f", got, c.want)
 			}
@@ -85,14 +85,76 @@ func TestInstances(t *testing.T) {
 	}
 }
 
-// Protects the batch size: what a partition brings within the linger, bounded both ways.
-func TestBatch(t *testing.T) {
+// Protects the batch size, worked out by hand: the longer wait for a light batch, the shorter one for another, and both bounds.
+func TestPacking(t *testing.T) {
 	a := assumptions()
+	a.FetchCPU = 0 // one bridge carries it all
+	const half, full = float64(4<<20) / 600 / 2, float64(4<<20) / 600
 	for _, c := range []struct{ rate, want float64 }{
-		{1, 1}, {1_000, 1000.0 / 6 * 0.2}, {60_000, 1000}, {1e6, 1000},
+		{0.1, 1.1}, {100, 101}, {400, 401}, {1_000, 1001}, {10_000, 1 + half}, {25_000, 1 + 5000}, {1e6, full},
 	} {
-		if got := a.batch(c.rate); !near(got, c.want) {
-			t.Errorf("%.0f events/s: %.1f records, want %.1f", c.rate, got, c.want)
+		if got := thousand.packing(&a, c.rate); !near(got.Records, c.want) || !near(got.Payload, 100*c.want) || got.Bridges != 1 {
+			t.Errorf("%.1f events/s: %+v, want %.1f records", c.rate, got, c.want)
+		}
+	}
+	a.FetchCPU = 0.6 / 2 / 100_000 // a bridge carries 100,000 a second
+	if got := thousand.packing(&a, 1e6); got.Bridges != 10 || !near(got.Records, full) {
+		t.Errorf("with ten bridges: %+v", got)
+	}
+	a.Bridge.BatchRecords = 50
+	if got := thousand.packing(&a, 1e6); got.Records != 50 {
+		t.Errorf("with small batches: %+v", got)
+	}
+}
+
+// Protects the claim that is made: nothing of a month's bill hangs on the number of partitions, and none of the other ways is
+// cheaper from 400 events/s on, by the real code's quantities.
+func TestCheapest(t *testing.T) {
+	q, err := Measure(20_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rate := range []float64{400, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000} {
+		a := assumptions()
+		bills := Bills(q, a, rate)
+		if best := cheapest(bills); best.Way != bills[sluice].Way {
+			t.Errorf("%.0f events/s: %s costs $%.0f, %s $%.0f", rate, bills[sluice].Way, bills[sluice].Total(), best.Way, best.Total())
+		}
+		a.Partitions = 500
+		if other := Bills(q, a, rate); other[sluice].Total() != bills[sluice].Total() {
+			t.Errorf("%.0f events/s: $%.0f over 6 partitions, $%.0f over 500", rate, bills[sluice].Total(), other[sluice].Total())
+		}
+	}
+	if bills := Bills(q, assumptions(), 100); cheapest(bills).Way != bills[subscription].Way {
+		t.Errorf("at 100 events/s %s is the cheapest, and the page says where another way is", cheapest(bills).Way)
+	}
+}
+
+// Protects the bill by reference, worked out by hand, and that what is free is taken off once.
+func TestReferencesAndFreeTier(t *testing.T) {
+	const rate = 1e9 / second
+	a := assumptions()
+	a.Bridge.BatchRecords, a.Bridge.Linger, a.Bridge.ReferenceAbove = 500, 1e6*time.Second, 49_999
+	bill := Bills(thousand, a, rate)[sluice] // 2,000,000 objects of 50,000 bytes
+	for item, want := range map[string]float64{
+		"Pub/Sub":                2e6 * 2000 / cost.TiB * 40,
+		"Cloud Storage, objects": 2*5 + 2*0.40,
+		"Cloud Run, requests":    0.80,
+	} {
+		if got := get(t, bill, item); !near(got, want) {
+			t.Errorf("%s: $%.4f, want $%.4f", item, got, want)
+		}
+	}
+	a.FreeTier = true
+	bill = Bills(thousand, a, rate)[sluice]
+	for item, want := range map[string]float64{
+		"Pub/Sub":                     0, // of 3.7 GiB, 10 are free
+		"Cloud Storage, objects":      (2-0.005)*5 + (2-0.05)*0.40,
+		"Cloud Run, requests":         0, // 2 million are free
+		"BigQuery, Storage Write API": 0,
+	} {
+		if got := get(t, bill, item); math.Abs(got-want) > want/1000 {
+			t.Errorf("free tier, %s: $%.4f, want $%.4f", item, got, want)
 		}
 	}
 }
@@ -100,7 +162,7 @@ func TestBatch(t *testing.T) {
 // Protects readers from a comparison that never lets the other win.
 func TestCrossover(t *testing.T) {
 	a := assumptions()
-	for _, ways := range [][2]int{{dataflow, sluice}, {sluice, subscription}} {
+	for _, ways := range [][2]int{{dataflow, sluiceInline}, {sluice, subscription}} {
 		one, other := ways[0], ways[1]
 		rate, ok := Crossover(thousand, a, one, other, 1e6)
 		if !ok {
@@ -172,16 +234,21 @@ func TestRun(t *testing.T) {
 	if status := Run([]string{"--json", "--rate", "5000", "--sample", "1000"}, &out, &err); status != 0 {
 		t.Fatalf("%d: %s", status, &err)
 	}
-	var got struct {
-		Rates []struct {
-			Ways []struct {
-				Way   string
-				Month float64
-			}
+	var got map[string]any
+	if e := json.Unmarshal(out.Bytes(), &got); e != nil {
+		t.Fatalf("%v: %s", e, &out)
+	}
+	for _, name := range []string{"rate", "partitions", "sluice", "sluice_inline", "one_message_an_event", "dataflow", "bigquery_subscription"} {
+		if v, ok := got[name].(float64); !ok || v <= 0 {
+			t.Errorf("%s is %v", name, got[name])
 		}
 	}
-	if e := json.Unmarshal(out.Bytes(), &got); e != nil || len(got.Rates) != 1 || len(got.Rates[0].Ways) != 5 || got.Rates[0].Ways[0].Month <= 0 {
-		t.Errorf("%v: %s", e, &out)
+	out.Reset()
+	if status := Run([]string{"--json", "--rate", "1000,1000000", "--partitions", "6", "--sample", "1000"}, &out, &err); status != 0 || strings.Count(out.String(), "\n") != 2 {
+		t.Errorf("%d, of two rates: %s", status, &out)
+	}
+	if !strings.Contains(err.String(), "give the topics more partitions") {
+		t.Errorf("too few partitions are not named: %s", &err)
 	}
 	for _, c := range []struct{ args, want string }{
 		{"--rate=fast", "is no number of events per second"},
@@ -189,6 +256,7 @@ func TestRun(t *testing.T) {
 		{"--rate=0", "is no number of events per second"},
 		{"--batch-records=0", "1 or more"},
 		{"--sample=0", "1 or more"},
+		{"--partitions=0", "1 or more"},
 		{"--nonsense", "not defined"},
 	} {
 		err.Reset()

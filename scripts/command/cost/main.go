@@ -25,11 +25,14 @@ func Run(args []string, stdout, stderr io.Writer) int {
 	fs.SetOutput(stderr)
 	rates := fs.String("rate", "1000,10000,100000,1000000", "events per `second`, several separated by commas")
 	a := assumptions()
-	linger := fs.Duration("linger", 0, "the bridge's linger; default 200ms")
-	fs.Float64Var(&a.Records, "batch-records", a.Records, "most records in a batch")
+	fs.Float64Var(&a.Partitions, "partitions", a.Partitions, "of the topics; a bridge works on some of them, so there are no more bridges than that")
+	fs.DurationVar(&a.Bridge.Linger, "linger", a.Bridge.Linger, "the bridge's wait of a batch that is worth a message")
+	fs.DurationVar(&a.Bridge.MaxLinger, "max-linger", a.Bridge.MaxLinger, "the bridge's wait of a smaller one")
+	fs.IntVar(&a.Bridge.BatchRecords, "batch-records", a.Bridge.BatchRecords, "most records in a batch")
+	fs.BoolVar(&a.FreeTier, "free-tier", false, "take off what is free each month, as if nothing else in the billing account used it")
 	// Enough shapes that no cache knows them.
 	sample := fs.Int("sample", 20_000, "`events` to measure")
-	asJSON := fs.Bool("json", false, "print one JSON object")
+	asJSON := fs.Bool("json", false, "print one JSON object for each rate")
 	asMarkdown := fs.Bool("markdown", false, "print the page infra/COSTS.md")
 	fs.Usage = func() {
 		fmt.Fprint(stderr, "Says what the pipeline costs at list price, beside one message an event, insertAll, Dataflow and a BigQuery subscription.\n\n")
@@ -41,9 +44,6 @@ func Run(args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return 2
 	}
-	if *linger > 0 {
-		a.Linger = linger.Seconds()
-	}
 	var at []float64
 	for text := range strings.SplitSeq(*rates, ",") {
 		rate, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
@@ -53,14 +53,19 @@ func Run(args []string, stdout, stderr io.Writer) int {
 		}
 		at = append(at, rate)
 	}
-	if a.Records < 1 || *sample < 1 || fs.NArg() > 0 {
-		fmt.Fprintln(stderr, "cost: --batch-records and --sample are 1 or more, and there are only flags; see -h")
+	if a.Bridge.BatchRecords < 1 || *sample < 1 || !(a.Partitions >= 1) || a.Bridge.Linger < 0 || a.Bridge.MaxLinger < 0 || fs.NArg() > 0 {
+		fmt.Fprintln(stderr, "cost: --partitions, --batch-records and --sample are 1 or more, times are not negative, and there are only flags; see -h")
 		return 2
 	}
 	q, err := Measure(*sample)
 	if err != nil {
 		fmt.Fprintf(stderr, "cost: %v\n", err)
 		return 1
+	}
+	for _, rate := range at {
+		if need := a.bridges(rate, q.PackCPU); need > a.Partitions {
+			fmt.Fprintf(stderr, "cost: %.0f events/s need %.0f bridges, and %.0f partitions feed no more than as many: give the topics more partitions\n", rate, need, a.Partitions)
+		}
 	}
 	switch {
 	case *asJSON:
@@ -102,49 +107,58 @@ func writeTable(w io.Writer, q Quantities, a Assumptions, rates []float64) error
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "measured: %.0f bytes an event, %.0f a row, %.2f µs CPU to pack, %.2f µs to decode\n\n", q.EventBytes, q.RowBytes, q.PackCPU*1e6, q.IngestCPU*1e6)
 	for _, rate := range rates {
-		batch := a.batch(rate)
-		fmt.Fprintf(t, "%s events/s, %.0f a message, %.1f-fold compression\t$ a month\t$ a million\t$ a billion\t\n", group(fmt.Sprintf("%.0f", rate)), batch, q.EventBytes/q.PayloadBytes(batch))
-		for _, b := range Bills(q, a, rate) {
+		p := q.packing(&a, rate)
+		fmt.Fprintf(t, "%s events/s, %.0f a message, %.1f-fold compression\t$ a month\t$ a million\t$ a billion\t\n", group(fmt.Sprintf("%.0f", rate)), p.Records, q.EventBytes*p.Records/p.Payload)
+		bills := Bills(q, a, rate)
+		for _, b := range bills {
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t\n", b.Way, money(b.Total()), money(perMillion(b.Total(), rate)), money(1000*perMillion(b.Total(), rate)))
 		}
-		fmt.Fprintln(t, "\t\t\t\t")
+		fmt.Fprintf(t, "%s\t\t\t\t\n\t\t\t\t\n", strings.ReplaceAll(verdict(bills), "**", ""))
 	}
 	return t.Flush()
 }
 
+// writeJSON writes one object for each rate, each on a line: months in dollars.
 func writeJSON(w io.Writer, q Quantities, a Assumptions, rates []float64) error {
-	type way struct {
-		Way        string             `json:"way"`
-		Month      float64            `json:"month"`
-		PerMillion float64            `json:"per_million"`
-		Items      map[string]float64 `json:"items"`
-	}
 	type at struct {
-		Rate        float64 `json:"events_per_second"`
-		Batch       float64 `json:"records_per_message"`
-		Compression float64 `json:"compression"`
-		Ways        []way   `json:"ways"`
-	}
-	out := struct {
-		EventBytes  float64 `json:"event_bytes"`
-		RowBytes    float64 `json:"row_bytes"`
-		PackMicros  float64 `json:"pack_cpu_us"`
-		IngestMicro float64 `json:"ingest_cpu_us"`
-		Rates       []at    `json:"rates"`
-	}{q.EventBytes, q.RowBytes, q.PackCPU * 1e6, q.IngestCPU * 1e6, nil}
-	for _, rate := range rates {
-		batch := a.batch(rate)
-		r := at{rate, batch, q.EventBytes / q.PayloadBytes(batch), nil}
-		for _, b := range Bills(q, a, rate) {
-			items := map[string]float64{}
-			for _, i := range b.Items {
-				items[i.Name] = i.Dollar
-			}
-			r.Ways = append(r.Ways, way{b.Way, b.Total(), perMillion(b.Total(), rate), items})
-		}
-		out.Rates = append(out.Rates, r)
+		Rate         float64                       `json:"rate"` // events a second
+		Partitions   float64                       `json:"partitions"`
+		Sluice       float64                       `json:"sluice"`
+		SluiceInline float64                       `json:"sluice_inline"` // without a bucket
+		OneMessage   float64                       `json:"one_message_an_event"`
+		InsertAll    float64                       `json:"sluice_insertall"`
+		Dataflow     float64                       `json:"dataflow"`
+		Subscription float64                       `json:"bigquery_subscription"`
+		Cheapest     string                        `json:"cheapest"`
+		Messages     float64                       `json:"messages_per_second"`
+		Records      float64                       `json:"records_per_message"`
+		PayloadBytes float64                       `json:"payload_bytes_per_event"`
+		Bridges      float64                       `json:"bridges"`
+		EventBytes   float64                       `json:"event_bytes"`
+		RowBytes     float64                       `json:"row_bytes"`
+		PackMicros   float64                       `json:"pack_cpu_us"`
+		IngestMicros float64                       `json:"ingest_cpu_us"`
+		Items        map[string]map[string]float64 `json:"items"` // of each way
 	}
 	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(out)
+	for _, rate := range rates {
+		p, bills := q.packing(&a, rate), Bills(q, a, rate)
+		items := map[string]map[string]float64{}
+		for _, b := range bills {
+			items[b.Way] = map[string]float64{}
+			for _, i := range b.Items {
+				items[b.Way][i.Name] = i.Dollar
+			}
+		}
+		if err := e.Encode(at{
+			Rate: rate, Partitions: a.Partitions,
+			Sluice: bills[sluice].Total(), SluiceInline: bills[sluiceInline].Total(), OneMessage: bills[oneMessage].Total(),
+			InsertAll: bills[insertAll].Total(), Dataflow: bills[dataflow].Total(), Subscription: bills[subscription].Total(),
+			Cheapest: cheapest(bills).Way, Messages: rate / p.Records, Records: p.Records, PayloadBytes: p.Payload / p.Records, Bridges: p.Bridges,
+			EventBytes: q.EventBytes, RowBytes: q.RowBytes, PackMicros: q.PackCPU * 1e6, IngestMicros: q.IngestCPU * 1e6, Items: items,
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

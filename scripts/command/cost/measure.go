@@ -2,14 +2,18 @@ package cost
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"hash/crc32"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"syscall"
 	"time"
 
+	"sluice/bridge/zstd"
 	"sluice/functions/event"
 	"sluice/functions/push"
 	"sluice/internal/batch"
@@ -20,16 +24,18 @@ import (
 
 // sizes are the batches whose compression is measured; between them it is
 // interpolated.
-var sizes = []int{1, 3, 10, 33, 100, 333, 1000}
+var sizes = []int{1, 3, 10, 33, 100, 333, 1000, 3000, 10_000}
 
 // Measure takes the quantities of so many events from the project's own generator,
 // packer and decoder.
 func Measure(sample int) (Quantities, error) {
 	g := generate.New(generate.Config{Seed: 1})
-	events, total := make([][]byte, sample), 0
+	events, total := make([]record, sample), 0
 	for i := range events {
-		events[i] = bytes.Clone(g.Next().Value)
-		total += len(events[i])
+		e := g.Next()
+		events[i] = record{key: bytes.Clone(e.Key), value: bytes.Clone(e.Value)}
+		events[i].partition = int32(crc32.ChecksumIEEE(e.Key) % partitions)
+		total += len(e.Value)
 	}
 	q := Quantities{Sample: sample, EventBytes: float64(total) / float64(sample)}
 
@@ -38,8 +44,9 @@ func Measure(sample int) (Quantities, error) {
 	var packed [][]byte
 	for _, size := range sizes {
 		var out [][]byte
+		var before int
 		used, err := cpu(func() (err error) {
-			out, err = pack(events, size)
+			out, before, err = pack(events, size, zstd.Small)
 			return err
 		})
 		if err != nil {
@@ -50,8 +57,16 @@ func Measure(sample int) (Quantities, error) {
 			bytes += len(p)
 		}
 		payloads[size] = float64(bytes) / float64(sample)
-		packed, q.PackCPU = out, used/float64(sample)
+		packed, q.PackCPU, q.PackedBytes = out, used/float64(sample), float64(before)/float64(sample)
 	}
+	fast, err := cpu(func() error {
+		_, _, err := pack(events, sizes[len(sizes)-1], zstd.Fast)
+		return err
+	})
+	if err != nil {
+		return q, err
+	}
+	q.FastCPU = fast / float64(sample)
 	q.PayloadBytes = func(records float64) float64 { return interpolate(payloads, records) }
 
 	// Decoding, of the largest batches.
@@ -68,22 +83,47 @@ func Measure(sample int) (Quantities, error) {
 	return q, nil
 }
 
-func pack(events [][]byte, size int) ([][]byte, error) {
-	var out [][]byte
+// record is an event as it comes out of Kafka.
+type record struct {
+	partition  int32
+	key, value []byte
+}
+
+// partitions are those of the measured records.
+const partitions = 100
+
+// pack returns the payloads of the events in batches of a size, and their bytes before compression.
+func pack(events []record, size, level int) (out [][]byte, before int, _ error) {
+	compressor := zstd.New()
 	e := batch.NewEncoder(batch.Header{})
-	for i, value := range events {
-		e.Append(&batch.Record{Topic: "clickstream", Partition: 1, Offset: int64(i), Timestamp: time.Now().UnixMilli(), Key: value[:8], Value: value})
-		if e.Len() < size && i < len(events)-1 {
-			continue
+	var offsets [partitions]int64
+	for some := range slices.Chunk(events, size) {
+		// Kafka's client hands out one partition after the other.
+		some = slices.SortedStableFunc(slices.Values(some), func(a, b record) int { return cmp.Compare(a.partition, b.partition) })
+		for i := range some {
+			r := &some[i]
+			e.Append(&batch.Record{
+				Topic: "clickstream", Partition: r.partition, Offset: offsets[r.partition], Timestamp: time.Now().UnixMilli(), Key: r.key, Value: r.value,
+			})
+			offsets[r.partition]++
 		}
-		payload, err := e.Payload(nil)
+		before += e.Size()
+		payload, err := payload(e, compressor, level)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		out = append(out, payload)
 		e.Reset(batch.Header{})
 	}
-	return out, nil
+	return out, before, nil
+}
+
+// payload compresses as the bridge does.
+func payload(e *batch.Encoder, c *zstd.Compressor, level int) ([]byte, error) {
+	if c == nil { // librdkafka brings no such library along here
+		return e.Payload(nil)
+	}
+	return e.PayloadWith(nil, func(dst, src []byte) ([]byte, error) { return c.AppendLevel(dst, src, level) })
 }
 
 // decode makes rows of the events and returns their bytes.

@@ -20,9 +20,10 @@ func writeMarkdown(w io.Writer, q Quantities, a Assumptions, rates []float64) er
 	p("## Per rate\n\n")
 	for _, rate := range rates {
 		bills := Bills(q, a, rate)
-		batch := a.batch(rate)
+		packing := q.packing(&a, rate)
 		p("### %s events a second\n\n", group(fmt.Sprintf("%.0f", rate)))
-		p("%.0f records a message, compressed %.1f-fold; %s events a month.\n\n", batch, q.EventBytes/q.PayloadBytes(batch), group(fmt.Sprintf("%.0f", rate*second)))
+		p("%s messages a second of %s records, compressed %.1f-fold, %s; %s events a month.\n\n", number(rate/packing.Records), group(fmt.Sprintf("%.0f", packing.Records)),
+			q.EventBytes*packing.Records/packing.Payload, plural(packing.Bridges, "bridge"), group(fmt.Sprintf("%.0f", rate*second)))
 		p("| $ a month |")
 		for _, bill := range bills {
 			p(" %s |", bill.Way)
@@ -57,10 +58,13 @@ func writeMarkdown(w io.Writer, q Quantities, a Assumptions, rates []float64) er
 		p("**A BigQuery subscription of Pub/Sub** up to about %s events a second: it needs no function. It pays\n", group(fmt.Sprintf("%.0f", round(rate))))
 		p("for each event's bytes twice, uncompressed, and takes valid rows only: ALTERNATIVES.md.\n\n")
 	}
+	reads := "It reads Kafka itself and so pays for no\nPub/Sub, which keeps 31 days of events while something behind it is broken. Below that rate it is dearer, because\none worker and Streaming Engine run always.\n\n"
 	if rate, ok := Crossover(q, a, dataflow, sluice, limit); ok {
-		p("**Dataflow** from about %s events a second on, day and night. It reads Kafka itself and so pays for no\n", group(fmt.Sprintf("%.0f", round(rate))))
-		p("Pub/Sub, which is the largest part of Sluice's bill that Dataflow's has not, and which keeps\n31 days of events while something behind it is broken. Below that rate it is dearer, because\none worker and Streaming Engine run always.\n\n")
+		p("**Dataflow** from about %s events a second on, day and night. %s", group(fmt.Sprintf("%.0f", round(rate))), reads)
+	} else if rate, ok := Crossover(q, a, dataflow, sluiceInline, limit); ok {
+		p("**Dataflow**, where no bucket is used, from about %s events a second on, day and night. %s", group(fmt.Sprintf("%.0f", round(rate))), reads)
 	}
+	p("All ways are compared at a steady rate. Kafka Connect on machines of one's own is not: what it costs is the people who run it.\n\n")
 	p("## What does not scale to zero\n\n")
 	p("- a running bridge: $%s a month and instance, whatever it carries; `bridge_instances = 0` stops it\n", money(bridgeMonth()))
 	p("- functions with `function_instances.min` above 0: an idle instance costs less than a busy one, but not nothing\n")
@@ -75,17 +79,19 @@ func writeMarkdown(w io.Writer, q Quantities, a Assumptions, rates []float64) er
 	for _, size := range sizes {
 		p("| compression of %s records | %.1f-fold |\n", group(fmt.Sprint(size)), q.EventBytes/q.PayloadBytes(float64(size)))
 	}
-	p("| CPU to pack and compress an event | %.2f µs |\n| CPU to decompress, check and convert it | %.2f µs |\n\n", q.PackCPU*1e6, q.IngestCPU*1e6)
+	p("| CPU to pack and compress an event | %.2f µs, and fast %.2f µs |\n| CPU to decompress, check and convert it | %.2f µs |\n\n", q.PackCPU*1e6, q.FastCPU*1e6, q.IngestCPU*1e6)
 	p("## Assumed\n\n")
 	p("| assumption | value |\n|---|---|\n")
-	p("| linger, records in a batch | %.0f ms, at most %.0f: the bridge's defaults |\n", a.Linger*1000, a.Records)
-	p("| partitions | one for %s events a second, at least %.0f |\n", group(fmt.Sprintf("%.0f", a.PerPart)), a.MinParts)
-	p("| a request | %.0f ms, most of it waiting for BigQuery; %.0f share an instance of 1 vCPU and 1 GiB |\n", a.RequestTime*1000, a.Concurrency)
+	p("| packing | the bridge's defaults: a batch that is less than half full waits up to %v, a fuller one %v, at most %s records or %d MiB |\n",
+		a.Bridge.MaxLinger, a.Bridge.Linger, group(fmt.Sprint(a.Bridge.BatchRecords)), a.Bridge.BatchBytes>>20)
+	p("| partitions | none of the figures hangs on their number, as long as there are as many as bridges |\n")
+	p("| by reference | a payload above %s bytes is an object in a bucket; its message has %.0f bytes, and its request %.0f ms more |\n", group(fmt.Sprint(a.Bridge.ReferenceAbove)), a.Reference, a.ObjectTime*1000)
+	p("| a request | %.0f ms, most of it waiting for BigQuery; %.0f share an instance of 1 vCPU and 1 GiB, or as many as %.0f MiB hold |\n", a.RequestTime*1000, a.Concurrency, a.Memory/cost.MiB)
 	p("| utilization | an instance is added at %.0f %% |\n", a.Busy*100)
 	p("| CPU of librdkafka | %.1f µs a record: a bare consumer, measured |\n", a.FetchCPU*1e6)
 	p("| overhead | HTTP, gRPC, TLS and garbage collection: the measured CPU %.0f times |\n", a.Overhead)
 	p("| log lines | %.0f %% of those of acknowledged requests are stored, as in production; Cloud Run's own has %.0f bytes |\n", a.KeptLines*100, a.RunLine)
-	p("| smallest charges | Pub/Sub %.0f bytes a push, insertAll %.0f a row |\n", a.PushMinimum, a.InsertRow)
+	p("| smallest charges | Pub/Sub %.0f bytes a publish and a push, insertAll %.0f a row |\n", a.Minimum, a.InsertRow)
 	p("| Dataflow | %.0f workers (2 vCPU, 7.5 GiB, 30 GiB disk) and %.0f compute units for 1 GiB/s: Google's benchmark in \"Performance characteristics of Kafka to BigQuery pipelines\", scaled by bytes; at least one of each |\n\n", a.DataflowWorkers, a.DataflowUnits)
 	p("## Prices\n\n")
 	p("What others noted from the pages named, on the days given. Look one up before a decision\nthat hangs on it.\n\n")
@@ -127,15 +133,35 @@ func round(x float64) float64 {
 	return math.Round(x/digit) * digit
 }
 
-// verdict says which way is the cheapest, also when it is not ours.
-func verdict(bills []Bill) string {
-	best := bills[0]
+// cheapest is the bill of the cheapest way; ours, if another is no cheaper.
+func cheapest(bills []Bill) Bill {
+	best := bills[sluice]
 	for _, bill := range bills {
 		if bill.Total() < best.Total() {
 			best = bill
 		}
 	}
-	ours := bills[0]
+	return best
+}
+
+// number has two digits, or all before the point.
+func number(x float64) string {
+	if x >= 10 {
+		return group(fmt.Sprintf("%.0f", x))
+	}
+	return fmt.Sprintf("%.2g", x)
+}
+
+func plural(n float64, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%.0f %ss", n, word)
+}
+
+// verdict says which way is the cheapest, also when it is not ours.
+func verdict(bills []Bill) string {
+	best, ours := cheapest(bills), bills[sluice]
 	if best.Way == ours.Way {
 		return "Sluice is the cheapest of these."
 	}
