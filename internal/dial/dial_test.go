@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -25,6 +27,26 @@ type network struct {
 	mu     sync.Mutex
 	dead   chan struct{}
 	all    []net.Conn
+}
+
+// start has a network forward to a server until the test ends.
+func start(t *testing.T, server string) *network {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &network{Listener: l, server: server, dead: make(chan struct{})}
+	go n.serve()
+	t.Cleanup(func() {
+		l.Close()
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		for _, c := range n.all {
+			c.Close()
+		}
+	})
+	return n
 }
 
 func (n *network) serve() {
@@ -83,21 +105,8 @@ func TestDeadConnectionsAreReplaced(t *testing.T) {
 	if err := server.CreateTopic(t.Context(), "events"); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &network{Listener: l, server: server.Addr(), dead: make(chan struct{})}
-	go n.serve()
-	defer func() {
-		l.Close()
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		for _, c := range n.all {
-			c.Close()
-		}
-	}()
-	client, err := pubsub.NewClient(t.Context(), "sluice-test", every(10*time.Second, 2*time.Second), option.WithEndpoint(l.Addr().String()), option.WithoutAuthentication(),
+	n := start(t, server.Addr())
+	client, err := pubsub.NewClient(t.Context(), "sluice-test", every(10*time.Second, 2*time.Second), option.WithEndpoint(n.Addr().String()), option.WithoutAuthentication(),
 		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
 	if err != nil {
 		t.Fatal(err)
@@ -115,5 +124,47 @@ func TestDeadConnectionsAreReplaced(t *testing.T) {
 	n.switchOver()
 	if err := publish(); err != nil {
 		t.Errorf("after the switchover: %v", err)
+	}
+}
+
+// The same for HTTP/2, which Cloud Storage speaks: requests share a connection, so that giving up one request does not
+// give up a connection that answers none.
+func TestDeadHTTPConnectionsAreReplaced(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Proto) }))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	n := start(t, server.Listener.Addr().String())
+	transport := transport(200*time.Millisecond, 200*time.Millisecond)
+	transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
+	client := &http.Client{Transport: transport}
+	get := func(d time.Duration) (string, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), d)
+		defer cancel()
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+n.Addr().String(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := client.Do(r)
+		if err != nil {
+			return "", err
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		return string(text), err
+	}
+	if proto, err := get(time.Minute); err != nil || proto != "HTTP/2.0" {
+		t.Fatalf("%s, %v", proto, err)
+	}
+	n.switchOver()
+	for try := 1; ; try++ {
+		_, err := get(time.Second) // as long as it takes a client to try again
+		if err == nil {
+			return
+		}
+		if try == 20 {
+			t.Fatalf("after the switchover: %v", err)
+		}
 	}
 }

@@ -17,6 +17,9 @@ import (
 	"google.golang.org/api/googleapi"
 	"google.golang.org/api/iterator"
 	"google.golang.org/api/option"
+	htransport "google.golang.org/api/transport/http"
+
+	"sluice/internal/dial"
 )
 
 // ErrGone is an object that does not exist in a bucket that does: its payload was brought home.
@@ -38,7 +41,14 @@ type Bucket struct {
 // The client itself knows that server as the variable STORAGE_EMULATOR_HOST, with or without http://.
 func Open(ctx context.Context, name, emulator string) (*Bucket, error) {
 	options := []option.ClientOption{storage.WithJSONReads()} // one API for all
-	if emulator != "" {
+	if emulator == "" {
+		// Google's connections and credentials, but that dead connections are replaced sooner.
+		transport, err := htransport.NewTransport(ctx, dial.HTTP(), option.WithScopes(storage.ScopeReadWrite))
+		if err != nil {
+			return nil, fmt.Errorf("find the credentials for Cloud Storage: %w", err)
+		}
+		options = append(options, option.WithHTTPClient(&http.Client{Transport: transport}))
+	} else {
 		options = append(options, option.WithEndpoint("http://"+strings.TrimPrefix(emulator, "http://")+"/storage/v1/"), option.WithoutAuthentication())
 	}
 	client, err := storage.NewClient(ctx, options...)

@@ -13,7 +13,9 @@ const pubsubLeast = 1000
 type usage struct {
 	events       int64         // that landed or were dead-lettered
 	messages     int64         // published and pushed, of both topics
-	messageBytes int64         // of the bridges' payloads; dead letters weigh next to nothing
+	messageBytes int64         // of their data
+	written      int64         // objects
+	fetched      int64         // objects
 	requests     int64         // to the functions
 	busy         time.Duration // of one instance
 	rowBytes     int64         // of rows, about: records before compression
@@ -21,6 +23,7 @@ type usage struct {
 
 func (u usage) minus(o usage) usage {
 	return usage{u.events - o.events, u.messages - o.messages, u.messageBytes - o.messageBytes,
+		u.written - o.written, u.fetched - o.fetched,
 		u.requests - o.requests, u.busy - o.busy, u.rowBytes - o.rowBytes}
 }
 
@@ -34,6 +37,7 @@ func (u usage) perMillion() (float64, bool) {
 	}
 	billed := max(u.messageBytes, u.messages*pubsubLeast)
 	dollars := 2*float64(billed)/cost.TiB*cost.PubSubThroughput.Dollar + // published, and again delivered
+		float64(u.written)/1e6*cost.StorageClassA.Dollar + float64(u.fetched)/1e6*cost.StorageClassB.Dollar +
 		float64(u.requests)/1e6*cost.RunRequests.Dollar +
 		u.busy.Seconds()*(cost.RunCPU.Dollar+cost.RunMemory.Dollar) + // of one vCPU and one GiB
 		float64(u.rowBytes)/cost.GiB*cost.BigQueryWrite.Dollar

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice/internal/local"
+	"sluice/internal/local/objects"
 )
 
 const (
@@ -187,7 +188,8 @@ func (s *sampler) sample(ctx context.Context) Tick {
 	}
 	requests, busy := p.observer.load()
 	c.usage = usage{
-		events: c.rows + c.dead, messages: ingest.Published + dead.Published, messageBytes: sum.PayloadBytes,
+		events: c.rows + c.dead, messages: ingest.Published + dead.Published, messageBytes: ingest.Bytes + dead.Bytes,
+		written: p.stack.Objects.Count(objects.Create), fetched: p.stack.Objects.Count(objects.Read),
 		requests: requests, busy: busy, rowBytes: sum.PackedBytes,
 	}
 	if len(s.past) == 0 {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -88,15 +89,47 @@ func input() []byte {
 	return b.Bytes()
 }
 
-// Protects that messages follow the traffic and not the partitions: what Pub/Sub and the
-// functions cost hangs on it.
-func TestMessagesDoNotGrowWithPartitions(t *testing.T) {
-	s := summarize(t, nil, "--events", "3000", "--rate", "1000", "--partitions", "100")
-	if s.Missing != 0 || s.DuplicateRows != 0 {
+// Protects the bill that ./scripts/cost makes from saying what the pipeline does not do: over 100 partitions, messages
+// follow the traffic as the model says, and have the bytes that it says.
+func TestCostModelAgainstARun(t *testing.T) {
+	var model struct {
+		Messages float64 `json:"messages_per_second"`
+		Bytes    float64 `json:"payload_bytes_per_event"`
+	}
+	out, errs, status := program(t, nil, "cost", "--json", "--rate", "1000", "--partitions", "100")
+	if err := json.Unmarshal([]byte(out), &model); err != nil || status != 0 {
+		t.Fatalf("%v, status %d: %s%s", err, status, out, errs)
+	}
+	const seconds = 15
+	s := summarize(t, nil, "--events", strconv.Itoa(1000*seconds), "--rate", "1000", "--partitions", "100")
+	if s.Missing != 0 || s.DuplicateRows != 0 || s.References != 0 {
 		t.Errorf("%+v", s)
 	}
-	if s.Messages < 1 || s.Messages > 20 || s.PayloadBytes < 3000*20 || s.PayloadBytes > 3000*200 {
-		t.Errorf("%d messages of %d bytes together for 3000 events in 3 seconds, over 100 partitions", s.Messages, s.PayloadBytes)
+	// The first and the last batch are whatever they are.
+	if got, want := float64(s.Messages), model.Messages*seconds; got < 0.9*want-1 || got > 1.1*want+1 {
+		t.Errorf("%.0f messages in %d s, the model says %.1f", got, seconds, want)
+	}
+	if got := float64(s.PayloadBytes) / float64(s.Produced); got < 0.9*model.Bytes || got > 1.1*model.Bytes {
+		t.Errorf("%.1f bytes an event, the model says %.1f", got, model.Bytes)
+	}
+}
+
+// The same for a rate whose batches are full, and so are objects.
+func TestCostModelAgainstFullBatches(t *testing.T) {
+	out, errs, status := program(t, nil, "cost", "--json", "--rate", "1000000", "--partitions", "100")
+	var model struct {
+		Records float64 `json:"records_per_message"`
+	}
+	if err := json.Unmarshal([]byte(out), &model); err != nil || status != 0 {
+		t.Fatalf("%v, status %d: %s%s", err, status, out, errs)
+	}
+	s := summarize(t, nil, "--events", "200000", "--partitions", "100")
+	if s.Missing != 0 || s.DuplicateRows != 0 || s.Messages == 0 {
+		t.Fatalf("%+v", s)
+	}
+	// The last batch is whatever it is, and so are those of the first moments, while producer and consumer find their pace.
+	if got := 200_000 / float64(s.Messages); got < 0.7*model.Records || got > 1.1*model.Records || float64(s.References) < 0.8*float64(s.Messages) {
+		t.Errorf("%d messages of %.0f records, %d of them refer to objects; the model says %.0f", s.Messages, got, s.References, model.Records)
 	}
 }
 
