@@ -59,10 +59,13 @@ func (b *Bridge) send(f *flight, enc *batch.Encoder, span trace.Span, done func(
 		f.err = b.encode(compressor, level, enc, payload)
 		b.releaseEncoder(enc) // what is on its way is compressed
 		b.compressors <- compressor
+		reusable := false
 		if f.err == nil {
-			f.acked = b.publisher.publish(f.ctx, f.topic, b.objects.data(f.ctx, *payload))
+			f.acked, reusable = b.publisher.publish(f.ctx, f.topic, b.objects.data(f.ctx, *payload))
 		}
-		b.release(payload)
+		if reusable {
+			b.release(payload)
+		}
 		done(f.acked)
 		endTrace(span, f.records, packed, f.acked)
 		b.inbox.put(f)

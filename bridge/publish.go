@@ -70,8 +70,9 @@ func topicName(project, topic string) string {
 	return fmt.Sprintf("projects/%s/topics/%s", project, topic)
 }
 
-// publish tries until topic has taken data. It is false if ctx ended first.
-func (p *publisher) publish(ctx context.Context, topic string, data []byte) bool {
+// publish tries until topic has taken data, and is false if ctx ended first. At once is whether the first
+// try did it: otherwise gRPC may still hold data of a try that has failed.
+func (p *publisher) publish(ctx context.Context, topic string, data []byte) (taken, atOnce bool) {
 	req := &pubsubpb.PublishRequest{Topic: topic, Messages: []*pubsubpb.PubsubMessage{{Data: data}}}
 	backoff := p.retryMin
 	for try := 1; ; try++ {
@@ -80,13 +81,13 @@ func (p *publisher) publish(ctx context.Context, topic string, data []byte) bool
 			if try > 1 {
 				p.recovered()
 			}
-			return true
+			return true, try == 1
 		}
 		if ctx.Err() != nil {
 			if try > 1 {
 				p.abandoned()
 			}
-			return false
+			return false, false
 		}
 		if try == 1 {
 			p.failed(topic, err)
@@ -100,7 +101,7 @@ func (p *publisher) publish(ctx context.Context, topic string, data []byte) bool
 		case <-ctx.Done():
 			t.Stop()
 			p.abandoned()
-			return false
+			return false, false
 		}
 		backoff = min(2*backoff, p.retryMax)
 	}

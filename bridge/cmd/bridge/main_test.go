@@ -473,7 +473,7 @@ func TestMemoryIsBoundedWhilePubSubRefuses(t *testing.T) {
 	const partitions, valueBytes = 4, 400
 	inflight := *inflightFlag
 	n := int(12 * inflight / valueBytes / partitions * partitions) // twelve times the budget
-	limit := memoryFactor * (4*inflight + 64<<20)                  // of the order that the README tells operators to provide
+	limit := memoryFactor * (4*inflight + 128<<20)                 // what the README tells operators to provide
 	var fault servers.PublishFault
 	fault.Set(func(string, *batch.Batch) error { return status.Error(codes.Unavailable, "refused by the test") })
 	s := servers.New(t, partitions, fault.Option())

@@ -23,6 +23,7 @@ import (
 
 	"sluice/internal/telemetry/collector"
 	"sluice/scripts/command"
+	"sluice/scripts/command/cost"
 )
 
 // TestMain lets the test binary be the program, so that exit statuses and output
@@ -89,6 +90,18 @@ func input() []byte {
 	return b.Bytes()
 }
 
+// price is what ./scripts/cost --json says of a rate.
+func price(t *testing.T, rate string, into any) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	if status := cost.Run([]string{"--json", "--rate", rate, "--partitions", "100"}, &out, &errs); status != 0 {
+		t.Fatalf("status %d: %s", status, &errs)
+	}
+	if err := json.Unmarshal(out.Bytes(), into); err != nil {
+		t.Fatalf("%v: %s", err, &out)
+	}
+}
+
 // Protects the bill that ./scripts/cost makes from saying what the pipeline does not do: over 100 partitions, messages
 // follow the traffic as the model says, and have the bytes that it says.
 func TestCostModelAgainstARun(t *testing.T) {
@@ -96,10 +109,7 @@ func TestCostModelAgainstARun(t *testing.T) {
 		Messages float64 `json:"messages_per_second"`
 		Bytes    float64 `json:"payload_bytes_per_event"`
 	}
-	out, errs, status := program(t, nil, "cost", "--json", "--rate", "1000", "--partitions", "100")
-	if err := json.Unmarshal([]byte(out), &model); err != nil || status != 0 {
-		t.Fatalf("%v, status %d: %s%s", err, status, out, errs)
-	}
+	price(t, "1000", &model)
 	const seconds = 15
 	s := summarize(t, nil, "--events", strconv.Itoa(1000*seconds), "--rate", "1000", "--partitions", "100")
 	if s.Missing != 0 || s.DuplicateRows != 0 || s.References != 0 {
@@ -116,13 +126,10 @@ func TestCostModelAgainstARun(t *testing.T) {
 
 // The same for a rate whose batches are full, and so are objects.
 func TestCostModelAgainstFullBatches(t *testing.T) {
-	out, errs, status := program(t, nil, "cost", "--json", "--rate", "1000000", "--partitions", "100")
 	var model struct {
 		Records float64 `json:"records_per_message"`
 	}
-	if err := json.Unmarshal([]byte(out), &model); err != nil || status != 0 {
-		t.Fatalf("%v, status %d: %s%s", err, status, out, errs)
-	}
+	price(t, "1000000", &model)
 	s := summarize(t, nil, "--events", "200000", "--partitions", "100")
 	if s.Missing != 0 || s.DuplicateRows != 0 || s.Messages == 0 {
 		t.Fatalf("%+v", s)
