@@ -79,7 +79,7 @@ func DefaultConfig() Config {
 		Group:              "clickstream-to-bigquery",
 		OffsetReset:        "earliest",
 		Topic:              "clickstream",
-		ReferenceAbove:     75_000,
+		ReferenceAbove:     100_000,
 		DeadLetterTopic:    "clickstream-dead-letter",
 		BatchRecords:       10_000,
 		BatchBytes:         4 << 20,
@@ -118,7 +118,7 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 	fs.IntVar(&c.BatchBytes, "batch-bytes", c.BatchBytes, "most `bytes` in a batch, before compression; a larger record travels alone")
 	fs.StringVar(&c.PayloadBucket, "payload-bucket", c.PayloadBucket, "`bucket` of Cloud Storage for large batches, to which their messages refer then: cheaper. The functions need it first. Empty: none")
 	fs.StringVar(&c.StorageEmulator, "storage-emulator-host", c.StorageEmulator, "`host:port` of a Cloud Storage server to use instead of Google's, without encryption or credentials")
-	fs.IntVar(&c.ReferenceAbove, "reference-above", c.ReferenceAbove, "`bytes` of a compressed batch above which it goes to the bucket: at list price an object costs as much as a message of 75,000")
+	fs.IntVar(&c.ReferenceAbove, "reference-above", c.ReferenceAbove, "`bytes` of a compressed batch above which it goes to the bucket: at list price an object, with the time that fetching it takes, costs as much as a message of 100,000")
 	fs.StringVar(&c.BatchGroups, "batch-groups", c.BatchGroups, "`topics` that may share batches, because they have one contract: names and regular expressions as in --kafka-topics,\n"+
 		"separated by commas, groups by semicolons. A topic of no group has batches of its own")
 	fs.DurationVar(&c.Linger, "linger", c.Linger, "longest `time` that a record waits for others once there are 256 KiB of them")

@@ -1,7 +1,7 @@
 // Package reference carries payloads that are too dear for a message: the payload lies as one
 // object in a bucket of Cloud Storage, and the Pub/Sub message has a Reference to it (the claim
 // check pattern). Pub/Sub charges for each byte on its way in and out, Cloud Storage for each
-// request, so that above some 75 kB the object is cheaper. infra/COSTS.md has the sum.
+// request, so that above some 100 kB the object is cheaper. infra/COSTS.md has the sum.
 //
 // The bridge writes an object before it publishes its Reference, under a name that nobody uses
 // again. Who has brought the records home deletes it. So an object that is gone was
