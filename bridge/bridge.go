@@ -52,9 +52,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"sluice/bridge/fetch"
-	"sluice/bridge/zstd"
 	"sluice/internal/batch"
 	"sluice/internal/kafkaclient"
+	"sluice/internal/zstd"
 )
 
 // Bridge is one member of the consumer group. Create it with New, start it with

@@ -79,12 +79,12 @@ func DefaultConfig() Config {
 		Group:              "clickstream-to-bigquery",
 		OffsetReset:        "earliest",
 		Topic:              "clickstream",
-		ReferenceAbove:     100_000,
+		ReferenceAbove:     batch.DefaultPacking.ReferenceAbove,
 		DeadLetterTopic:    "clickstream-dead-letter",
-		BatchRecords:       10_000,
-		BatchBytes:         4 << 20,
-		Linger:             200 * time.Millisecond,
-		MaxLinger:          time.Second,
+		BatchRecords:       batch.DefaultPacking.Records,
+		BatchBytes:         batch.DefaultPacking.Bytes,
+		Linger:             batch.DefaultPacking.Linger,
+		MaxLinger:          batch.DefaultPacking.MaxLinger,
 		MaxInflightBytes:   64 << 20,
 		MaxMessageBytes:    10_000_000,
 		PublishConcurrency: 32,
@@ -178,6 +178,11 @@ type group struct {
 	name     string
 	topics   []string
 	patterns []*regexp.Regexp
+}
+
+// packing is when a batch leaves.
+func (c *Config) packing() batch.Packing {
+	return batch.Packing{Records: c.BatchRecords, Bytes: c.BatchBytes, Linger: c.Linger, MaxLinger: c.MaxLinger, ReferenceAbove: c.ReferenceAbove}
 }
 
 // groups returns those of a valid configuration.

@@ -23,9 +23,9 @@ import (
 
 	"sluice/bridge"
 	"sluice/bridge/internal/servers"
-	"sluice/bridge/zstd"
 	"sluice/internal/batch"
 	"sluice/internal/generate"
+	"sluice/internal/zstd"
 )
 
 // costRecords is how many records each measurement of the cost benchmark moves.

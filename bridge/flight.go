@@ -8,8 +8,8 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
-	"sluice/bridge/zstd"
 	"sluice/internal/batch"
+	"sluice/internal/zstd"
 )
 
 // flight is a batch on its way to Pub/Sub. It carries a claim on the offsets of each
@@ -93,9 +93,8 @@ func (b *Bridge) releaseEncoder(enc *batch.Encoder) {
 // level is the one at which a batch of so many bytes costs least: small, because Pub/Sub bills each byte, and fast
 // where nothing is billed by size or records wait for a processor. docs/adr-008 has the sum.
 func (b *Bridge) level(packed int) int {
-	// Hardly any events are compressed more than eightfold, so this one becomes an object.
-	object := b.objects.bucket != nil && packed > 8*b.cfg.ReferenceAbove
-	if object || b.behind {
+	packing := b.cfg.packing()
+	if b.behind || b.objects.bucket != nil && packing.Object(packed) {
 		return zstd.Fast
 	}
 	return zstd.Small

@@ -21,13 +21,9 @@ type packer struct {
 	links   int            // of span
 }
 
-// due is when the unfinished batch leaves. One that is half full is worth its message; a
-// lighter one waits longer for more. docs/adr-006 has the measurements.
-func (k *packer) due(c *Config) time.Time {
-	if 2*k.enc.Size() < c.BatchBytes && 2*k.enc.Len() < c.BatchRecords {
-		return k.since.Add(max(c.Linger, c.MaxLinger))
-	}
-	return k.since.Add(c.Linger)
+// due is when the unfinished batch leaves.
+func (k *packer) due(p *batch.Packing) time.Time {
+	return k.since.Add(p.Wait(k.enc.Len(), k.enc.Size()))
 }
 
 // recordOverhead is an upper bound of what the wire format adds to the bytes of a
@@ -145,12 +141,12 @@ func (b *Bridge) flushAll() {
 // flushDue sends the batches whose linger has passed and returns how long the
 // next one has left.
 func (b *Bridge) flushDue(now time.Time) time.Duration {
-	due := idle
+	due, packing := idle, b.cfg.packing()
 	for _, k := range b.packers {
 		if k.enc == nil {
 			continue
 		}
-		left := k.due(&b.cfg).Sub(now)
+		left := k.due(&packing).Sub(now)
 		if left <= 0 {
 			b.flush(k)
 			continue

@@ -50,7 +50,7 @@ func BenchmarkHandlerVsZstd(b *testing.B) {
 			return err
 		}
 		w.reset()
-		if err := f.decode(w, decoder, records, &f.streams[0], time.Now()); err != nil {
+		if err := f.decode(b.Context(), w, decoder, records, &f.streams[0], time.Now()); err != nil {
 			return err
 		}
 		request := &storagepb.AppendRowsRequest{

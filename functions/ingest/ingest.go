@@ -198,7 +198,7 @@ func (f *Function) process(ctx context.Context, m *push.Message, w *worker, b *b
 		f.refuseAll(w, b)
 	} else {
 		events := p.to.decoders.Get().(*event.Decoder)
-		err := f.decode(w, events, b, p.to, start)
+		err := f.decode(ctx, w, events, b, p.to, start)
 		p.to.decoders.Put(events)
 		p.decode = time.Since(start)
 		if err != nil {
@@ -292,10 +292,13 @@ func (f *Function) refuseAll(w *worker, b *batch.Batch) {
 
 // decode makes each record of b that the stream to takes a row or a reject, or counts it as
 // left out.
-func (f *Function) decode(w *worker, events *event.Decoder, b *batch.Batch, to *stream, now time.Time) error {
+func (f *Function) decode(ctx context.Context, w *worker, events *event.Decoder, b *batch.Batch, to *stream, now time.Time) error {
 	meta := event.Meta{IngestedAt: now.UnixMicro()}
 	mine := false
 	for i := range b.Records {
+		if i%256 == 0 && ctx.Err() != nil {
+			return context.Cause(ctx) // nobody waits for the answer any more
+		}
 		r := &b.Records[i]
 		if i == 0 || r.Topic != meta.Topic {
 			mine = f.stream(r.Topic) == to

@@ -60,6 +60,9 @@ func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch,
 		p.rejected = make(map[string]int)
 	}
 	for _, j := range rejects {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		p.rejected[j.why.Code]++
 		r := b.Records[j.record]
 		whole := r.Rejection // of a dead letter that comes again, whose value may be a head only

@@ -3,7 +3,7 @@
 // events_dlq.
 //
 //	engine := query.BigQuery{Client: client}
-//	k, err := audit.OpenKafka(properties, "clickstream-to-bigquery", nil) // optional
+//	k, err := audit.OpenKafka(ctx, properties, "clickstream-to-bigquery", nil) // optional
 //	report, err := audit.Run(ctx, engine, k, audit.Config{Dataset: "clickstream"})
 //	report.Print(os.Stdout)
 //	report.Totals.Missing                                               // 0

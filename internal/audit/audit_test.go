@@ -255,7 +255,7 @@ func commit(t *testing.T, k *embedded.Cluster, topic string, offset int64) {
 
 func open(t *testing.T, k *embedded.Cluster, group string) *audit.Kafka {
 	t.Helper()
-	a, err := audit.OpenKafka(kafka.ConfigMap{"bootstrap.servers": k.Brokers()}, group, nil)
+	a, err := audit.OpenKafka(t.Context(), kafka.ConfigMap{"bootstrap.servers": k.Brokers()}, group, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"sluice/internal/kafkaclient"
 )
 
 // kafkaTimeout bounds one question to Kafka.
@@ -22,11 +24,11 @@ type Kafka struct {
 	admin    *kafka.AdminClient
 }
 
-// OpenKafka makes the clients. properties are librdkafka's, of the same cluster and
+// OpenKafka makes the clients, and returns when Kafka has answered. properties are librdkafka's, of the same cluster and
 // rights as the bridge's; group is the bridge's consumer group. token, if not nil, is
 // what to present where the mechanism is OAUTHBEARER: an audit takes less time than a
 // token lasts.
-func OpenKafka(properties kafka.ConfigMap, group string, token *kafka.OAuthBearerToken) (*Kafka, error) {
+func OpenKafka(ctx context.Context, properties kafka.ConfigMap, group string, token *kafka.OAuthBearerToken) (*Kafka, error) {
 	p := maps.Clone(properties)
 	p["group.id"] = group
 	p["enable.auto.commit"] = false
@@ -45,6 +47,9 @@ func OpenKafka(properties kafka.ConfigMap, group string, token *kafka.OAuthBeare
 		if err := consumer.SetOAuthBearerToken(*token); err != nil {
 			return nil, errors.Join(fmt.Errorf("present the token to Kafka: %w", err), consumer.Close())
 		}
+	}
+	if err := kafkaclient.Reach(ctx, consumer); err != nil {
+		return nil, errors.Join(err, consumer.Close())
 	}
 	admin, err := kafka.NewAdminClientFromConsumer(consumer)
 	if err != nil {

@@ -46,7 +46,7 @@ func (s *Stack) Audit(ctx context.Context) (*audit.Report, error) {
 			return nil, ctx.Err()
 		}
 	}
-	k, err := audit.OpenKafka(kafka.ConfigMap{"bootstrap.servers": s.Kafka.Brokers()}, s.Group(), nil)
+	k, err := audit.OpenKafka(ctx, kafka.ConfigMap{"bootstrap.servers": s.Kafka.Brokers()}, s.Group(), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -228,7 +228,10 @@ func TestThroughKafka(t *testing.T) {
 	produce(t, s, misspelt("one"), misspelt("two"))
 	r := replay.New(local.Dataset, replay.Filter{})
 	r.Transform, r.Via = `.event_type = "search"`, replay.ViaKafka
-	target, err := replay.OpenKafka(kafka.ConfigMap{"bootstrap.servers": s.Kafka.Brokers()}, "", nil)
+	for s.Kafka.Lag(s.Group(), local.Topic) > 0 { // the bridge commits each second
+		time.Sleep(20 * time.Millisecond)
+	}
+	target, err := replay.OpenKafka(t.Context(), replay.KafkaConfig{Properties: kafka.ConfigMap{"bootstrap.servers": s.Kafka.Brokers()}, Group: s.Group()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,6 +246,16 @@ func TestThroughKafka(t *testing.T) {
 	if got := ask(t, engine(s), "SELECT event_id FROM fact_events WHERE replay_id = '"+r.ID+"' ORDER BY 1"); got != "one\ntwo" {
 		t.Errorf("replayed events are %q", got)
 	}
+
+	// A letter that somebody has made up goes nowhere, and neither do those beside it.
+	insert(t, engine(s), `INSERT INTO clickstream.events_dlq (error_code, error, failed_at, original_event, kafka_topic, kafka_partition, kafka_offset) VALUES
+		('made_up', 'because', ?, '{}', 'payments', 0, 0)`, time.Now())
+	foreign := replay.New(local.Dataset, replay.Filter{Codes: []string{"made_up"}})
+	foreign.Via = replay.ViaKafka
+	if err := replay.Execute(t.Context(), engine(s), foreign, target, replay.Options{}); err == nil || !strings.Contains(err.Error(), `the topic "payments"`) || foreign.Sent != 0 {
+		t.Errorf("to a topic that the bridge does not read: %d sent, %v", foreign.Sent, err)
+	}
+	insert(t, engine(s), `DELETE FROM clickstream.events_dlq WHERE error_code = 'made_up'`)
 
 	// Nobody can tell that they have landed: a second replay sends them again, and no view
 	// shows it. What is no record is not sent.

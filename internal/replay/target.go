@@ -1,8 +1,8 @@
 package replay
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -12,6 +12,7 @@ import (
 
 	"sluice/internal/batch"
 	"sluice/internal/deadletter"
+	"sluice/internal/kafkaclient"
 )
 
 // The most that goes into one message: far below what Pub/Sub and the functions take.
@@ -81,15 +82,25 @@ const originalHeader = "sluice-replay-of"
 
 // Kafka produces letters to a topic that the bridge consumes.
 type Kafka struct {
-	topic    string
+	config   KafkaConfig
 	producer *kafka.Producer
+	known    map[string]bool // topics that the group has read
 }
 
-// OpenKafka makes the producer. properties are librdkafka's; topic empty: each
-// record's own. token, if not nil, is what to present where the mechanism is
-// OAUTHBEARER; a replay that outlasts it ends, and can be resumed.
-func OpenKafka(properties kafka.ConfigMap, topic string, token *kafka.OAuthBearerToken) (*Kafka, error) {
-	p := maps.Clone(properties)
+// KafkaConfig says where letters go.
+type KafkaConfig struct {
+	Properties kafka.ConfigMap // librdkafka's
+	// Topic is where all go; empty: each to its own, if Group, the bridge's, has read it. What a dead letter
+	// names itself is only what somebody has written.
+	Topic, Group string
+	// Token, if not nil, is what to present where the mechanism is OAUTHBEARER; a replay that
+	// outlasts it ends, and can be resumed.
+	Token *kafka.OAuthBearerToken
+}
+
+// OpenKafka makes the producer, and returns when Kafka has answered.
+func OpenKafka(ctx context.Context, c KafkaConfig) (_ *Kafka, err error) {
+	p := maps.Clone(c.Properties)
 	p["enable.idempotence"] = true
 	p["message.max.bytes"] = 20_000_000
 	p["enable.metrics.push"] = false
@@ -97,20 +108,79 @@ func OpenKafka(properties kafka.ConfigMap, topic string, token *kafka.OAuthBeare
 	if err != nil {
 		return nil, fmt.Errorf("make the Kafka producer: %w", err)
 	}
-	if token != nil {
-		if err := producer.SetOAuthBearerToken(*token); err != nil {
+	defer func() {
+		if err != nil {
 			producer.Close()
+		}
+	}()
+	if c.Token != nil {
+		if err := producer.SetOAuthBearerToken(*c.Token); err != nil {
 			return nil, fmt.Errorf("present the token to Kafka: %w", err)
 		}
 	}
-	return &Kafka{topic: topic, producer: producer}, nil
+	if err := kafkaclient.ReachProducer(ctx, producer); err != nil {
+		return nil, err
+	}
+	k := &Kafka{config: c, producer: producer, known: map[string]bool{}}
+	if c.Topic == "" {
+		if err := k.learn(ctx); err != nil {
+			return nil, err
+		}
+	}
+	// Of what happens to the connection later, deliveries tell; nobody reads it. It ends with Close.
+	go func() {
+		for e := range producer.Events() {
+			_ = e
+		}
+	}()
+	return k, nil
+}
+
+// learn asks which topics the bridge's group has read.
+func (k *Kafka) learn(ctx context.Context) error {
+	admin, err := kafka.NewAdminClientFromProducer(k.producer)
+	if err != nil {
+		return fmt.Errorf("make the Kafka client: %w", err)
+	}
+	defer admin.Close()
+	result, err := admin.ListConsumerGroupOffsets(ctx, []kafka.ConsumerGroupTopicPartitions{{Group: k.config.Group}},
+		kafka.SetAdminRequestTimeout(30*time.Second))
+	if code, ok := errors.AsType[kafka.Error](err); err != nil && !(ok && code.Code() == kafka.ErrGroupIDNotFound) {
+		return fmt.Errorf("ask Kafka which topics group %s has read: %w", k.config.Group, err)
+	}
+	for _, g := range result.ConsumerGroupsTopicPartitions {
+		for _, p := range g.Partitions {
+			if p.Topic != nil && p.Offset >= 0 {
+				k.known[*p.Topic] = true
+			}
+		}
+	}
+	return nil
+}
+
+// to is the topic that a letter goes to.
+func (k *Kafka) to(l *Letter) (string, error) {
+	switch {
+	case k.config.Topic != "":
+		return k.config.Topic, nil
+	case !k.known[l.Topic]:
+		return "", fmt.Errorf("a dead letter names the topic %q, which group %s has never read: name the topic to send to with --topic, or the letters with --kafka-topic", l.Topic, k.config.Group)
+	}
+	return l.Topic, nil
 }
 
 // Send implements Target.
 func (k *Kafka) Send(ctx context.Context, letters []*Letter) error {
 	delivered := make(chan kafka.Event, len(letters))
-	for _, l := range letters {
-		topic := cmp.Or(k.topic, l.Topic)
+	topics := make([]string, len(letters))
+	for i, l := range letters { // before the first is sent
+		var err error
+		if topics[i], err = k.to(l); err != nil {
+			return err
+		}
+	}
+	for i, l := range letters {
+		topic := topics[i]
 		m := &kafka.Message{
 			TopicPartition: kafka.TopicPartition{Topic: &topic, Partition: kafka.PartitionAny},
 			Key:            l.Key, Value: l.Value, Headers: []kafka.Header{{Key: batch.ReplayIDHeader, Value: []byte(l.Replay)}},

@@ -92,7 +92,7 @@ By hand, for the dataset clickstream:
 		if err != nil {
 			return err
 		}
-		if k, err = audit.OpenKafka(connection.ConfigMap(), group, token); err != nil {
+		if k, err = audit.OpenKafka(ctx, connection.ConfigMap(), group, token); err != nil {
 			return err
 		}
 		defer k.Close()

@@ -37,8 +37,8 @@ type replayFlags struct {
 	rate                float64
 	types               values
 
-	via, topic string
-	producer   kafkaclient.Connection
+	via, topic, group string
+	producer          kafkaclient.Connection
 }
 
 func parseReplayFlags(local *Local, args []string) (replayFlags, error) {
@@ -70,6 +70,7 @@ func parseReplayFlags(local *Local, args []string) (replayFlags, error) {
 	flags.StringVar(&f.via, "via", f.via, "`way` to send them: pubsub keeps the records' Kafka coordinates, kafka gives them new ones")
 	flags.StringVar(&f.topic, "topic", "", "Pub/Sub or Kafka `topic` to send to; default: the bridge's Pub/Sub topic, or each letter's own Kafka topic")
 	flags.StringVar(&f.producer.Brokers, "kafka", "", "with --project and --via kafka: `servers` host:port, separated by commas")
+	flags.StringVar(&f.group, "group", DefaultGroup, "with --via kafka: consumer `group` of the bridge. Without --topic, letters go only to topics that it has read")
 	flags.Var(&f.producer.Properties, "kafka-config", "librdkafka property as `property=value`; secrets as KAFKA_CONFIG_<PROPERTY> in the environment")
 	flags.StringVar(&f.producer.OAuth, "kafka-oauth", "", "`source` of OAUTHBEARER tokens: google (Managed Service for Apache Kafka) or empty")
 	flags.Usage = func() {
@@ -246,21 +247,21 @@ func executeRemote(ctx context.Context, f replayFlags, r *replay.Replay, o repla
 		}
 		defer client.Close()
 	}
-	return Execute(ctx, engine, r, o, &f.producer, client, nil)
+	return Execute(ctx, engine, r, o, &f.producer, f.group, client, nil)
 }
 
-// Execute sends the letters of r to its target: through a Kafka reached by c, or with client to
+// Execute sends the letters of r to its target: through a Kafka reached by c, of whose topics group reads some, or with client to
 // Pub/Sub, where wrap may put something around the target.
 func Execute(
 	ctx context.Context, engine query.Engine, r *replay.Replay, o replay.Options,
-	c *kafkaclient.Connection, client *pubsub.Client, wrap func(replay.Target) replay.Target,
+	c *kafkaclient.Connection, group string, client *pubsub.Client, wrap func(replay.Target) replay.Target,
 ) error {
 	if r.Via == replay.ViaKafka {
 		token, err := c.Token(ctx)
 		if err != nil {
 			return err
 		}
-		target, err := replay.OpenKafka(c.ConfigMap(), r.To, token)
+		target, err := replay.OpenKafka(ctx, replay.KafkaConfig{Properties: c.ConfigMap(), Topic: r.To, Group: group, Token: token})
 		if err != nil {
 			return err
 		}

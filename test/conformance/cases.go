@@ -134,7 +134,7 @@ func transactions(t *testing.T, s *Servers) {
 	// The group gets behind the last marker, so that nobody sees a lag. To the audit they
 	// are no records that are missing: 3 markers and 3 aborted records.
 	p.committed(12)
-	k, err := audit.OpenKafka(*p.client(nil), p.topic, nil)
+	k, err := audit.OpenKafka(t.Context(), *p.client(nil), p.topic, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -124,13 +124,13 @@ func (s *Server) Count(o Operation) int64 {
 
 // Names are the objects of a bucket.
 func (s *Server) Names(bucket string) []string {
-	all, _, err := s.fake.ListObjectsWithOptions(bucket, fakestorage.ListOptions{})
+	all, err := s.fake.ListObjectsWithOptionsPaginated(bucket, fakestorage.ListOptions{})
 	if err != nil {
 		return nil
 	}
-	names := make([]string, len(all))
-	for i := range all {
-		names[i] = all[i].Name
+	names := make([]string, len(all.Objects))
+	for i := range all.Objects {
+		names[i] = all.Objects[i].Name
 	}
 	return names
 }

@@ -91,7 +91,7 @@ func keptReplay(
 	engine := query.Database{DB: s.Warehouse.DB()}
 	connection := &kafkaclient.Connection{Brokers: s.Kafka.Brokers(), ClientID: "sluice-replay"}
 	wrap := func(t replay.Target) replay.Target { return settled{t, s} }
-	if err := command.Execute(ctx, engine, r, o, connection, client, wrap); err != nil {
+	if err := command.Execute(ctx, engine, r, o, connection, s.Group(), client, wrap); err != nil {
 		return nil, err
 	}
 	if r.Via == replay.ViaKafka {

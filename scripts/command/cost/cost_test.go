@@ -33,7 +33,7 @@ func near(got, want float64) bool { return math.Abs(got-want) <= want/1000 }
 func TestBillionEvents(t *testing.T) {
 	const rate = 1e9 / second
 	a := assumptions()
-	a.Bridge.BatchRecords, a.Bridge.Linger, a.References = 500, 1e6*time.Second, false // always full
+	a.Packing.Records, a.Packing.Linger, a.References = 500, 1e6*time.Second, false // always full
 	bills := Bills(thousand, a, rate)
 	for _, c := range []struct {
 		bill int
@@ -101,7 +101,7 @@ func TestPacking(t *testing.T) {
 	if got := thousand.packing(&a, 1e6); got.Bridges != 10 || !near(got.Records, full) {
 		t.Errorf("with ten bridges: %+v", got)
 	}
-	a.Bridge.BatchRecords = 50
+	a.Packing.Records = 50
 	if got := thousand.packing(&a, 1e6); got.Records != 50 {
 		t.Errorf("with small batches: %+v", got)
 	}
@@ -134,7 +134,7 @@ func TestCheapest(t *testing.T) {
 func TestReferencesAndFreeTier(t *testing.T) {
 	const rate = 1e9 / second
 	a := assumptions()
-	a.Bridge.BatchRecords, a.Bridge.Linger, a.Bridge.ReferenceAbove = 500, 1e6*time.Second, 49_999
+	a.Packing.Records, a.Packing.Linger, a.Packing.ReferenceAbove = 500, 1e6*time.Second, 49_999
 	bill := Bills(thousand, a, rate)[sluice] // 2,000,000 objects of 50,000 bytes
 	for item, want := range map[string]float64{
 		"Pub/Sub":                2e6 * 2000 / cost.TiB * 40,

@@ -13,13 +13,13 @@ import (
 	"syscall"
 	"time"
 
-	"sluice/bridge/zstd"
 	"sluice/functions/event"
 	"sluice/functions/push"
 	"sluice/internal/batch"
 	"sluice/internal/contract"
 	"sluice/internal/generate"
 	"sluice/internal/telemetry"
+	"sluice/internal/zstd"
 )
 
 // sizes are the batches whose compression is measured; between them it is

@@ -3,7 +3,6 @@ package cost
 import (
 	"math"
 
-	"sluice/bridge"
 	"sluice/functions/service"
 	"sluice/internal/batch"
 	"sluice/internal/cost"
@@ -30,7 +29,7 @@ type Quantities struct {
 
 // Assumptions are what was not measured, with where it comes from.
 type Assumptions struct {
-	Bridge      bridge.Config // its packing: the defaults
+	Packing     batch.Packing // the bridge's: its defaults
 	Partitions  float64       // of the topics: each goes to one bridge
 	References  bool          // large batches go to a bucket
 	FreeTier    bool          // what is free each month is taken off
@@ -57,7 +56,7 @@ type Assumptions struct {
 
 func assumptions() Assumptions {
 	return Assumptions{
-		Bridge: bridge.DefaultConfig(), Partitions: 6, References: true,
+		Packing: batch.DefaultPacking, Partitions: 6, References: true,
 		RequestTime: 0.35, ObjectTime: 0.1, Concurrency: 32, Memory: float64(service.DefaultConfig().MaxInFlight), Busy: 0.6,
 		FetchCPU: 1.0 / 450_000, Overhead: 2,
 		RunLine: 1000, KeptLines: 0.01,
@@ -132,14 +131,14 @@ func (q *Quantities) packing(a *Assumptions, rate float64) Packing {
 
 // object reports whether the bridge takes it for granted that a batch becomes an object: bridge/flight.go.
 func (q *Quantities) object(a *Assumptions, p Packing) bool {
-	return a.References && q.PackedBytes*p.Records > 8*float64(a.Bridge.ReferenceAbove)
+	return a.References && a.Packing.Object(int(q.PackedBytes*p.Records))
 }
 
 func (q *Quantities) packed(a *Assumptions, rate, bridges float64) Packing {
 	own := rate / bridges // of one bridge
-	most := math.Min(float64(a.Bridge.BatchRecords), float64(a.Bridge.BatchBytes)/q.PackedBytes)
-	half := most / 2 / own // seconds until it is half full
-	wait := math.Min(math.Max(half, a.Bridge.Linger.Seconds()), math.Max(a.Bridge.MaxLinger.Seconds(), a.Bridge.Linger.Seconds()))
+	most := math.Min(float64(a.Packing.Records), float64(a.Packing.Bytes)/q.PackedBytes)
+	half := most / 2 / own // seconds until it is half full: batch.Packing.Wait
+	wait := math.Min(math.Max(half, a.Packing.Linger.Seconds()), a.Packing.Wait(0, 0).Seconds())
 	records := math.Max(1, math.Min(most, 1+own*wait))
 	return Packing{Bridges: bridges, Records: records, Payload: q.PayloadBytes(records) * records}
 }
@@ -162,7 +161,7 @@ func (q *Quantities) pipeline(way string, a Assumptions, rate float64, p Packing
 		publish = payload // clients publish many in a request
 	}
 	time, held := a.RequestTime, 3*q.PackedBytes*p.Records+batch.RecordOverhead*p.Records
-	if a.References && payload > float64(a.Bridge.ReferenceAbove) {
+	if a.References && payload > float64(a.Packing.ReferenceAbove) {
 		referred = requests / 1e6
 		held += payload
 		payload = a.Reference

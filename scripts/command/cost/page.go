@@ -83,9 +83,9 @@ func writeMarkdown(w io.Writer, q Quantities, a Assumptions, rates []float64) er
 	p("## Assumed\n\n")
 	p("| assumption | value |\n|---|---|\n")
 	p("| packing | the bridge's defaults: a batch that is less than half full waits up to %v, a fuller one %v, at most %s records or %d MiB |\n",
-		a.Bridge.MaxLinger, a.Bridge.Linger, group(fmt.Sprint(a.Bridge.BatchRecords)), a.Bridge.BatchBytes>>20)
+		a.Packing.MaxLinger, a.Packing.Linger, group(fmt.Sprint(a.Packing.Records)), a.Packing.Bytes>>20)
 	p("| partitions | none of the figures hangs on their number, as long as there are as many as bridges |\n")
-	p("| by reference | a payload above %s bytes is an object in a bucket; its message has %.0f bytes, and its request %.0f ms more |\n", group(fmt.Sprint(a.Bridge.ReferenceAbove)), a.Reference, a.ObjectTime*1000)
+	p("| by reference | a payload above %s bytes is an object in a bucket; its message has %.0f bytes, and its request %.0f ms more |\n", group(fmt.Sprint(a.Packing.ReferenceAbove)), a.Reference, a.ObjectTime*1000)
 	p("| a request | %.0f ms, most of it waiting for BigQuery; %.0f share an instance of 1 vCPU and 1 GiB, or as many as %.0f MiB hold |\n", a.RequestTime*1000, a.Concurrency, a.Memory/cost.MiB)
 	p("| utilization | an instance is added at %.0f %% |\n", a.Busy*100)
 	p("| CPU of librdkafka | %.1f µs a record: a bare consumer, measured |\n", a.FetchCPU*1e6)

@@ -7,8 +7,8 @@ import (
 	"sync"
 	"testing"
 
-	"sluice/bridge/zstd"
 	"sluice/internal/batch"
+	"sluice/internal/zstd"
 )
 
 // payload is compressed by c, or where there is none by the Go implementation.

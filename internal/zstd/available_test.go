@@ -5,7 +5,7 @@ package zstd_test
 import (
 	"testing"
 
-	"sluice/bridge/zstd"
+	"sluice/internal/zstd"
 )
 
 // As the bridge is deployed, the library is there: without it the bridge would cost
