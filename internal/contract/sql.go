@@ -21,8 +21,10 @@ func Views() []string {
 type Query struct {
 	Dataset   string      // "dataset" or, in BigQuery, "project.dataset"
 	Contracts []*Contract // nil: the built-in one
-	// EventsSince bounds what the audit reads by the tables' partitioning columns; zero: all.
+	// EventsSince bounds what the audit and the replay read by the tables' partitioning columns; zero: all.
 	EventsSince time.Time
+	// FailedSince bounds which dead letters a replay reads: no earlier one matters to it; zero: all.
+	FailedSince time.Time
 }
 
 // SQL returns the text of a query, such as "events" for sql/events.sql, for the built-in
@@ -54,6 +56,14 @@ func (q Query) Since(column string) string {
 		return ""
 	}
 	return "AND " + column + " >= " + SQLTime(q.EventsSince)
+}
+
+// Failed is the condition that bounds which dead letters are read, empty if nothing does.
+func (q Query) Failed() string {
+	if q.FailedSince.IsZero() {
+		return ""
+	}
+	return "AND failed_at >= " + SQLTime(q.FailedSince)
 }
 
 // LeftOut reports whether any contract leaves events out, whose records are then in the table

@@ -57,9 +57,9 @@ func reach(ctx context.Context, c client, event func() kafka.Event) error {
 		case ctx.Err() != nil:
 			return errors.Join(ctx.Err(), reason)
 		case reason != nil && waited > reachPatience:
-			return fmt.Errorf("Kafka cannot be reached: %w", reason) //nolint:staticcheck // a name
+			return fmt.Errorf("no broker of Kafka can be reached: %w", reason)
 		case waited > reachTimeout:
-			return fmt.Errorf("Kafka has not answered in %v, without a reason: do its addresses and security.protocol fit? %w", reachTimeout, err)
+			return fmt.Errorf("no broker of Kafka has answered in %v, without a reason: do its addresses and security.protocol fit? %w", reachTimeout, err)
 		}
 	}
 }

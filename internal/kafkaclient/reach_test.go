@@ -57,7 +57,7 @@ func TestReachSaysWhy(t *testing.T) {
 			} {
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				err := reach(ctx)
-				if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "cannot be reached") || !strings.Contains(err.Error(), c.want) {
+				if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "can be reached") || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("%s: %v", client, err)
 				}
 				cancel()

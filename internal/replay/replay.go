@@ -39,8 +39,9 @@ import (
 type Filter struct {
 	Codes       []string  `json:"codes,omitempty"`
 	Field       string    `json:"field,omitempty"`
-	Since       time.Time `json:"since,omitzero"` // of failed_at, inclusive
-	Until       time.Time `json:"until,omitzero"` // exclusive
+	Since       time.Time `json:"since,omitzero"`        // of failed_at, inclusive
+	EventsSince time.Time `json:"events_since,omitzero"` // rows of earlier events are not read to find out what has landed
+	Until       time.Time `json:"until,omitzero"`        // exclusive
 	Topic       string    `json:"topic,omitempty"`
 	Partition   *int64    `json:"partition,omitempty"`
 	FirstOffset *int64    `json:"first_offset,omitempty"`
@@ -157,7 +158,11 @@ func (c *cursor) compare(o *cursor) int {
 
 // query is that of the letters behind the cursor, in the cursor's order.
 func (r *Replay) query() (statement string, args []any, err error) {
-	text, err := contract.Query{Dataset: r.Dataset, Contracts: r.Contracts}.SQL("replay_candidates")
+	bounds := contract.Query{Dataset: r.Dataset, Contracts: r.Contracts, EventsSince: r.Filter.EventsSince, FailedSince: r.Filter.Since}
+	if c := r.Cursor; c != nil && c.FailedAt.After(bounds.FailedSince) {
+		bounds.FailedSince = c.FailedAt
+	}
+	text, err := bounds.SQL("replay_candidates")
 	if err != nil {
 		return "", nil, err
 	}

@@ -27,6 +27,7 @@ type replayFlags struct {
 	tables  target
 	filter  replay.Filter
 	since   moment
+	events  moment
 	until   moment
 	codes   values
 	offsets string
@@ -58,6 +59,8 @@ func parseReplayFlags(local *Local, args []string) (replayFlags, error) {
 	})
 	flags.StringVar(&f.offsets, "offsets", "", "`range` of Kafka offsets, both ends inclusive: 100-200, 100- or 100")
 	flags.StringVar(&f.filter.EventID, "event-id", "", "`id` of one event")
+	flags.Var(&f.events, "events-since", "read only rows of events that happened from this `time` on to find out which letters have landed: BigQuery reads, and bills, no older\n"+
+		"partitions. A letter whose event is older counts as not landed, and is sent again, which the view hides")
 	flags.BoolVar(&f.filter.Landed, "landed", false, "take letters too that have landed since they failed")
 	flags.StringVar(&f.transform, "transform", "", "jq `expression` that repairs each event; why it failed is in $code and $field")
 	flags.Int64Var(&f.limit, "limit", 0, "send at most so many `letters`; 0: all")
@@ -97,7 +100,7 @@ Without --execute it only says what it would send.
 	if err := f.tables.validate(); err != nil {
 		return f, err
 	}
-	f.filter.Codes, f.filter.Since, f.filter.Until = f.codes, f.since.Time, f.until.Time
+	f.filter.Codes, f.filter.Since, f.filter.Until, f.filter.EventsSince = f.codes, f.since.Time, f.until.Time, f.events.Time
 	if f.resume != "" {
 		// The rest is kept in the file.
 		own := map[string]bool{"resume": true, "execute": true, "data": true, "project": true, "dataset": true, "location": true, "contracts": true,

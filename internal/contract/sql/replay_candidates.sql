@@ -6,6 +6,7 @@ WITH latest AS (
   SELECT *
   FROM ${dataset}.events_dlq
   WHERE TRUE
+    {{.Failed}}
   QUALIFY ROW_NUMBER() OVER (
     PARTITION BY
       kafka_topic, kafka_partition, kafka_offset,
@@ -19,6 +20,7 @@ landed AS (
   SELECT DISTINCT kafka_topic, kafka_partition, kafka_offset
   FROM ${dataset}.fact_events
   WHERE kafka_offset IS NOT NULL
+    {{.Since "event_timestamp"}}
 )
 SELECT
   d.original_event,
