@@ -63,7 +63,7 @@ type Config struct {
 	StuckAfter    time.Duration // without a turn of the poll loop, /livez fails
 
 	// The process.
-	HTTPAddr string // /livez, /readyz and /metrics; empty: not served
+	HTTPAddr string // /livez, /readyz and /metrics; empty or off: not served
 	LogLevel string // debug, info, warn or error
 	Consumer string // name of this instance in dead letters and in Kafka's client.id
 
@@ -134,7 +134,7 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 	fs.DurationVar(&c.CommitTimeout, "commit-timeout", c.CommitTimeout, "longest `wait` for the last commit at shutdown")
 	fs.DurationVar(&c.CloseTimeout, "close-timeout", c.CloseTimeout, "longest `wait` for leaving the group at shutdown")
 	fs.DurationVar(&c.StuckAfter, "stuck-after", c.StuckAfter, "`time` without a turn of the poll loop after which /livez fails")
-	fs.StringVar(&c.HTTPAddr, "http-addr", c.HTTPAddr, "`address` of /livez, /readyz and /metrics; empty: none")
+	fs.StringVar(&c.HTTPAddr, "http-addr", c.HTTPAddr, "`address` of /livez, /readyz and /metrics; off: none")
 	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "lowest `level` logged: debug, info, warn or error")
 	fs.StringVar(&c.Consumer, "consumer-name", c.Consumer, "`name` of this instance in dead letters and as Kafka's client.id")
 }
@@ -343,7 +343,7 @@ func (c *Config) ConsumerConfig() *kafka.ConfigMap {
 		"fetch.queue.backoff.ms": "10",
 		// Prefetched records are bounded by half of what may be in flight, and one
 		// answer of a broker adds at most an eighth.
-		"queued.max.messages.kbytes": fmt.Sprint(max(1024, c.MaxInflightBytes/2/1024)),
+		"queued.max.messages.kbytes": fmt.Sprint(min(2_097_151, max(1024, c.MaxInflightBytes/2/1024))),
 		"fetch.max.bytes":            fmt.Sprint(min(50<<20, max(2<<20, c.MaxInflightBytes/8))),
 		// Where idle partitions stand, see statistics.
 		"statistics.interval.ms": "5000",

@@ -39,7 +39,7 @@ locals {
       max         = min(4, var.function_instances.max)
       env = {
         EVENTS_DLQ_TABLE    = google_bigquery_table.events_dlq.table_id
-        MAX_IN_FLIGHT_BYTES = 96 * 1024 * 1024 # the default suits an instance of 1 GiB
+        MAX_INFLIGHT_BYTES = 96 * 1024 * 1024 # the default suits an instance of 1 GiB
       }
     }
   }

@@ -76,7 +76,7 @@ func TestEnvironmentIsAccepted(t *testing.T) {
 	values := map[string]string{
 		"FUNCTION_TARGET": "Ingest", "GOOGLE_CLOUD_PROJECT": "acme-clickstream", "BIGQUERY_DATASET": "clickstream",
 		"FACT_EVENTS_TABLE": "fact_events", "EVENTS_DLQ_TABLE": "events_dlq", "PUBSUB_TOPIC": "clickstream", "PUBSUB_DEAD_LETTER_TOPIC": "clickstream-dead-letter",
-		"EVENT_TYPES": "page_view,add_to_cart,purchase,search", "HANDLER_TIMEOUT": "50s", "MAX_IN_FLIGHT_BYTES": "100663296", "EVENT_MAX_AGE": "312h",
+		"EVENT_TYPES": "page_view,add_to_cart,purchase,search", "HANDLER_TIMEOUT": "50s", "MAX_INFLIGHT_BYTES": "100663296", "EVENT_MAX_AGE": "312h",
 		"PUSH_AUDIENCE": "https://ingest.sluice.internal", "PUSH_SERVICE_ACCOUNT": "sluice-push@acme-clickstream.iam.gserviceaccount.com", "PUSH_TRUST_CLOUD_RUN": "true",
 		"KAFKA_BROKERS": "kafka:9092", "KAFKA_TOPICS": "clickstream", "PAYLOAD_BUCKET": "acme-clickstream-sluice-payloads", "BATCH_GROUPS": "clickstream,^(web\\..*)$;orders,refunds", "KAFKA_GROUP": "clickstream-to-bigquery", "KAFKA_OAUTH": "", "CONTRACTS": "",
 	}

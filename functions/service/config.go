@@ -113,7 +113,7 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 	fs.DurationVar(&c.HandlerTimeout, "handler-timeout", c.HandlerTimeout, "bound of one push; must be below the subscription's ack deadline")
 	fs.DurationVar(&c.AppendTimeout, "append-timeout", c.AppendTimeout, "bound of one request to BigQuery; must be below handler-timeout")
 	fs.DurationVar(&c.BreakerOpen, "breaker-open", c.BreakerOpen, "how long BigQuery is left alone after several failures in a row")
-	fs.Int64Var(&c.MaxInFlight, "max-in-flight-bytes", c.MaxInFlight, "memory that the requests of an instance may hold together; above it they are answered 429. About a quarter of the instance's")
+	fs.Int64Var(&c.MaxInFlight, "max-inflight-bytes", c.MaxInFlight, "memory that the requests of an instance may hold together; above it they are answered 429. About a quarter of the instance's")
 
 	fs.StringVar(&c.PushAudience, "push-audience", c.PushAudience, "audience of the OIDC tokens that Pub/Sub pushes with; empty: tokens are left to Cloud Run's IAM check")
 	fs.StringVar(&c.PushServiceAccount, "push-service-account", c.PushServiceAccount, "email of the service account that Pub/Sub pushes as; needed with push-audience")
@@ -181,7 +181,7 @@ func (c *Config) Validate() error {
 		wrong("breaker-open", "is %s: use a positive duration, such as 5s", c.BreakerOpen)
 	}
 	if c.MaxInFlight <= 0 {
-		wrong("max-in-flight-bytes", "is %d: use a positive number", c.MaxInFlight)
+		wrong("max-inflight-bytes", "is %d: use a positive number", c.MaxInFlight)
 	}
 	if (c.PushAudience == "") != (c.PushServiceAccount == "") {
 		wrong("push-audience", "does not go alone: set it and --push-service-account both, or neither")

@@ -19,6 +19,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,13 +53,54 @@ func Parse(fs *flag.FlagSet, args []string, does string, validate func() error) 
 	case fs.NArg() > 0:
 		return fmt.Errorf("%d words are left over after the flags: everything is set with flags or environment variables, see -h", fs.NArg())
 	}
+	mistakes = append(mistakes, nearMisses(fs, os.Environ())...)
 	return errors.Join(append(mistakes, validate())...)
 }
+
+// nearMisses are variables that nobody reads and that differ from one of the flags' by a letter, or by
+// underscores: what was meant would not be done, without a word.
+func nearMisses(fs *flag.FlagSet, environ []string) []error {
+	known := map[string]bool{}
+	fs.VisitAll(func(f *flag.Flag) { known[variable(f.Name)] = true })
+	var mistakes []error
+	for _, e := range environ {
+		name, _, _ := strings.Cut(e, "=")
+		if known[name] {
+			continue
+		}
+		for _, near := range slices.Sorted(maps.Keys(known)) {
+			if similar(name, near) {
+				mistakes = append(mistakes, fmt.Errorf("the variable %s is read by nobody: write %s, or remove it", name, near))
+			}
+		}
+	}
+	return mistakes
+}
+
+// similar reports whether names of variables are the same but for their case, underscores and one letter.
+func similar(a, b string) bool {
+	const shortest = 6 // shorter ones are like many
+	a, b = strings.ReplaceAll(strings.ToUpper(a), "_", ""), strings.ReplaceAll(b, "_", "")
+	if len(b) < shortest {
+		return false
+	}
+	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+	}
+	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	swapped := len(a) == 2 && len(b) == 2 && a[0] == b[1] && a[1] == b[0]
+	return max(len(a), len(b)) <= 1 || swapped
+}
+
+// variable is the environment variable of a flag.
+func variable(flag string) string { return strings.ToUpper(strings.ReplaceAll(flag, "-", "_")) }
 
 // Mistake is an error about the setting of a flag: what is wrong, a colon, what would
 // be right.
 func Mistake(flag, what string) error {
-	return fmt.Errorf("--%s (%s): %s", flag, strings.ToUpper(strings.ReplaceAll(flag, "-", "_")), what)
+	return fmt.Errorf("--%s (%s): %s", flag, variable(flag), what)
 }
 
 // guarded is a flag whose value, if it cannot be parsed, is told in our words: those

@@ -82,3 +82,23 @@ func TestHelp(t *testing.T) {
 		t.Errorf("got %v and\n%s", err, out)
 	}
 }
+
+// Protects operators from a variable that nobody reads because of a slip: it is told, and one that is
+// merely there is not.
+func TestNearMisses(t *testing.T) {
+	for name, told := range map[string]bool{
+		"WAITTIME": true, "WAIT_TIMES": true, "WAIT_TIM": true, "WAIT__TIME": true, "WIAT_TIME": true, "WAIT_TYME": true, "wait_time": true,
+		"WAIT_TIME_2X": false, "TIME": false, "COUNTS": false, "COUNT_ME": false, "NAME_": false, "A_WAIT_TIMES": false,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, "hunter2")
+			_, _, err := parse(t)
+			if got := err != nil; got != told {
+				t.Fatalf("%v", err)
+			}
+			if told && (!strings.Contains(err.Error(), name+" is read by nobody: write WAIT_TIME") || strings.Contains(err.Error(), "hunter2")) {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -18,6 +19,7 @@ import (
 type Lines struct {
 	name    string
 	reader  *bufio.Reader
+	begun   bool
 	long    []byte // a line longer than the reader's buffer
 	count   int    // lines so far
 	left    int    // how many records are to come; negative: all
@@ -25,7 +27,7 @@ type Lines struct {
 }
 
 // OpenLines opens a file of newline-delimited JSON; "-" is standard input, and
-// names that end in .gz or .zst are decompressed. The end of ctx ends waiting for
+// what is compressed with gzip or zstd is decompressed. The end of ctx ends waiting for
 // input, too, with its error.
 func OpenLines(ctx context.Context, name string, most int) (*Lines, error) {
 	l := &Lines{name: name, left: most}
@@ -41,24 +43,58 @@ func OpenLines(ctx context.Context, name string, most int) (*Lines, error) {
 		return nil, errors.Join(fmt.Errorf("%s is a folder: give a file of newline-delimited JSON", name), l.Close())
 	}
 	var r io.Reader = &interruptible{ctx: ctx, from: f, buffer: make([]byte, 256<<10), done: make(chan reading, 1)}
-	switch {
-	case strings.HasSuffix(name, ".gz"):
-		z, err := gzip.NewReader(r)
+	l.reader = bufio.NewReaderSize(r, 1<<20)
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		if err := l.begin(); err != nil { // before anything is started
+			return nil, errors.Join(err, l.Close())
+		}
+	}
+	return l, nil
+}
+
+// begin looks at what comes, once, which may have to be waited for.
+func (l *Lines) begin() error {
+	if l.begun {
+		return nil
+	}
+	l.begun = true
+	// What a file is, its content says, and not its name.
+	first, err := l.reader.Peek(4)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s: %w", l.name, err)
+	}
+	switch ending := strings.ToLower(filepath.Ext(l.name)); {
+	case bytes.HasPrefix(first, []byte("\x1f\x8b")):
+		z, err := gzip.NewReader(l.reader)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%s cannot be read as gzip: %w", name, err), l.Close())
+			return fmt.Errorf("%s cannot be read as gzip: %w", l.name, err)
 		}
 		l.closers = append(l.closers, z.Close)
-		r = z
-	case strings.HasSuffix(name, ".zst"):
-		z, err := zstd.NewReader(r)
+		l.reader = bufio.NewReaderSize(z, 1<<20)
+	case bytes.HasPrefix(first, []byte("\x28\xb5\x2f\xfd")):
+		z, err := zstd.NewReader(l.reader)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%s cannot be read as zstd: %w", name, err), l.Close())
+			return fmt.Errorf("%s cannot be read as zstd: %w", l.name, err)
 		}
 		l.closers = append(l.closers, func() error { z.Close(); return nil })
-		r = z
+		l.reader = bufio.NewReaderSize(z, 1<<20)
+	case ending == ".gz" || ending == ".zst":
+		return fmt.Errorf("%s cannot be read as %s: it does not begin so; name it otherwise if it is plain text", l.name, map[string]string{".gz": "gzip", ".zst": "zstd"}[ending])
 	}
-	l.reader = bufio.NewReaderSize(r, 1<<20)
-	return l, nil
+	return l.skipMark()
+}
+
+// skipMark skips a byte order mark, which some editors put before the first line.
+func (l *Lines) skipMark() error {
+	first, _ := l.reader.Peek(3) // an error comes again with the first line
+	switch {
+	case bytes.Equal(first, []byte("\xef\xbb\xbf")):
+		_, err := l.reader.Discard(len(first))
+		return err
+	case bytes.HasPrefix(first, []byte("\xff\xfe")), bytes.HasPrefix(first, []byte("\xfe\xff")):
+		return fmt.Errorf("%s is UTF-16, and JSON is UTF-8: convert it, as with iconv -f UTF-16 -t UTF-8", l.name)
+	}
+	return nil
 }
 
 // open opens a file, for as long as ctx: a FIFO that nobody writes to waits.
@@ -132,6 +168,9 @@ func (l *Lines) Next() ([]byte, error) {
 
 // line returns the next line without its newline; the last one may have none.
 func (l *Lines) line() ([]byte, error) {
+	if err := l.begin(); err != nil {
+		return nil, err
+	}
 	part, err := l.reader.ReadSlice('\n')
 	if err == nil {
 		return part[:len(part)-1], nil
@@ -146,7 +185,12 @@ func (l *Lines) line() ([]byte, error) {
 }
 
 // Read reads the text as it is, for those to whom lines mean nothing.
-func (l *Lines) Read(p []byte) (int, error) { return l.reader.Read(p) }
+func (l *Lines) Read(p []byte) (int, error) {
+	if err := l.begin(); err != nil {
+		return 0, err
+	}
+	return l.reader.Read(p)
+}
 
 // Number is that of the last line, from 1.
 func (l *Lines) Number() int { return l.count }

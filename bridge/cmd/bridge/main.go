@@ -95,7 +95,8 @@ func serve(ctx context.Context, cfg bridge.Config, log *slog.Logger) error {
 		b.Store(bucket)
 	}
 	b.Trace(exporter.Tracer("sluice/bridge"))
-	if cfg.HTTPAddr != "" {
+	// A variable cannot be set to nothing.
+	if cfg.HTTPAddr != "" && cfg.HTTPAddr != "off" {
 		l, err := net.Listen("tcp", cfg.HTTPAddr)
 		if err != nil {
 			return fmt.Errorf("--http-addr (HTTP_ADDR): %w", err)

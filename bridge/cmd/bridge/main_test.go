@@ -442,6 +442,7 @@ func TestConfigurationErrors(t *testing.T) {
 		{"left over", []string{"KAFKA_BROKERS=localhost:1", "GOOGLE_CLOUD_PROJECT=p"}, []string{"extra"}, 2, "left over"},
 		{"unknown property", []string{"KAFKA_BROKERS=localhost:1", "GOOGLE_CLOUD_PROJECT=p", "PUBSUB_EMULATOR_HOST=localhost:1", "KAFKA_CONFIG_NO_SUCH_THING=1", "HTTP_ADDR=127.0.0.1:0"}, nil, 2, "no.such.thing"},
 		{"CA file that is not there", []string{"KAFKA_BROKERS=localhost:1", "GOOGLE_CLOUD_PROJECT=p", "PUBSUB_EMULATOR_HOST=localhost:1", "KAFKA_CONFIG_SECURITY_PROTOCOL=SSL", "KAFKA_CONFIG_SSL_CA_LOCATION=/nowhere.pem", "HTTP_ADDR=127.0.0.1:0"}, nil, 2, "ssl.ca.location"},
+		{"near miss", []string{"KAFKA_BROKERS=localhost:1", "GOOGLE_CLOUD_PROJECT=p", "MAX_IN_FLIGHT_BYTES=1"}, nil, 2, "MAX_IN_FLIGHT_BYTES is read by nobody: write MAX_INFLIGHT_BYTES"},
 		{"address in use", []string{"KAFKA_BROKERS=localhost:1", "GOOGLE_CLOUD_PROJECT=p", "PUBSUB_EMULATOR_HOST=localhost:1", "HTTP_ADDR=256.0.0.1:1"}, nil, 1, "--http-addr (HTTP_ADDR)"},
 		{"help", nil, []string{"-h"}, 0, "kafka-brokers"},
 	} {

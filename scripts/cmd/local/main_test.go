@@ -159,7 +159,10 @@ func TestInputLandsAndIsQueried(t *testing.T) {
 	forms := []struct {
 		name    string
 		content []byte
-	}{{"in.ndjson", plain}, {"in.ndjson.gz", gz.Bytes()}, {"in.ndjson.zst", zst.Bytes()}, {"-", nil}}
+	}{
+		{"in.ndjson", plain}, {"in.ndjson.gz", gz.Bytes()}, {"in.ndjson.zst", zst.Bytes()}, {"-", nil},
+		{"PACKED.GZ", gz.Bytes()}, {"packed", zst.Bytes()}, {"marked.ndjson", append([]byte("\xef\xbb\xbf"), plain...)},
+	}
 	for _, f := range forms {
 		name, stdin := f.name, plain
 		if name != "-" {
@@ -175,11 +178,11 @@ func TestInputLandsAndIsQueried(t *testing.T) {
 	}
 	out, errs, status := program(t, nil, "query", "--data", data, "--json",
 		"SELECT COUNT(*) AS n, COUNT(DISTINCT event_id) AS ids, MAX(kafka_offset) >= 0 AS placed FROM fact_events")
-	if want := `{"n":20,"ids":5,"placed":true}` + "\n"; out != want || status != 0 {
+	if want := `{"n":35,"ids":5,"placed":true}` + "\n"; out != want || status != 0 {
 		t.Errorf("query printed %s%s with status %d, want %s", out, errs, status, want)
 	}
 	out, _, _ = program(t, nil, "query", "SELECT original_event, error_code FROM events_dlq", "--data", data)
-	if !strings.Contains(out, "no event        invalid_json") || !strings.Contains(out, "(4 rows)") {
+	if !strings.Contains(out, "no event        invalid_json") || !strings.Contains(out, "(7 rows)") {
 		t.Errorf("the table is\n%s", out)
 	}
 }

@@ -55,7 +55,7 @@ type runFlags struct {
 func parseRunFlags(args []string) (runFlags, error) {
 	f := runFlags{logLevel: slog.LevelWarn}
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
-	flags.StringVar(&f.input, "input", "", "newline-delimited JSON `file` to send, .gz and .zst as they are; - is standard input (default: generated clickstream)")
+	flags.StringVar(&f.input, "input", "", "newline-delimited JSON `file` to send, also compressed with gzip or zstd; - is standard input (default: generated clickstream)")
 	flags.StringVar(&f.contract, "contract", "", "what the events are: the `name` of a preset ("+strings.Join(contract.Presets(), ", ")+") or a contract's file (default: what --data keeps, or the built-in one)")
 	flags.StringVar(&f.contracts, "contracts", "", "`folder` of contracts, one file for each stream; --topic says whose the events are")
 	flags.StringVar(&f.topic, "topic", "", "Kafka `topic` to send to (default: the contract's first one)")
@@ -97,6 +97,9 @@ The servers are embedded, the bridge and the functions are the ones that are dep
 	given := map[string]bool{}
 	flags.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
 	f.listenSet, f.logSet = given["listen"], given["log-level"]
+	if f.listen == "" { // as other programs have it
+		f.listen = "off"
+	}
 	switch {
 	case given["events"] && f.events < 0:
 		return f, command.UsageError("--events is %d, a number of events from 0 on is needed", f.events)
