@@ -121,8 +121,8 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 	fs.IntVar(&c.ReferenceAbove, "reference-above", c.ReferenceAbove, "`bytes` of a compressed batch above which it goes to the bucket: at list price an object, with the time that fetching it takes, costs as much as a message of 100,000")
 	fs.StringVar(&c.BatchGroups, "batch-groups", c.BatchGroups, "`topics` that may share batches, because they have one contract: names and regular expressions as in --kafka-topics,\n"+
 		"separated by commas, groups by semicolons. A topic of no group has batches of its own")
-	fs.DurationVar(&c.Linger, "linger", c.Linger, "longest `time` that a record waits for others once there are 256 KiB of them")
-	fs.DurationVar(&c.MaxLinger, "max-linger", c.MaxLinger, "longest `time` that a record waits for others while there are fewer: messages cost money, however small. Less than --linger: that")
+	fs.DurationVar(&c.Linger, "linger", c.Linger, "longest `time` that a record waits for others in a batch that is half full")
+	fs.DurationVar(&c.MaxLinger, "max-linger", c.MaxLinger, "longest `time` that it waits in a lighter one: messages cost money, however small. Less than --linger: that")
 	fs.Int64Var(&c.MaxInflightBytes, "max-inflight-bytes", c.MaxInflightBytes, "packed and unacknowledged `bytes`, before compression, at which fetching pauses")
 	fs.IntVar(&c.MaxMessageBytes, "max-message-bytes", c.MaxMessageBytes, "largest Pub/Sub message in `bytes`; larger records go to the dead-letter topic")
 	fs.IntVar(&c.PublishConcurrency, "publish-concurrency", c.PublishConcurrency, "most publish `requests` at a time")

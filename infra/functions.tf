@@ -38,7 +38,7 @@ locals {
       memory      = "512Mi"
       max         = min(4, var.function_instances.max)
       env = {
-        EVENTS_DLQ_TABLE    = google_bigquery_table.events_dlq.table_id
+        EVENTS_DLQ_TABLE   = google_bigquery_table.events_dlq.table_id
         MAX_INFLIGHT_BYTES = 96 * 1024 * 1024 # the default suits an instance of 1 GiB
       }
     }

@@ -45,6 +45,13 @@ type feed struct {
 
 func newFeed(s *local.Stack) *feed { return &feed{db: s.Warehouse.DB()} }
 
+// clipped is the SQL of a text of which the lists show no more than a line has room for: a row may have
+// megabytes of it, and every reader gets all rows each time.
+func clipped(text string) string {
+	const most = "300"
+	return "CASE WHEN length(" + text + ") > " + most + " THEN left(" + text + ", " + most + ") || '…' ELSE " + text + " END"
+}
+
 // overlap is how far rows may come out of order.
 const overlap = 10 * time.Second
 
@@ -61,7 +68,7 @@ func (f *feed) latest(ctx context.Context) ([]Event, []Rejected, error) {
 
 func (f *feed) events(ctx context.Context) ([]Event, error) {
 	rows, err := f.db.QueryContext(ctx, `
-SELECT event_id, event_type, user_id, COALESCE(product_id, page_url, ''), COALESCE(kafka_partition, -1), COALESCE(kafka_offset, -1),
+SELECT `+clipped("event_id")+`, `+clipped("event_type")+`, `+clipped("user_id")+`, `+clipped("COALESCE(product_id, page_url, '')")+`, COALESCE(kafka_partition, -1), COALESCE(kafka_offset, -1),
   epoch_us(ingested_at), COALESCE((epoch_us(ingested_at) - epoch_us(kafka_timestamp)) / 1000.0, -1)
 FROM fact_events WHERE ingested_at >= make_timestamptz(?)
 ORDER BY ingested_at DESC, kafka_partition, kafka_offset DESC LIMIT ?`, f.ingested-overlap.Microseconds(), latest)
@@ -83,7 +90,7 @@ ORDER BY ingested_at DESC, kafka_partition, kafka_offset DESC LIMIT ?`, f.ingest
 
 func (f *feed) rejected(ctx context.Context) ([]Rejected, error) {
 	rows, err := f.db.QueryContext(ctx, `
-SELECT error_code, COALESCE(error_field, ''), error, COALESCE(kafka_partition, -1), COALESCE(kafka_offset, -1), epoch_us(failed_at)
+SELECT `+clipped("error_code")+`, `+clipped("COALESCE(error_field, '')")+`, `+clipped("error")+`, COALESCE(kafka_partition, -1), COALESCE(kafka_offset, -1), epoch_us(failed_at)
 FROM events_dlq WHERE failed_at >= make_timestamptz(?)
 ORDER BY failed_at DESC, kafka_partition, kafka_offset DESC LIMIT ?`, f.fails-time.Hour.Microseconds(), latest)
 	if err != nil {

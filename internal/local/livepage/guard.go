@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"os"
+	"slices"
 	"strings"
 )
 
@@ -11,12 +13,21 @@ import (
 // changing anything through a page that others can reach.
 type guard struct {
 	loopback bool
+	names    []string // of this machine, besides localhost, if others can reach the page
 	origin   *http.CrossOriginProtection
 }
 
-func newGuard(addr net.Addr) *guard {
+// newGuard makes that of a page on addr; host is what was asked to be listened on, a name perhaps.
+func newGuard(addr net.Addr, host string) *guard {
 	tcp, ok := addr.(*net.TCPAddr)
-	return &guard{loopback: ok && tcp.IP.IsLoopback(), origin: http.NewCrossOriginProtection()}
+	g := &guard{loopback: ok && tcp.IP.IsLoopback(), origin: http.NewCrossOriginProtection()}
+	if name, err := os.Hostname(); err == nil {
+		g.names = append(g.names, name)
+	}
+	if name, _, err := net.SplitHostPort(host); err == nil && name != "" {
+		g.names = append(g.names, name)
+	}
+	return g
 }
 
 // readOnly is why nothing can be changed, or empty.
@@ -24,15 +35,15 @@ func (g *guard) readOnly() string {
 	if g.loopback {
 		return ""
 	}
-	return "Others can reach this page, so it only shows: publishing and switches work where ./scripts/run listens on 127.0.0.1."
+	return "Others can reach this page, so it only shows: publishing, switches, replays and statements of your own work where ./scripts/run listens on 127.0.0.1."
 }
 
 // wrap checks every request.
 func (g *guard) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// A site whose name is made to resolve to 127.0.0.1 has its own name in Host.
-		if g.loopback && !loopbackHost(r.Host) {
-			refuse(w, http.StatusForbidden, "This page answers only to localhost, 127.0.0.1 and [::1]: the request names another host.")
+		// A site whose name is made to resolve to this machine has its own name in Host.
+		if why := g.foreign(r.Host); why != "" {
+			refuse(w, http.StatusForbidden, why)
 			return
 		}
 		if err := g.origin.Check(r); err != nil {
@@ -59,18 +70,25 @@ func (g *guard) mutating(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// loopbackHost reports whether a Host header names this machine for itself.
-func loopbackHost(hostport string) bool {
+// foreign is why a request with that Host header is not answered, or empty. Where others can reach the
+// page, addresses are as good as names of this machine: nobody makes them resolve.
+func (g *guard) foreign(hostport string) string {
 	host, _, err := net.SplitHostPort(hostport)
 	if err != nil {
 		host = hostport
 	}
 	host = strings.TrimSuffix(strings.Trim(host, "[]"), ".")
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
 	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
+	named := func(name string) bool { return strings.EqualFold(host, name) }
+	switch {
+	case strings.EqualFold(host, "localhost"), ip != nil && (ip.IsLoopback() || !g.loopback):
+		return ""
+	case g.loopback:
+		return "This page answers only to localhost, 127.0.0.1 and [::1]: the request names another host."
+	case !slices.ContainsFunc(g.names, named):
+		return "This page answers to addresses, to this machine's name and to the one of --listen: the request names another host."
+	}
+	return ""
 }
 
 // refuse answers {"error": …} with a sentence to show.

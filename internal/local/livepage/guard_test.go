@@ -35,10 +35,13 @@ func TestGuard(t *testing.T) {
 		{"another port's page", loopback, "POST", "127.0.0.1:8080", map[string]string{"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:3000"}, 403},
 		{"an old browser's cross-origin form", loopback, "POST", "127.0.0.1:8080", map[string]string{"Origin": "http://evil.example"}, 403},
 		{"others may look", public, "GET", "demo.example:8080", nil, 200},
+		{"by an address", public, "GET", "192.0.2.1:8080", nil, 200},
+		{"by a name that was made to resolve here too", public, "GET", "evil.example:8080", nil, 403},
+		{"by a name that begins like this one", public, "GET", "demo.example.evil.example:8080", nil, 403},
 		{"others may change nothing", public, "POST", "demo.example:8080", nil, 403},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := newGuard(c.addr)
+			g := newGuard(c.addr, "demo.example:8080")
 			ok := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }
 			mux := http.NewServeMux()
 			mux.HandleFunc("GET /", ok)

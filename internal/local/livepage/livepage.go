@@ -45,6 +45,7 @@ type Config struct {
 	Stack    *local.Stack
 	Producer *local.Producer // of the stack's topic
 	Observer *Observer       // that the stack was started with
+	Host     string          // host:port that was asked to be listened on
 	Log      *slog.Logger
 }
 
@@ -57,6 +58,7 @@ type Page struct {
 
 	server   *http.Server
 	sampler  *sampler
+	host     string
 	switches *switches
 	examples *examples
 	sent     *sent
@@ -70,7 +72,7 @@ type Page struct {
 // New returns a page of a running stack; Serve shows it.
 func New(c Config) (*Page, error) {
 	p := &Page{
-		stack: c.Stack, producer: c.Producer, observer: c.Observer, log: c.Log,
+		stack: c.Stack, host: c.Host, producer: c.Producer, observer: c.Observer, log: c.Log,
 		switches: newSwitches(c.Stack), examples: newExamples(), sent: newSent(),
 		queries: make(chan struct{}, 4),
 	}
@@ -102,7 +104,7 @@ func (p *Page) Serve(l net.Listener) {
 
 // handler returns the page's handler for a listener on addr.
 func (p *Page) handler(addr net.Addr) http.Handler {
-	g := newGuard(addr)
+	g := newGuard(addr, p.host)
 	mux := http.NewServeMux()
 	static, err := fs.Sub(assets, "assets")
 	if err != nil { // the name is a constant
@@ -112,9 +114,9 @@ func (p *Page) handler(addr net.Addr) http.Handler {
 	mux.HandleFunc("GET /api/stream", p.stream(g))
 	mux.HandleFunc("GET /api/record", p.record)
 	mux.HandleFunc("GET /api/examples", p.example)
-	mux.HandleFunc("POST /api/sql", p.limited(p.sql))
+	mux.HandleFunc("POST /api/sql", p.limited(func(w http.ResponseWriter, r *http.Request) { p.sql(g, w, r) }))
 	mux.HandleFunc("POST /api/audit", p.limited(p.audit))
-	mux.HandleFunc("POST /api/replay/plan", p.limited(p.plan))
+	mux.HandleFunc("POST /api/replay/plan", g.mutating(p.limited(p.plan)))
 	mux.HandleFunc("POST /api/replay", g.mutating(p.replay))
 	mux.HandleFunc("POST /api/events", g.mutating(p.publish))
 	mux.HandleFunc("POST /api/switches/{id}", g.mutating(p.flip))

@@ -86,6 +86,13 @@ func TestStatementsOnlyRead(t *testing.T) {
 		"SELECT * FROM read_text('/etc/passwd')",
 		"SELECT * FROM '/etc/passwd'",
 		"FROM read_csv('http://127.0.0.1:1/')",
+		"SELECT * FROM enable_logging(storage_path = '/tmp/nobody')",
+		"SELECT * FROM (SELECT 1 FROM duckdb_logs())",
+		"SELECT * FROM duckdb_logs",
+		"SELECT * FROM duckdb_settings()",
+		"SELECT (SELECT REPEAT('x', 50000000)) FROM range(100)",
+		"SELECT lpad('x', 50000000, 'x') FROM range(100)",
+		"DESCRIBE SELECT * FROM enable_logging()",
 		"",
 		"SELECT",
 	} {
@@ -99,10 +106,36 @@ func TestStatementsOnlyRead(t *testing.T) {
 	if len(many.Rows) != maxRows || !many.More {
 		t.Errorf("%d rows of 100,000, more: %v; want %d, true", len(many.Rows), many.More, maxRows)
 	}
+	var large struct{ Error string }
+	if status := call(t, "POST", url, "SELECT string_agg(a.i || 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx', '') FROM range(1000000) a(i)", &large); status != http.StatusBadRequest || !strings.Contains(large.Error, "too large") {
+		t.Errorf("an answer of 45 MB: %d, %s", status, large.Error)
+	}
 	// The connections go back to the pool as they came.
 	var n Answer
 	if call(t, "POST", url, "SELECT COUNT(*) FROM fact_events", &n); len(n.Rows) != 1 {
 		t.Error("the table is gone")
+	}
+}
+
+// Where others can reach the page they may ask what it offers; statements of their own, and plans of
+// replays, could take the machine's memory.
+func TestViewersAskWhatIsOffered(t *testing.T) {
+	_, url := withStack(t, "0.0.0.0:0")
+	url = strings.Replace(url, "[::]", "127.0.0.1", 1)
+	for _, c := range []struct {
+		path, body string
+		want       int
+	}{
+		{"/api/sql", queries[0].SQL, http.StatusOK},
+		{"/api/sql", "SELECT COUNT(*) FROM fact_events", http.StatusForbidden},
+		{"/api/sql", queries[0].SQL + " -- and more", http.StatusForbidden},
+		{"/api/replay/plan", `{"transform":"[range(1e9)]"}`, http.StatusForbidden},
+		{"/api/replay", "{}", http.StatusForbidden},
+		{"/api/events", "{}", http.StatusForbidden},
+	} {
+		if got := call(t, "POST", url+c.path, c.body, nil); got != c.want {
+			t.Errorf("%s %s: %d, want %d", c.path, c.body, got, c.want)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package livepage
 
 import (
 	"math"
+	"strings"
 	"testing"
 	"time"
 )
@@ -93,6 +94,28 @@ func TestCostPerMillion(t *testing.T) {
 	if a, _ := small.perMillion(); true {
 		if b, _ := least.perMillion(); a != b {
 			t.Errorf("a message of 10 bytes costs %g, one of 1,000 %g: Pub/Sub bills 1,000 at least", a, b)
+		}
+	}
+}
+
+// Protects every reader's connection: rows of megabytes are lines of a list.
+func TestListsAreBounded(t *testing.T) {
+	s, _ := withStack(t, "127.0.0.1:0")
+	long := strings.Repeat("ä", 1<<20)
+	db := s.Warehouse.DB()
+	if _, err := db.Exec(`INSERT INTO fact_events (event_id, event_timestamp, event_type, user_id, page_url, ingested_at) VALUES (?, now(), 'search', ?, ?, now())`, long, long, long); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(`INSERT INTO events_dlq (error_code, error_field, error, failed_at) VALUES ('made_up', ?, ?, now())`, long, long); err != nil {
+		t.Fatal(err)
+	}
+	events, rejected, err := newFeed(s).latest(t.Context())
+	if err != nil || len(events) != 1 || len(rejected) != 1 {
+		t.Fatalf("%d events, %d rejected, %v", len(events), len(rejected), err)
+	}
+	for _, text := range []string{events[0].ID, events[0].User, events[0].About, rejected[0].Field, rejected[0].Error} {
+		if len(text) > 1000 || !strings.HasSuffix(text, "ä…") {
+			t.Errorf("a line of %d bytes", len(text))
 		}
 	}
 }

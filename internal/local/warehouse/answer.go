@@ -3,7 +3,9 @@ package warehouse
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -18,6 +20,14 @@ type Querier interface {
 // rows of values that print well and that encoding/json writes as BigQuery's
 // console does.
 func Answer(ctx context.Context, db Querier, statement string) (names []string, table [][]any, err error) {
+	return AnswerWithin(ctx, db, statement, math.MaxInt64)
+}
+
+// ErrLarge is an answer of more bytes than it may have.
+var ErrLarge = errors.New("the answer is too large: select fewer rows, fewer columns, or left(column, 100)")
+
+// AnswerWithin is Answer of at most so many bytes of texts; more is ErrLarge.
+func AnswerWithin(ctx context.Context, db Querier, statement string, most int64) (names []string, table [][]any, err error) {
 	rows, err := db.QueryContext(ctx, asStored(ctx, db, statement))
 	if err != nil {
 		return nil, nil, err
@@ -41,6 +51,12 @@ func Answer(ctx context.Context, db Querier, statement string) (names []string, 
 		}
 		for i, v := range values {
 			values[i] = presentable(v)
+			if text, ok := values[i].(string); ok {
+				most -= int64(len(text))
+			}
+		}
+		if most < 0 {
+			return nil, nil, ErrLarge
 		}
 		table = append(table, values)
 	}

@@ -17,6 +17,7 @@ type view struct {
 	listener net.Listener
 	observer *livepage.Observer
 	log      *slog.Logger
+	host     string
 	chosen   bool // somebody asked for this address
 	page     *livepage.Page
 }
@@ -31,7 +32,7 @@ func openView(f runFlags, c *pipeline.Config) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &view{listener: listener, observer: livepage.NewObserver(c.Log.Handler()), log: c.Log, chosen: f.listenSet}
+	v := &view{listener: listener, observer: livepage.NewObserver(c.Log.Handler()), log: c.Log, chosen: f.listenSet, host: f.listen}
 	c.Log, c.Around = slog.New(v.observer.LogHandler()), v.observer.Around
 	return v, nil
 }
@@ -41,7 +42,7 @@ func (v *view) show(s *local.Stack, p *local.Producer, progress *progress) error
 	if v == nil {
 		return nil
 	}
-	page, err := livepage.New(livepage.Config{Stack: s, Producer: p, Observer: v.observer, Log: v.log})
+	page, err := livepage.New(livepage.Config{Stack: s, Producer: p, Observer: v.observer, Host: v.host, Log: v.log})
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ async function busy(where, buttons, work) {
   } catch (e) {
     say(where, 'bad', e.message);
   } finally {
-    for (const b of buttons) b.disabled = locked && b !== audit && b.id !== 'plan';
+    for (const b of buttons) b.disabled = locked && b !== audit;
   }
 }
 
@@ -92,7 +92,7 @@ form.addEventListener('submit', e => {
 
 export function lock() {
   locked = true;
-  form.querySelector('[type=submit]').disabled = true;
+  for (const b of form.querySelectorAll('button')) b.disabled = true;
 }
 
 // The first letters come a moment after the start.
