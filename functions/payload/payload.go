@@ -116,6 +116,6 @@ func (o *Opener) open(ctx context.Context, m *push.Message, r *reference.Referen
 
 func (o *Opener) count(ctx context.Context, result string) {
 	if o.opened != nil {
-		o.opened.Add(ctx, 1, metric.WithAttributes(attribute.String("result", result)))
+		o.opened.Add(ctx, 1, metric.WithAttributes(attribute.String("sluice.result", result)))
 	}
 }

@@ -129,8 +129,11 @@ func TestMetricsTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, p := start(t, pipeline.Config{
-		Config:     local.Config{Contracts: []*contract.Contract{dropping}},
-		TuneBridge: func(c *bridge.Config) { c.MeterOptions = []sdkmetric.Option{sdkmetric.WithReader(ours)} },
+		Config: local.Config{Contracts: []*contract.Contract{dropping}},
+		TuneBridge: func(c *bridge.Config) {
+			c.MeterOptions = []sdkmetric.Option{sdkmetric.WithReader(ours)}
+			c.ReferenceAbove = 0 // so that there are references to be counted
+		},
 		TuneFunctions: func(c *service.Config) {
 			c.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(theirs)).Meter("test")
 		},
