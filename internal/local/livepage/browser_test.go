@@ -245,7 +245,7 @@ func TestPageInChromium(t *testing.T) {
 	ask("SELECT 40 + 2 AS answer")
 	until(t, ctx, "an answer", `document.querySelector('#answer td')?.textContent == '42'`)
 	ask("DROP TABLE fact_events")
-	until(t, ctx, "a refusal", `/error/i.test(document.querySelector('#sql-says').textContent)`)
+	until(t, ctx, "a refusal", `/write one SELECT/i.test(document.querySelector('#sql-says').textContent)`)
 
 	// Nothing hangs over at any width, in either theme.
 	for _, theme := range []string{"light", "dark"} {
