@@ -163,6 +163,7 @@ type problem struct {
 // The problems that many values have.
 var (
 	problemEmpty    = &problem{contract.CodeEmptyField, "is empty: send its value"}
+	problemBlank    = &problem{contract.CodeEmptyField, "has nothing but white space: send its value"}
 	problemFraction = &problem{contract.CodeWrongType, "has a fraction or an exponent: send an integer"}
 	problemInt64    = &problem{contract.CodeOutOfRange, "does not fit into 64 bits"}
 	problemFloat64  = &problem{contract.CodeOutOfRange, "does not fit into a 64-bit floating point number"}
@@ -329,10 +330,16 @@ func (c *column) appendBoolean(row []byte, v bool) []byte {
 	return protowire.AppendVarint(row, protowire.EncodeBool(v))
 }
 
+// blank reports whether a text has nothing but white space.
+func blank(s []byte) bool { return len(bytes.TrimSpace(s)) == 0 }
+
 // appendChars appends a STRING.
 func (c *column) appendChars(row, s []byte) ([]byte, *problem) {
-	if c.notEmpty && len(s) == 0 {
-		return row, problemEmpty
+	if c.notEmpty && blank(s) {
+		if len(s) == 0 {
+			return row, problemEmpty
+		}
+		return row, problemBlank
 	}
 	if len(c.allowed) > 0 && c.allowedIndex(s) < 0 {
 		return row, &problem{c.allowedCode, "is none of " + strings.Join(c.allowed, ", ")}

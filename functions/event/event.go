@@ -110,7 +110,8 @@ type Decoder struct {
 	fast   *fastDecoder // nil: strict decodes
 	strict *strictDecoder
 
-	maxBytes int // of an event
+	maxBytes int  // of an event
+	framed   bool // it comes behind a schema registry's prefix
 }
 
 // NewDecoder returns a Decoder of the built-in contract, for rows of t: see
@@ -135,7 +136,7 @@ func New(c *contract.Contract, decoder string, now func() time.Time) (*Decoder, 
 	if err != nil {
 		return nil, err
 	}
-	d := &Decoder{now: now, maxBytes: c.MaxBytes}
+	d := &Decoder{now: now, maxBytes: c.MaxBytes, framed: c.Format == contract.FormatJSONSchema}
 	if decoder == Strict {
 		d.strict = newStrictDecoder(p)
 	} else {
@@ -175,10 +176,17 @@ func (c Config) withDefaults() (Config, error) {
 // AppendRow appends the row of the event value to dst, as one protobuf message
 // without a length. A nil value is Kafka's null. If the event is rejected, the error
 // is a *Rejection; if the contract leaves it out, ErrDropped or ErrSampled. dst is then
-// returned as it was. Nothing refers to value afterwards.
+// returned as it was. Nothing refers to value afterwards. Positions in messages count from the first byte of JSON,
+// behind a prefix.
 func (d *Decoder) AppendRow(dst, value []byte, m Meta) ([]byte, error) {
 	if m.IngestedAt == 0 {
 		m.IngestedAt = d.now().UnixMicro()
+	}
+	if d.framed {
+		var err error
+		if value, err = unframe(value); err != nil {
+			return dst, err
+		}
 	}
 	if len(value) > fewNames && len(value) <= d.maxBytes && tooManyNames(value) {
 		return dst, rejectTooManyNames()

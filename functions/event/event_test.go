@@ -285,6 +285,8 @@ func testRejected(t *testing.T, decoder string) {
 		{"a user_id that is null", without("user_id", `"user_id":null`), contract.CodeMissingField, "user_id"},
 		{"a user_id only within another object", without("user_id", `"a":{"user_id":"u1"}`), contract.CodeMissingField, "user_id"},
 		{"an empty event_id", without("event_id", `"event_id":""`), contract.CodeEmptyField, "event_id"},
+		{"a blank event_id", without("event_id", `"event_id":" \t"`), contract.CodeEmptyField, "event_id"},
+		{"a blank user_id, escaped", without("user_id", `"user_id":"\u0020\u00a0\u3000"`), contract.CodeEmptyField, "user_id"},
 		{"an empty user_id", without("user_id", `"user_id":""`), contract.CodeEmptyField, "user_id"},
 		{"a number as user_id", without("user_id", `"user_id":4711`), contract.CodeWrongType, "user_id"},
 		{"true as page_url", with(`"page_url":true`), contract.CodeWrongType, "page_url"},

@@ -3,6 +3,7 @@ package event
 import (
 	"encoding/binary"
 	"math"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -335,7 +336,7 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 			d.text = appendUnescaped(d.text[:0], text)
 			text = d.text
 		}
-		if f.plain && (len(text) > 0 || !f.notEmpty) {
+		if f.plain && (!f.notEmpty || len(text) > 0 && text[0] > ' ' && text[0] < utf8.RuneSelf) { // the rest may be blank
 			n := len(text)
 			if k := len(row); n <= 2*room && !escaped && f.tag < 0x80 && k+2+2*room <= cap(row) && start+1+2*room <= len(b) {
 				to, from := row[k:k+2+2*room], b[start+1:start+1+2*room]

@@ -122,10 +122,15 @@ func disguise(value []byte) string {
 		return "is compressed with gzip: send the JSON itself, and let Kafka's producer compress (compression.type)"
 	case has("\x28\xb5\x2f\xfd"):
 		return "is compressed with zstd: send the JSON itself, and let Kafka's producer compress (compression.type)"
-	case len(value) > 5 && value[0] == 0 && bytes.HasPrefix(bytes.TrimLeft(value[5:], " \t\r\n"), []byte("{")):
-		return "begins with the five bytes of a schema registry: use a serializer that writes plain JSON"
-	case len(value) > 5 && value[0] == 0:
-		return "begins like a record of a schema registry (Avro or Protobuf): send it as JSON"
+	case framedAs(value) != "":
+		body := value[confluentPrefix:]
+		if value[0] == glueVersion {
+			body = value[gluePrefix:]
+		}
+		if bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
+			return "begins with " + framedAs(value) + ": the contract says json; say format: json_schema in it, or use a serializer that writes plain JSON"
+		}
+		return "begins with " + framedAs(value) + ", and no JSON follows (Avro or Protobuf): send it as JSON"
 	case has(`"{`):
 		return "is a string that holds JSON: it is encoded twice; send the inner object"
 	}

@@ -15,6 +15,7 @@ const (
 // The errors of ParseTimestamp complete a sentence, and do not repeat the text.
 var (
 	errTimestampForm   = errors.New("want RFC 3339, such as 2026-01-31T23:59:59.123456Z")
+	errTimestampOffset = errors.New("want an offset of hours and minutes with a colon, such as +01:00, or Z")
 	errTimestampRange  = errors.New("no such date, time or offset exists")
 	errTimestampSecond = errors.New("leap seconds cannot be stored: send second 59")
 )
@@ -69,7 +70,7 @@ func ParseTimestamp(s []byte) (int64, error) {
 		h, ok0 := digits2(s[1], s[2])
 		m, ok1 := digits2(s[4], s[5])
 		if !ok0 || !ok1 {
-			return 0, errTimestampForm
+			return 0, errTimestampOffset
 		}
 		if h > 23 || m > 59 {
 			return 0, errTimestampRange
@@ -78,6 +79,8 @@ func ParseTimestamp(s []byte) (int64, error) {
 		if s[0] == '-' {
 			offset = -offset
 		}
+	case s[0] == '+' || s[0] == '-':
+		return 0, errTimestampOffset
 	default:
 		return 0, errTimestampForm
 	}
@@ -171,14 +174,17 @@ func (c *clock) parse(s []byte) (int64, error) {
 	if len(s) == 0 || len(s) == 1 && s[0]|0x20 == 'z' {
 		return at, nil
 	}
-	if len(s) != len("+hh:mm") || s[0] != '+' && s[0] != '-' || s[3] != ':' {
+	if s[0] != '+' && s[0] != '-' {
 		return 0, errTimestampForm
+	}
+	if len(s) != len("+hh:mm") || s[3] != ':' {
+		return 0, errTimestampOffset
 	}
 	h, ok0 := digits2(s[1], s[2])
 	m, ok1 := digits2(s[4], s[5])
 	switch {
 	case !ok0 || !ok1:
-		return 0, errTimestampForm
+		return 0, errTimestampOffset
 	case h > 23 || m > 59:
 		return 0, errTimestampRange
 	}

@@ -38,7 +38,7 @@ var system = map[string]struct {
 func Clickstream(t *Table, types []string, maxAge, maxAhead time.Duration) (*Contract, error) {
 	const properties, eventType, eventTimestamp = "properties", "event_type", "event_timestamp"
 	c := &Contract{
-		Name: "clickstream", Table: t, Bare: true, Rest: RestDrop,
+		Name: "clickstream", Table: t, Format: FormatJSON, Bare: true, Rest: RestDrop,
 		ID: []string{"event_id"}, Time: eventTimestamp, EventType: eventType,
 		Partition: Partition{Column: eventTimestamp, Every: Day}, Cluster: []string{eventType, "user_id"},
 		Pattern:  regexp.MustCompile(".*"), // every topic's records

@@ -37,6 +37,9 @@ func (c *Contract) Diff(old *Contract) []Change {
 		d.add("the view %s tells copies by %s, no longer by %s", c.ViewName(),
 			orNothing(strings.Join(append(slices.Clone(c.ID), c.Time), ", ")), orNothing(strings.Join(append(slices.Clone(old.ID), old.Time), ", ")))
 	}
+	if c.Format != old.Format {
+		d.add("the format is %s, no longer %s: events of the old one become dead letters", c.Format, old.Format)
+	}
 	for _, topic := range KafkaTopics([]*Contract{old}) {
 		if !slices.Contains(KafkaTopics([]*Contract{c}), topic) {
 			d.add("the topic %s is not taken any more: events that come from it become dead letters", topic)

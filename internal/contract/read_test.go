@@ -73,7 +73,7 @@ func TestRead(t *testing.T) {
 	}
 	c.Table, c.Fields, c.Text = nil, nil, ""
 	if rest := (Contract{
-		Name: "shop_events", Description: "What the shop sends.", File: "shop_events.yaml",
+		Name: "shop_events", Description: "What the shop sends.", File: "shop_events.yaml", Format: FormatJSON,
 		Topics: []string{"shop.events", "shop.events.v2"}, Pattern: regexp.MustCompile(`^(?:(?:shop\.(web|app)\.[a-z]+))$`), Bare: true,
 		Partition: Partition{"occurred_at", Month, 400 * 24 * time.Hour}, Cluster: []string{"event_name", "user_id"},
 		ID: []string{"event_id"}, Time: "occurred_at", EventType: "event_name", Rest: RestColumn,
@@ -116,6 +116,7 @@ func TestReadMistakes(t *testing.T) {
 		{"contract: 1\nrest: drop\ntopics: {pattern: '^a$'}\ncolumns: [{name: a, type: STRING}]", "leave them out"},
 		{"contract: 1\nrest: drop\ntopics: {pattern: '(?i)a'}\ncolumns: [{name: a, type: STRING}]", "write both letters"},
 		{"contract: 1\nrest: drop\ntopics: {pattern: 'a b'}\ncolumns: [{name: a, type: STRING}]", "matches no name"},
+		{"contract: 1\nrest: drop\nbare: true\nformat: avro\ncolumns: [{name: a, type: STRING}]", "json_schema for JSON behind a schema registry's prefix; Avro and Protobuf are not read yet"},
 		{"contract: 1\nrest: drop\ntopics: {pattern: 'a|b;c'}\ncolumns: [{name: a, type: STRING}]", "no topic's name has"},
 		{"contract: 1\nrest: drop\ntopics: []\ncolumns: [{name: a, type: STRING}]", "topics is a list: want one value or a list of some"},
 		{head + "columns: [{name: a, type: STRING}]\ntable: {name: a-b}", `the table's name is "a-b"`},

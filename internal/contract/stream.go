@@ -14,6 +14,8 @@ type Contract struct {
 	File        string // where it was read from, for messages; empty if it is built in
 	Text        string // of the file; empty if it is built in
 
+	Format Format // of the events' values
+
 	Topics  []string       // the Kafka topics it takes, by name
 	Pattern *regexp.Regexp // or those whose whole name matches; nil: none
 	Bare    bool           // it also takes events that were published to Pub/Sub without a topic
@@ -38,6 +40,23 @@ type Contract struct {
 
 	MaxBytes int // of an event
 	MaxDepth int // objects and arrays within each other, the event itself counted
+}
+
+// Format is how an event's value is written.
+type Format string
+
+// The formats. JSONSchema is JSON behind the prefix that the serializers of schema registries for JSON Schema write:
+// Confluent's five bytes, or AWS Glue's eighteen. The schema itself is the producer's affair: what an event is, the contract says.
+const (
+	FormatJSON       Format = "json"
+	FormatJSONSchema Format = "json_schema"
+)
+
+// Plain returns the contract for events that lie in a file, a line each: without what a serializer writes before them.
+func (c *Contract) Plain() *Contract {
+	plain := *c
+	plain.Format = FormatJSON
+	return &plain
 }
 
 // What a contract's limits can be at most: a request of the Storage Write API must stay

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/itchyny/gojq"
@@ -45,7 +46,8 @@ func (t *transform) apply(ctx context.Context, l *Letter) (skip string) {
 	if t.code == nil {
 		return ""
 	}
-	d := json.NewDecoder(bytes.NewReader(l.Value))
+	prefix, value := registryPrefix(l.Value)
+	d := json.NewDecoder(bytes.NewReader(value))
 	d.UseNumber() // numbers that the expression does not touch keep their digits
 	var event any
 	if err := d.Decode(&event); err != nil {
@@ -72,6 +74,20 @@ func (t *transform) apply(ctx context.Context, l *Letter) (skip string) {
 	if err != nil {
 		return SkipTransform
 	}
-	l.Value = text
+	l.Value = append(slices.Clip(prefix), text...)
 	return ""
+}
+
+// registryPrefix splits off what the serializers of schema registries write before JSON, which begins with neither
+// of its bytes: Confluent's zero and four bytes, AWS Glue's three, zero and sixteen. What is repaired gets it back.
+func registryPrefix(value []byte) (prefix, rest []byte) {
+	for _, p := range []struct {
+		begin string
+		size  int
+	}{{"\x00", 5}, {"\x03\x00", 18}} {
+		if len(value) > p.size && bytes.HasPrefix(value, []byte(p.begin)) {
+			return value[:p.size], value[p.size:]
+		}
+	}
+	return nil, value
 }

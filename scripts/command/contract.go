@@ -202,7 +202,7 @@ judges each by the decoder of production. The exit status is 1 if there is a mis
 
 // judge judges the events of a file.
 func (j *judged) judge(ctx context.Context, c *contract.Contract, file string) error {
-	d, err := event.New(c, event.Fast, time.Now)
+	d, err := event.New(c.Plain(), event.Fast, time.Now)
 	if err != nil {
 		return err
 	}
@@ -368,7 +368,7 @@ func sample(ctx context.Context, s *infer.Sample, file string, most int) error {
 }
 
 func (j *judged) judgeValues(ctx context.Context, c *contract.Contract, file string, most int) error {
-	d, err := event.New(c, event.Fast, time.Now)
+	d, err := event.New(c.Plain(), event.Fast, time.Now)
 	if err != nil {
 		return err
 	}

@@ -5,11 +5,13 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -20,13 +22,14 @@ type Lines struct {
 	name    string
 	reader  *bufio.Reader
 	begun   bool
-	long    []byte // a line longer than the reader's buffer
-	count   int    // lines so far
-	left    int    // how many records are to come; negative: all
+	array   *json.Decoder // of a file that is one JSON array; nil: it is lines
+	long    []byte        // a line longer than the reader's buffer
+	count   int           // lines so far
+	left    int           // how many records are to come; negative: all
 	closers []func() error
 }
 
-// OpenLines opens a file of newline-delimited JSON; "-" is standard input, and
+// OpenLines opens a file of newline-delimited JSON, or one JSON array; "-" is standard input, and
 // what is compressed with gzip or zstd is decompressed. The end of ctx ends waiting for
 // input, too, with its error.
 func OpenLines(ctx context.Context, name string, most int) (*Lines, error) {
@@ -59,10 +62,10 @@ func (l *Lines) begin() error {
 	}
 	l.begun = true
 	// What a file is, its content says, and not its name.
-	first, err := l.reader.Peek(4)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if _, err := l.reader.Peek(1); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s: %w", l.name, err)
 	}
+	first := l.here(4)
 	switch ending := strings.ToLower(filepath.Ext(l.name)); {
 	case bytes.HasPrefix(first, []byte("\x1f\x8b")):
 		z, err := gzip.NewReader(l.reader)
@@ -81,12 +84,56 @@ func (l *Lines) begin() error {
 	case ending == ".gz" || ending == ".zst":
 		return fmt.Errorf("%s cannot be read as %s: it does not begin so; name it otherwise if it is plain text", l.name, map[string]string{".gz": "gzip", ".zst": "zstd"}[ending])
 	}
-	return l.skipMark()
+	if err := l.skipMark(); err != nil {
+		return err
+	}
+	return l.look()
+}
+
+// table is a line of names or values with commas, and nothing of JSON's.
+var table = regexp.MustCompile(`^[^{}\[\]:]*[A-Za-z][^{}\[\]:]*[,;\t][^{}\[\]:]*$`)
+
+// look looks at the first line: whether the file is an array of events, or a table.
+func (l *Lines) look() error {
+	first := l.here(4096)
+	text := bytes.TrimLeft(first, " \t\r\n")
+	switch line, _, whole := bytes.Cut(text, []byte("\n")); {
+	case bytes.HasPrefix(text, []byte("[")):
+		l.array = json.NewDecoder(l.reader)
+		_, err := l.array.Token()
+		return err
+	case whole && table.Match(bytes.TrimRight(line, "\r")):
+		return fmt.Errorf("%s looks like CSV, and events are JSON objects: convert it, as with "+
+			"duckdb -c \"COPY (FROM '%s') TO 'events.ndjson' (FORMAT json)\"", l.name, l.name)
+	}
+	return nil
+}
+
+// here is the beginning of what has come, as far as it has: more of it may be long in coming. An
+// error comes again with the first line.
+func (l *Lines) here(most int) []byte {
+	_, _ = l.reader.Peek(1)
+	first, _ := l.reader.Peek(min(most, l.reader.Buffered()))
+	return first
+}
+
+// element is the next one of an array.
+func (l *Lines) element() ([]byte, error) {
+	if l.left == 0 || !l.array.More() {
+		return nil, io.EOF
+	}
+	var value json.RawMessage
+	if err := l.array.Decode(&value); err != nil {
+		return nil, fmt.Errorf("%s, element %d of its array: %w", l.name, l.count+1, err)
+	}
+	l.count++
+	l.left--
+	return value, nil
 }
 
 // skipMark skips a byte order mark, which some editors put before the first line.
 func (l *Lines) skipMark() error {
-	first, _ := l.reader.Peek(3) // an error comes again with the first line
+	first := l.here(3)
 	switch {
 	case bytes.Equal(first, []byte("\xef\xbb\xbf")):
 		_, err := l.reader.Discard(len(first))
@@ -149,6 +196,12 @@ func (r *interruptible) Read(p []byte) (int, error) {
 
 // Next returns the next line that is not empty, valid until the following call, or io.EOF.
 func (l *Lines) Next() ([]byte, error) {
+	if err := l.begin(); err != nil {
+		return nil, err
+	}
+	if l.array != nil {
+		return l.element()
+	}
 	for l.left != 0 {
 		line, err := l.line()
 		switch {
@@ -168,9 +221,6 @@ func (l *Lines) Next() ([]byte, error) {
 
 // line returns the next line without its newline; the last one may have none.
 func (l *Lines) line() ([]byte, error) {
-	if err := l.begin(); err != nil {
-		return nil, err
-	}
 	part, err := l.reader.ReadSlice('\n')
 	if err == nil {
 		return part[:len(part)-1], nil

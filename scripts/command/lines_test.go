@@ -1,6 +1,7 @@
 package command
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,8 @@ func TestLinesSayWhatAFileIs(t *testing.T) {
 		{"a.GZ", `{"a":1}`, "cannot be read as gzip: it does not begin so"},
 		{"a.zst", `{"a":1}`, "cannot be read as zstd: it does not begin so"},
 		{"cut", "\x1f\x8b\x08", "cannot be read as gzip"},
+		{"table.csv", "event_id,event_type\n1,search\n", "looks like CSV"},
+		{"table.tsv", "event id\tevent type\r\n1\tsearch\r\n", "looks like CSV"},
 		{"utf16.ndjson", "\xff\xfe{\x00", "UTF-16"},
 		{"utf16be.ndjson", "\xfe\xff\x00{", "UTF-16"},
 	} {
@@ -27,6 +30,31 @@ func TestLinesSayWhatAFileIs(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %s", c.name, err, c.want)
+		}
+	}
+	name := filepath.Join(dir, "array.json")
+	if err := os.WriteFile(name, []byte(" [\n {\"a\": [1,\n2]},\n\"b\",null]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for most, want := range map[int]string{-1: "{\"a\": [1,\n2]}|\"b\"|null", 2: "{\"a\": [1,\n2]}|\"b\"", 0: ""} {
+		l, err := OpenLines(t.Context(), name, most)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for {
+			element, err := l.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, string(element))
+		}
+		l.Close()
+		if strings.Join(got, "|") != want {
+			t.Errorf("%d elements at most: %q", most, got)
 		}
 	}
 	for name, content := range map[string]string{"empty": "", "short": "1", "mark": "\xef\xbb\xbf"} {

@@ -176,13 +176,19 @@ func TestInputLandsAndIsQueried(t *testing.T) {
 			t.Errorf("%s: %+v", f.name, s)
 		}
 	}
+	// Several at once: a pattern finds three of them.
+	if s := summarize(t, nil, "--input", filepath.Join(dir, "in.*"), "--input", filepath.Join(dir, "packed"), "--data", data); s.Produced != 24 || s.Landed != 20 || s.Missing != 0 {
+		t.Errorf("several files: %+v", s)
+	} else if len(s.Rejected) != 1 || s.Rejected[0] != (rejected{Code: "invalid_json", Events: 4}) {
+		t.Errorf("rejected most: %+v", s.Rejected)
+	}
 	out, errs, status := program(t, nil, "query", "--data", data, "--json",
 		"SELECT COUNT(*) AS n, COUNT(DISTINCT event_id) AS ids, MAX(kafka_offset) >= 0 AS placed FROM fact_events")
-	if want := `{"n":35,"ids":5,"placed":true}` + "\n"; out != want || status != 0 {
+	if want := `{"n":55,"ids":5,"placed":true}` + "\n"; out != want || status != 0 {
 		t.Errorf("query printed %s%s with status %d, want %s", out, errs, status, want)
 	}
 	out, _, _ = program(t, nil, "query", "SELECT original_event, error_code FROM events_dlq", "--data", data)
-	if !strings.Contains(out, "no event        invalid_json") || !strings.Contains(out, "(7 rows)") {
+	if !strings.Contains(out, "no event        invalid_json") || !strings.Contains(out, "(11 rows)") {
 		t.Errorf("the table is\n%s", out)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -27,7 +28,7 @@ import (
 
 // runFlags are the flags of run.
 type runFlags struct {
-	input      string
+	input      names
 	seed       uint64
 	events     int
 	rate       float64
@@ -55,7 +56,8 @@ type runFlags struct {
 func parseRunFlags(args []string) (runFlags, error) {
 	f := runFlags{logLevel: slog.LevelWarn}
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
-	flags.StringVar(&f.input, "input", "", "newline-delimited JSON `file` to send, also compressed with gzip or zstd; - is standard input (default: generated clickstream)")
+	flags.Var(&f.input, "input", "`file` of events to send: newline-delimited JSON or one JSON array, also compressed with gzip or zstd; a pattern such\n"+
+		"as 'logs/*.gz'; may be repeated; - is standard input (default: generated clickstream)")
 	flags.StringVar(&f.contract, "contract", "", "what the events are: the `name` of a preset ("+strings.Join(contract.Presets(), ", ")+") or a contract's file (default: what --data keeps, or the built-in one)")
 	flags.StringVar(&f.contracts, "contracts", "", "`folder` of contracts, one file for each stream; --topic says whose the events are")
 	flags.StringVar(&f.topic, "topic", "", "Kafka `topic` to send to (default: the contract's first one)")
@@ -115,7 +117,7 @@ The servers are embedded, the bridge and the functions are the ones that are dep
 		return f, command.UsageError("--bridges is %d, a number from 1 to 16 is needed", f.bridges)
 	case f.patience <= 0:
 		return f, command.UsageError("--patience is %s, a time above 0 is needed", f.patience)
-	case f.input != "" && (given["bad"] || given["duplicate"] || given["seed"]):
+	case len(f.input) > 0 && (given["bad"] || given["duplicate"] || given["seed"]):
 		return f, command.UsageError("--bad, --duplicate and --seed are for generated events, not for --input")
 	case f.bigquery != "" && strings.Count(f.bigquery, ",") != 1:
 		return f, command.UsageError("--bigquery needs two addresses, of the REST interface and of the Storage API: REST,GRPC")
@@ -125,7 +127,7 @@ The servers are embedded, the bridge and the functions are the ones that are dep
 		return f, command.UsageError("--contract and --contracts do not go together: give one file, or a folder")
 	case (f.contract != "" || f.contracts != "") && f.attached():
 		return f, command.UsageError("--contract and --contracts are for the embedded servers: they go with none of --kafka, --pubsub and --bigquery")
-	case f.once && f.input == "" && f.events < 0:
+	case f.once && len(f.input) == 0 && f.events < 0:
 		return f, command.UsageError("--once needs an end: give --events or --input")
 	}
 	if info, err := os.Stat(f.data); f.data != "" && err == nil && !info.IsDir() {
@@ -134,10 +136,24 @@ The servers are embedded, the bridge and the functions are the ones that are dep
 	if f.once && !f.listenSet {
 		f.listen = "off"
 	}
-	if !given["rate"] && f.input == "" && !f.once {
+	if !given["rate"] && len(f.input) == 0 && !f.once {
 		f.rate = 1000
 	}
 	return f, nil
+}
+
+// names is a flag that may be repeated.
+type names []string
+
+func (n *names) String() string { return strings.Join(*n, ", ") }
+
+// Set implements flag.Value.
+func (n *names) Set(s string) error {
+	if s == "" {
+		return errors.New("is empty")
+	}
+	*n = append(*n, s)
+	return nil
 }
 
 // Summary is what --json prints.
@@ -152,11 +168,13 @@ type Summary struct {
 	EventsPerSecond float64           `json:"events_per_second"`
 	Messages        int64             `json:"messages,omitempty"`      // of Pub/Sub, with the records; 0: another server's
 	PayloadBytes    int64             `json:"payload_bytes,omitempty"` // of them
-	References      int64             `json:"references"`              // of them, to objects with the records
+	Rejected        []rejected        `json:"rejected_most,omitempty"`
+	References      int64             `json:"references"` // of them, to objects with the records
 	Latency         local.Percentiles `json:"latency_ms"`
 
-	interrupted bool  // before the end that --once waits for
-	failed      error // why not all of the input was sent
+	data        string // folder that keeps them
+	interrupted bool   // before the end that --once waits for
+	failed      error  // why not all of the input was sent
 }
 
 func run(ctx context.Context, args []string) error {
@@ -172,14 +190,17 @@ func run(ctx context.Context, args []string) error {
 		generator: generate.New(generate.Config{Seed: f.seed, Bad: f.bad, Duplicate: f.duplicate}),
 		left:      f.events,
 	}
-	if f.input != "" {
-		read, err := command.OpenLines(ctx, f.input, f.events)
+	if len(f.input) > 0 {
+		read, err := openFiles(ctx, f.input, f.events)
 		if err != nil {
 			return err
 		}
-		in = lines{read}
+		in = read
 	}
 	defer in.close()
+	if c := contract.Find(contracts, topic); c != nil && c.Format == contract.FormatJSONSchema {
+		in = framed{in}
+	}
 
 	progress := newProgress(os.Stderr)
 	if f.attached() {
@@ -243,12 +264,12 @@ func (f *runFlags) streams() (all []*contract.Contract, topic string, err error)
 		if contract.Find(all, f.topic) == nil {
 			return nil, "", command.UsageError("--topic %s is in no contract: name one that is", f.topic)
 		}
-	case len(all) > 1 && (f.input != "" || f.contracts != ""):
+	case len(all) > 1 && (len(f.input) > 0 || f.contracts != ""):
 		return nil, "", command.UsageError("there are %d contracts: say with --topic whose the events are", len(all))
 	case all[0].SampleTopic() == "":
 		return nil, "", fmt.Errorf("the contract %s takes no Kafka topic, which this pipeline begins with: give it topics", all[0].Name)
 	}
-	if f.input == "" {
+	if len(f.input) == 0 {
 		return nil, "", command.UsageError("generated events are the built-in contract's: give --input with a contract of your own")
 	}
 	if f.listen != "off" {
@@ -355,6 +376,10 @@ func drive(ctx context.Context, s *local.Stack, f runFlags, in source, progress 
 	if err != nil {
 		return summary, err
 	}
+	most, err := rejectedMost(context.WithoutCancel(ctx), s.Warehouse.DB(), begin)
+	if err != nil {
+		return summary, err
+	}
 	seconds := time.Since(begin).Seconds()
 	messages := s.PubSub.Stats(local.Ingest)
 	summary = Summary{
@@ -362,9 +387,44 @@ func drive(ctx context.Context, s *local.Stack, f runFlags, in source, progress 
 		DuplicateRows: account.DuplicateRows, Missing: all.Missing,
 		Seconds: seconds, EventsPerSecond: float64(produced) / seconds, Latency: s.Latency.Percentiles(),
 		Messages: messages.Published, PayloadBytes: messages.Bytes, References: s.Objects.Count(objects.Create),
+		Rejected: most, data: f.data,
 		interrupted: ctx.Err() != nil, failed: failed,
 	}
 	return summary, nil
+}
+
+// rejected is why events were rejected.
+type rejected struct {
+	Code   string `json:"code"`
+	Field  string `json:"field,omitempty"`
+	Events int64  `json:"events"`
+}
+
+// rejectedMost are the reasons for which most events were rejected since a moment.
+func rejectedMost(ctx context.Context, db *sql.DB, since time.Time) ([]rejected, error) {
+	rows, err := db.QueryContext(ctx, `SELECT error_code, COALESCE(error_field, ''), COUNT(*) FROM events_dlq
+WHERE failed_at >= make_timestamptz(?) GROUP BY ALL ORDER BY 3 DESC, 1, 2 LIMIT 3`, since.UnixMicro())
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []rejected
+	for rows.Next() {
+		var r rejected
+		if err := rows.Scan(&r.Code, &r.Field, &r.Events); err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return all, rows.Err()
+}
+
+// framed are lines as the serializers of schema registries write them.
+type framed struct{ source }
+
+func (f framed) next() (key, value []byte, err error) {
+	key, value, err = f.source.next()
+	return key, append([]byte{0, 0, 0, 0, 1}, value...), err // schema 1, which nobody looks up
 }
 
 // produce sends the input at rate events per second; 0: as fast as it goes.
@@ -410,4 +470,17 @@ messages       %12d of %d bytes, %d with their records in an object
 latency        p50 %d ms, p95 %d ms, p99 %d ms, max %d ms
 `, s.Produced, s.Landed, s.DeadLettered, s.LeftOut, s.Missing, s.DuplicateRows, s.Seconds, s.EventsPerSecond, s.Messages, s.PayloadBytes, s.References,
 		s.Latency.P50, s.Latency.P95, s.Latency.P99, s.Latency.Max)
+	if len(s.Rejected) == 0 {
+		return
+	}
+	var reasons []string
+	for _, r := range s.Rejected {
+		reasons = append(reasons, strings.TrimSpace(fmt.Sprintf("%d × %s %s", r.Events, r.Code, r.Field)))
+	}
+	fmt.Fprintf(w, "rejected most  %s\n", strings.Join(reasons, ", "))
+	if s.data == "" {
+		fmt.Fprintln(w, "               with --data DIR the events are kept, and ./scripts/query shows them")
+		return
+	}
+	fmt.Fprintf(w, "               ./scripts/query --data %s 'SELECT error_code, error, original_event FROM events_dlq LIMIT 10'\n", s.data)
 }

@@ -1,7 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"io"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"sluice/internal/generate"
 	"sluice/scripts/command"
@@ -31,12 +36,64 @@ func (g *generated) next() (key, value []byte, err error) {
 
 func (g *generated) close() error { return nil }
 
-// lines is a source of newline-delimited records, such as a file's.
-type lines struct{ *command.Lines }
-
-func (l lines) next() (key, value []byte, err error) {
-	value, err = l.Next()
-	return nil, value, err
+// files is a source of the records of several files, one after the other.
+type files struct {
+	ctx   context.Context
+	names []string // to come
+	left  int      // records to come; negative: all
+	now   *command.Lines
 }
 
-func (l lines) close() error { return l.Close() }
+// openFiles opens the files of patterns such as logs/*.gz, of which the first is looked at at once. A name without a
+// pattern is a file that must be there.
+func openFiles(ctx context.Context, patterns []string, most int) (*files, error) {
+	f := &files{ctx: ctx, left: most}
+	for _, p := range patterns {
+		if !strings.ContainsAny(p, "*?[") {
+			f.names = append(f.names, p)
+			continue
+		}
+		if _, err := os.Stat(p); err == nil { // a name with such a character
+			f.names = append(f.names, p)
+			continue
+		}
+		some, err := filepath.Glob(p)
+		if err != nil {
+			return nil, command.UsageError("--input %s: %v", p, err)
+		}
+		if len(some) == 0 {
+			return nil, command.UsageError("--input %s: there is no such file", p)
+		}
+		f.names = append(f.names, some...)
+	}
+	return f, f.open()
+}
+
+func (f *files) open() (err error) {
+	name := f.names[0]
+	f.names = f.names[1:]
+	f.now, err = command.OpenLines(f.ctx, name, f.left)
+	return err
+}
+
+func (f *files) next() (key, value []byte, err error) {
+	for {
+		value, err = f.now.Next()
+		if err == nil && f.left > 0 {
+			f.left--
+		}
+		if err != io.EOF || len(f.names) == 0 || f.left == 0 {
+			return nil, value, err
+		}
+		if err := errors.Join(f.now.Close(), f.open()); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+func (f *files) close() error {
+	if f.now == nil {
+		return nil
+	}
+	return f.now.Close()
+}
