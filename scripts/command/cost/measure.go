@@ -26,14 +26,21 @@ import (
 // interpolated.
 var sizes = []int{1, 3, 10, 33, 100, 333, 1000, 3000, 10_000}
 
+// day is when the measured events happen.
+var day = time.Date(2026, time.November, 22, 12, 0, 0, 0, time.UTC)
+
 // Measure takes the quantities of so many events from the project's own generator,
 // packer and decoder.
 func Measure(sample int) (Quantities, error) {
-	g := generate.New(generate.Config{Seed: 1})
+	// Each event is a millisecond after the one before, of a day that is always the same: so is what is measured of
+	// their bytes, then.
+	at := day
+	g := generate.New(generate.Config{Seed: 1, Now: func() time.Time { return at }})
 	events, total := make([]record, sample), 0
 	for i := range events {
 		e := g.Next()
-		events[i] = record{key: bytes.Clone(e.Key), value: bytes.Clone(e.Value)}
+		events[i] = record{timestamp: at.UnixMilli(), key: bytes.Clone(e.Key), value: bytes.Clone(e.Value)}
+		at = at.Add(time.Millisecond)
 		events[i].partition = int32(crc32.ChecksumIEEE(e.Key) % partitions)
 		total += len(e.Value)
 	}
@@ -86,6 +93,7 @@ func Measure(sample int) (Quantities, error) {
 // record is an event as it comes out of Kafka.
 type record struct {
 	partition  int32
+	timestamp  int64 // milliseconds since the Unix epoch
 	key, value []byte
 }
 
@@ -103,7 +111,7 @@ func pack(events []record, size, level int) (out [][]byte, before int, _ error) 
 		for i := range some {
 			r := &some[i]
 			e.Append(&batch.Record{
-				Topic: "clickstream", Partition: r.partition, Offset: offsets[r.partition], Timestamp: time.Now().UnixMilli(), Key: r.key, Value: r.value,
+				Topic: "clickstream", Partition: r.partition, Offset: offsets[r.partition], Timestamp: r.timestamp, Key: r.key, Value: r.value,
 			})
 			offsets[r.partition]++
 		}
@@ -128,7 +136,9 @@ func payload(e *batch.Encoder, c *zstd.Compressor, level int) ([]byte, error) {
 
 // decode makes rows of the events and returns their bytes.
 func decode(payloads [][]byte) (int, error) {
-	d, err := event.NewDecoder(contract.FactEvents(), event.DefaultConfig())
+	c := event.DefaultConfig()
+	c.Now = func() time.Time { return day.Add(time.Hour) }
+	d, err := event.NewDecoder(contract.FactEvents(), c)
 	if err != nil {
 		return 0, err
 	}
@@ -143,7 +153,7 @@ func decode(payloads [][]byte) (int, error) {
 		wire = wire[:0]
 		for i := range b.Records {
 			r := &b.Records[i]
-			wire, err = d.AppendRow(wire, r.Value, event.Meta{IngestedAt: time.Now().UnixMicro(), Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp})
+			wire, err = d.AppendRow(wire, r.Value, event.Meta{IngestedAt: r.Timestamp * 1000, Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp})
 			if err != nil {
 				return 0, fmt.Errorf("a generated event is no row: %w", err)
 			}
