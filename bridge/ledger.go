@@ -34,7 +34,6 @@ func (l *ledger) open(key partitionKey) *partition {
 // close ends an assignment: what comes back for it from now on changes nothing. A flight that
 // nobody else has a claim in is given up.
 func (l *ledger) close(p *partition) {
-	p.ended = true
 	delete(l.partitions, p.key)
 	if p.inflight == 0 {
 		return
@@ -64,15 +63,13 @@ func (l *ledger) begin(ctx context.Context, partitions []*partition, since time.
 	return f
 }
 
-// land enters the result of a flight. It is false if none of its claims counts any more.
+// land enters the result of a flight, also in assignments that have ended, of which nobody asks any more.
+// It is false if none of its claims counts.
 func (l *ledger) land(f *flight) bool {
 	delete(l.flights, f)
 	f.cancel()
 	for _, c := range f.claims {
 		p := c.partition
-		if p.ended {
-			continue
-		}
 		p.inflight--
 		if f.acked && p.track.ack(c.span) {
 			p.dirty = true

@@ -68,8 +68,16 @@ func TestPayloadsGoAroundTheBucket(t *testing.T) {
 	if n := server.Count(store.Create) - tried; n != 1 || c.storeErrors.Load() != 1 {
 		t.Errorf("%d writes were tried, %d errors, want one", n, c.storeErrors.Load())
 	}
+	o.next = time.Now() // the pause is over: one batch tries, and the others do not wait for it
+	tried = server.Count(store.Create)
+	for range 3 {
+		o.data(t.Context(), payload)
+	}
+	if n := server.Count(store.Create) - tried; n != 1 {
+		t.Errorf("after the pause %d writes were tried, want one", n)
+	}
 	remove()
-	o.next = time.Now() // the pause is over
+	o.next = time.Now() // and again
 	for range 2 {
 		if inline(o.data(t.Context(), payload)) {
 			t.Error("the bucket is not used again")

@@ -9,7 +9,6 @@ import (
 // the tracker of what is on its way.
 type partition struct {
 	key    partitionKey
-	ended  bool          // the assignment
 	taken  *atomic.Int64 // counts its topic's records
 	packer *packer       // of its topic's group
 

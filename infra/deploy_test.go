@@ -195,7 +195,7 @@ func TestDeployChecksFirst(t *testing.T) {
 func TestDeployChecksTheSettings(t *testing.T) {
 	real, err := exec.LookPath("terraform")
 	if err != nil {
-		t.Skip("needs Terraform")
+		t.Skip("there is no Terraform here, and Debian has no package of it: scripts/deploy refuses to run without one")
 	}
 	for _, c := range []struct {
 		name, settings string

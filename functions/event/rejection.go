@@ -123,9 +123,9 @@ func disguise(value []byte) string {
 	case has("\x28\xb5\x2f\xfd"):
 		return "is compressed with zstd: send the JSON itself, and let Kafka's producer compress (compression.type)"
 	case framedAs(value) != "":
-		body := value[confluentPrefix:]
-		if value[0] == glueVersion {
-			body = value[gluePrefix:]
+		body := value[contract.ConfluentPrefix:]
+		if value[0] == contract.GlueVersion {
+			body = value[contract.GluePrefix:]
 		}
 		if bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
 			return "begins with " + framedAs(value) + ": the contract says json; say format: json_schema in it, or use a serializer that writes plain JSON"

@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/functions/push"
+	"sluice/internal/batch"
 )
 
 // serve starts a server whose one function is f. log receives the lines.
@@ -551,4 +552,38 @@ func BenchmarkEnvelope(b *testing.B) {
 			}
 		}
 	})
+}
+
+// Protects what is looked for in the log: where the records of a message lie in Kafka, if they lie in few partitions or the message
+// comes again. An acknowledged message of many is told by their number, because lines are paid for.
+func TestOffsetsOfTheLine(t *testing.T) {
+	ranges := []batch.Range{{First: batch.NoOffset, Last: batch.NoOffset}} // an event without a topic
+	for i := range int32(9) {
+		ranges = append(ranges, batch.Range{Topic: "clicks", Partition: i, First: 5, Last: 7})
+	}
+	for _, c := range []struct {
+		name    string
+		ranges  []batch.Range
+		err     error
+		offsets int // -1: none are told
+	}{
+		{"acknowledged, of few partitions", ranges[:9], nil, 8},
+		{"acknowledged, of many", ranges, nil, -1},
+		{"to come again, of many", ranges, errors.New("not now"), 9},
+		{"no Kafka", ranges[:1], nil, -1},
+	} {
+		url, _, log := serve(t, push.Config{}, func(_ context.Context, m *push.Message) error {
+			m.NoteRanges(c.ranges)
+			return c.err
+		})
+		post(t, url, "x")
+		line := log.push(t)
+		offsets, told := line["offsets"].([]any)
+		if told != (c.offsets >= 0) || told && (len(offsets) != c.offsets || offsets[0] != "clicks/0:5-7") {
+			t.Errorf("%s: offsets %v", c.name, line["offsets"])
+		}
+		if want := len(c.ranges) - 1; want > 0 && (line["topic"] != "clicks" || line["partitions"] != float64(want)) {
+			t.Errorf("%s: topic %v, partitions %v, want %d", c.name, line["topic"], line["partitions"], want)
+		}
+	}
 }

@@ -7,10 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/itchyny/gojq"
+
+	"sluice/internal/contract"
 )
 
 // transform is a jq expression that repairs events. It sees the event as its input,
@@ -46,7 +47,8 @@ func (t *transform) apply(ctx context.Context, l *Letter) (skip string) {
 	if t.code == nil {
 		return ""
 	}
-	prefix, value := registryPrefix(l.Value)
+	// What is repaired gets a schema registry's prefix back.
+	prefix, value := contract.SplitPrefix(l.Value)
 	d := json.NewDecoder(bytes.NewReader(value))
 	d.UseNumber() // numbers that the expression does not touch keep their digits
 	var event any
@@ -74,20 +76,6 @@ func (t *transform) apply(ctx context.Context, l *Letter) (skip string) {
 	if err != nil {
 		return SkipTransform
 	}
-	l.Value = append(slices.Clip(prefix), text...)
+	l.Value = append(prefix, text...) // a copy: the prefix has no room for more
 	return ""
-}
-
-// registryPrefix splits off what the serializers of schema registries write before JSON, which begins with neither
-// of its bytes: Confluent's zero and four bytes, AWS Glue's three, zero and sixteen. What is repaired gets it back.
-func registryPrefix(value []byte) (prefix, rest []byte) {
-	for _, p := range []struct {
-		begin string
-		size  int
-	}{{"\x00", 5}, {"\x03\x00", 18}} {
-		if len(value) > p.size && bytes.HasPrefix(value, []byte(p.begin)) {
-			return value[:p.size], value[p.size:]
-		}
-	}
-	return nil, value
 }

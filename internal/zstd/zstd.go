@@ -2,7 +2,7 @@
 // takes two thirds of the time of the Go implementation for the same size.
 //
 //	c := zstd.New()                     // nil where librdkafka brings none along
-//	frame, err := c.Append(nil, src)    // one frame that declares its content size
+//	frame, err := c.Append(nil, src, zstd.Fast) // one frame that declares its content size
 //
 // The library is not a dependency of its own: the static librdkafka of
 // confluent-kafka-go contains it on Linux. Where it does not (other systems, or a
@@ -82,11 +82,8 @@ func New() *Compressor {
 	return c
 }
 
-// Append appends src, compressed to one frame at Fast, to dst.
-func (c *Compressor) Append(dst, src []byte) ([]byte, error) { return c.AppendLevel(dst, src, Fast) }
-
-// AppendLevel is Append at a level of the library's.
-func (c *Compressor) AppendLevel(dst, src []byte, level int) ([]byte, error) {
+// Append appends src, compressed to one frame at a level of the library's, to dst.
+func (c *Compressor) Append(dst, src []byte, level int) ([]byte, error) {
 	most := int(C.bound(C.size_t(len(src))))
 	if cap(c.scratch) < most {
 		c.scratch = make([]byte, most)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"sluice/internal/batch"
+	"sluice/internal/generate"
 	"sluice/internal/zstd"
 )
 
@@ -16,7 +17,9 @@ func payload(t testing.TB, c *zstd.Compressor, e *batch.Encoder) []byte {
 	t.Helper()
 	f := e.Payload
 	if c != nil {
-		f = func(dst []byte) ([]byte, error) { return e.PayloadWith(dst, c.Append) }
+		f = func(dst []byte) ([]byte, error) {
+			return e.PayloadWith(dst, func(dst, src []byte) ([]byte, error) { return c.Append(dst, src, zstd.Fast) })
+		}
 	}
 	p, err := f(nil)
 	if err != nil {
@@ -69,7 +72,7 @@ func TestConcurrentCompressors(t *testing.T) {
 		return // TestAvailable says where that is a fault
 	}
 	src := slices.Repeat([]byte("clickstream "), 5000)
-	want, err := zstd.New().Append(nil, src)
+	want, err := zstd.New().Append(nil, src, zstd.Small)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,11 +81,35 @@ func TestConcurrentCompressors(t *testing.T) {
 		all.Go(func() {
 			c := zstd.New()
 			for range 50 {
-				if got, err := c.Append(nil, src); err != nil || !bytes.Equal(got, want) {
+				if got, err := c.Append(nil, src, zstd.Small); err != nil || !bytes.Equal(got, want) {
 					t.Errorf("concurrent compressions differ: %v", err)
 				}
 			}
 		})
 	}
 	all.Wait()
+}
+
+// Protects the bill from a level that is not used.
+func TestLevels(t *testing.T) {
+	c := zstd.New()
+	if c == nil {
+		t.Skip("there is no library: librdkafka is linked dynamically, and the Go implementation knows no levels")
+	}
+	g := generate.New(generate.Config{Seed: 1})
+	var src []byte
+	for range 1000 {
+		src = append(src, g.Next().Value...)
+	}
+	var sizes []int
+	for _, level := range []int{zstd.Fast, zstd.Small} {
+		frame, err := c.Append(nil, src, level)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sizes = append(sizes, len(frame))
+	}
+	if 10*sizes[1] > 9*sizes[0] {
+		t.Errorf("fast %d bytes, small %d: want a tenth less", sizes[0], sizes[1])
+	}
 }

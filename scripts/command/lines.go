@@ -21,7 +21,8 @@ import (
 type Lines struct {
 	name    string
 	reader  *bufio.Reader
-	begun   bool
+	begun   bool          // it is known how the file is written
+	entered bool          // and what its records are, for Next
 	array   *json.Decoder // of a file that is one JSON array; nil: it is lines
 	long    []byte        // a line longer than the reader's buffer
 	count   int           // lines so far
@@ -87,26 +88,34 @@ func (l *Lines) begin() error {
 	if err := l.skipMark(); err != nil {
 		return err
 	}
-	return l.look()
+	return l.refuseTable()
 }
 
 // table is a line of names or values with commas, and nothing of JSON's.
 var table = regexp.MustCompile(`^[^{}\[\]:]*[A-Za-z][^{}\[\]:]*[,;\t][^{}\[\]:]*$`)
 
-// look looks at the first line: whether the file is an array of events, or a table.
-func (l *Lines) look() error {
-	first := l.here(4096)
-	text := bytes.TrimLeft(first, " \t\r\n")
-	switch line, _, whole := bytes.Cut(text, []byte("\n")); {
-	case bytes.HasPrefix(text, []byte("[")):
-		l.array = json.NewDecoder(l.reader)
-		_, err := l.array.Token()
-		return err
-	case whole && table.Match(bytes.TrimRight(line, "\r")):
+// refuseTable says that a file is a table, by its first line.
+func (l *Lines) refuseTable() error {
+	line, _, whole := bytes.Cut(bytes.TrimLeft(l.here(4096), " \t\r\n"), []byte("\n"))
+	if whole && table.Match(bytes.TrimRight(line, "\r")) {
 		return fmt.Errorf("%s looks like CSV, and events are JSON objects: convert it, as with "+
 			"duckdb -c \"COPY (FROM '%s') TO 'events.ndjson' (FORMAT json)\"", l.name, l.name)
 	}
 	return nil
+}
+
+// enter finds out whether the file is one array of events, whose elements Next returns then.
+func (l *Lines) enter() error {
+	if l.entered {
+		return nil
+	}
+	l.entered = true
+	if !bytes.HasPrefix(bytes.TrimLeft(l.here(4096), " \t\r\n"), []byte("[")) {
+		return nil
+	}
+	l.array = json.NewDecoder(l.reader)
+	_, err := l.array.Token()
+	return err
 }
 
 // here is the beginning of what has come, as far as it has: more of it may be long in coming. An
@@ -197,6 +206,9 @@ func (r *interruptible) Read(p []byte) (int, error) {
 // Next returns the next line that is not empty, valid until the following call, or io.EOF.
 func (l *Lines) Next() ([]byte, error) {
 	if err := l.begin(); err != nil {
+		return nil, err
+	}
+	if err := l.enter(); err != nil {
 		return nil, err
 	}
 	if l.array != nil {

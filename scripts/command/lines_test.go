@@ -36,6 +36,15 @@ func TestLinesSayWhatAFileIs(t *testing.T) {
 	if err := os.WriteFile(name, []byte(" [\n {\"a\": [1,\n2]},\n\"b\",null]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	l, err := OpenLines(t.Context(), name, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Who reads the file and not its records gets all of it.
+	if whole, err := io.ReadAll(l); err != nil || string(whole) != " [\n {\"a\": [1,\n2]},\n\"b\",null]\n" {
+		t.Errorf("the file is read as %q, %v", whole, err)
+	}
+	l.Close()
 	for most, want := range map[int]string{-1: "{\"a\": [1,\n2]}|\"b\"|null", 2: "{\"a\": [1,\n2]}|\"b\"", 0: ""} {
 		l, err := OpenLines(t.Context(), name, most)
 		if err != nil {

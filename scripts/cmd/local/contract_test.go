@@ -55,16 +55,22 @@ func TestInferredContractsLand(t *testing.T) {
 	}
 }
 
-// Protects CI pipelines that hold contracts and events against each other: statuses and words.
-func TestContractTools(t *testing.T) {
-	dir := t.TempDir()
-	file := func(name, text string) string {
+// writer returns what writes files into a folder, and returns their paths.
+func writer(t *testing.T, dir string) func(name, text string) string {
+	return func(name, text string) string {
+		t.Helper()
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return path
 	}
+}
+
+// Protects CI pipelines that hold contracts and events against each other: statuses and words.
+func TestContractTools(t *testing.T) {
+	dir := t.TempDir()
+	file := writer(t, dir)
 	good := file("good.yaml", "contract: 1\ntopics: t\nrest: reject\ncolumns:\n- {name: a, type: INT64, mode: REQUIRED}\n- {name: b, type: DATE, default: 2026-01-31}\n")
 	wider := file("wider.yaml", "contract: 1\nname: good\ntopics: t\nrest: reject\ncolumns:\n- {name: a, type: NUMERIC, mode: REQUIRED}\n- {name: c, type: STRING}\n- {name: b, type: DATE}\n")
 	bad := file("bad.yaml", "contract: 1\ntopics: t\nrest: keep\ncolumns:\n- {name: a, type: TEXT}\n- {name: A, type: INT64, default: many}\n")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,13 +10,7 @@ import (
 // prefix, and a replay repairs it behind the prefix.
 func TestEventsBehindASchemaRegistrysPrefix(t *testing.T) {
 	dir := t.TempDir()
-	file := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
+	file := writer(t, dir)
 	orders := file("orders.yaml", "contract: 1\ntopics: orders\nformat: json_schema\nrest: drop\ncolumns:\n- {name: id, type: STRING, mode: REQUIRED}\n- {name: n, type: INT64}\n")
 	events := file("orders.ndjson", "{\"id\":\"a\",\"n\":1}\n{\"id\":\"b\",\"n\":\"two\"}\n")
 	data := filepath.Join(dir, "data")

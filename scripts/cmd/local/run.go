@@ -142,7 +142,7 @@ The servers are embedded, the bridge and the functions are the ones that are dep
 	return f, nil
 }
 
-// names is a flag that may be repeated.
+// names is a flag that may be repeated; commas are part of a name.
 type names []string
 
 func (n *names) String() string { return strings.Join(*n, ", ") }

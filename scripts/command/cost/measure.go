@@ -131,7 +131,7 @@ func payload(e *batch.Encoder, c *zstd.Compressor, level int) ([]byte, error) {
 	if c == nil { // librdkafka brings no such library along here
 		return e.Payload(nil)
 	}
-	return e.PayloadWith(nil, func(dst, src []byte) ([]byte, error) { return c.AppendLevel(dst, src, level) })
+	return e.PayloadWith(nil, func(dst, src []byte) ([]byte, error) { return c.Append(dst, src, level) })
 }
 
 // decode makes rows of the events and returns their bytes.
