@@ -1,8 +1,10 @@
 package bridge
 
 import (
+	"slices"
 	"testing"
 
+	"sluice/internal/batch"
 	"sluice/internal/reference"
 	"sluice/internal/zstd"
 )
@@ -29,5 +31,28 @@ func TestLevelOfCompression(t *testing.T) {
 		if got := b.level(c.packed); got != c.want {
 			t.Errorf("%s: level %d, want %d", c.name, got, c.want)
 		}
+	}
+}
+
+// Protects against batches that nobody waits for: one whose last partition is lost is dropped, and one that others have records
+// in goes on without the lost one's claim.
+func TestLeavingAnUnfinishedBatch(t *testing.T) {
+	b := &Bridge{cfg: DefaultConfig()}
+	k := &packer{enc: batch.NewEncoder(batch.Header{})}
+	var parts []*partition
+	for id := range int32(2) {
+		p := &partition{key: partitionKey{"t", id}, packer: k, packed: true}
+		k.enc.Append(&batch.Record{Topic: "t", Partition: id, Value: []byte("x")})
+		parts, k.members = append(parts, p), append(k.members, p)
+	}
+	b.inflight = int64(k.enc.Size())
+	b.leave(parts[0])
+	if k.enc == nil || !slices.Equal(k.members, parts[1:]) || parts[0].packed || b.inflight == 0 {
+		t.Errorf("of two, one left: %+v, %d bytes in flight", k, b.inflight)
+	}
+	b.leave(parts[0])
+	b.leave(parts[1])
+	if k.enc != nil || len(k.members) != 0 || parts[1].packed || b.inflight != 0 {
+		t.Errorf("both left: %+v, %d bytes in flight", k, b.inflight)
 	}
 }

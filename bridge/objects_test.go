@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -70,9 +71,11 @@ func TestPayloadsGoAroundTheBucket(t *testing.T) {
 	}
 	o.next = time.Now() // the pause is over: one batch tries, and the others do not wait for it
 	tried = server.Count(store.Create)
+	var all sync.WaitGroup
 	for range 3 {
-		o.data(t.Context(), payload)
+		all.Go(func() { o.data(t.Context(), payload) })
 	}
+	all.Wait()
 	if n := server.Count(store.Create) - tried; n != 1 {
 		t.Errorf("after the pause %d writes were tried, want one", n)
 	}
