@@ -30,6 +30,7 @@ type column struct {
 	clocked  bool // a TIMESTAMP in RFC 3339 and perhaps other forms
 	short    bool // a NUMERIC that is nothing but that
 	lanes    bool // a STRING that is the event's type
+	special  bool // a FLOAT64 of events that are no JSON, and can have what JSON has no number for
 	notEmpty bool
 
 	contract.Column
@@ -98,7 +99,7 @@ var kinds = map[contract.Type]struct {
 
 // valueForms are the forms that say how a value may be written, not what an array or null means.
 const valueForms = ^(contract.FormSingle | contract.FormSkipNull | contract.FormRound |
-	contract.FormJSONText | contract.FormEmptyArray)
+	contract.FormJSONText | contract.FormEmptyArray | contract.FormEntries)
 
 // newColumn compiles the field f of the contract, which fills c.
 func newColumn(of *contract.Contract, c *contract.Column, f *contract.Field) (column, error) {
@@ -147,6 +148,7 @@ func newColumn(of *contract.Contract, c *contract.Column, f *contract.Field) (co
 	}
 	out.plain = out.kind == kindString && len(out.allowed) == 0 && out.minLength == 0 && out.maxLength == 0 &&
 		out.accept&contract.FormString != 0
+	out.special = out.kind == kindFloat64 && of.Format.Binary()
 	out.clocked = out.kind == kindTimestamp && out.accept&(contract.FormRFC3339|contract.FormISO8601) != 0
 	out.short = out.kind == kindNumeric && c.Precision == 0 && out.min == nil && out.max == nil
 	out.rfc3339 = out.kind == kindTimestamp && out.accept&valueForms == contract.FormRFC3339
@@ -223,6 +225,11 @@ func kindWord(first byte) string {
 func (c *column) appendString(row, text []byte, now int64) ([]byte, *problem) {
 	switch c.kind {
 	case kindString, kindInt64, kindFloat64, kindNumeric, kindBigNumeric, kindBool:
+		if c.special {
+			if row, p, ok := c.appendSpecial(row, text); ok {
+				return row, p
+			}
+		}
 		if c.accept&contract.FormString == 0 {
 			return row, c.wrongType('"')
 		}
@@ -757,11 +764,16 @@ func (c *column) appendCivil(row, s []byte, now int64) ([]byte, *problem) {
 	if p != nil {
 		return row, p
 	}
+	return c.appendCivilTime(row, t, now)
+}
+
+// appendCivilTime appends a DATE, TIME or DATETIME of which the microseconds are known.
+func (c *column) appendCivilTime(row []byte, t, now int64) ([]byte, *problem) {
 	if c.kind == kindTime {
-		if p = c.within(compareTime, &bound{micros: t}); p != nil {
+		if p := c.within(compareTime, &bound{micros: t}); p != nil {
 			return row, p
 		}
-	} else if p = c.window(t, now); p != nil {
+	} else if p := c.window(t, now); p != nil {
 		if p.code == contract.CodeTimestampOutOfRange {
 			p = &problem{contract.CodeOutOfRange, p.what}
 		}

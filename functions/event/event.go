@@ -110,8 +110,9 @@ type Decoder struct {
 	fast   *fastDecoder // nil: strict decodes
 	strict *strictDecoder
 
-	maxBytes int  // of an event
-	framed   bool // it comes behind a schema registry's prefix
+	maxBytes int             // of an event
+	framed   bool            // it comes behind a schema registry's prefix
+	written  *writtenDecoder // of events that are no JSON; nil: they are
 }
 
 // NewDecoder returns a Decoder of the built-in contract, for rows of t: see
@@ -142,7 +143,15 @@ func New(c *contract.Contract, decoder string, now func() time.Time) (*Decoder, 
 	} else {
 		d.fast = newFastDecoder(p)
 	}
-	return d, nil
+	d.written, err = newWrittenDecoder(c, d.fast)
+	return d, err
+}
+
+// Use gives the decoder the schemas of a contract with a registry.
+func (d *Decoder) Use(s Schemas) {
+	if d.written != nil {
+		d.written.schemas = s
+	}
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -182,28 +191,40 @@ func (d *Decoder) AppendRow(dst, value []byte, m Meta) ([]byte, error) {
 	if m.IngestedAt == 0 {
 		m.IngestedAt = d.now().UnixMicro()
 	}
-	if d.framed {
-		var err error
-		if value, err = unframe(value); err != nil {
-			return dst, err
-		}
-	}
-	if len(value) > fewNames && len(value) <= d.maxBytes && tooManyNames(value) {
-		return dst, rejectTooManyNames()
-	}
-	var row []byte
-	var err error
-	if d.fast != nil {
-		row, err = d.fast.appendRow(dst, value, &m)
-	} else {
-		if len(value) > largeForStrict {
-			strictTurn <- struct{}{}
-			defer func() { <-strictTurn }()
-		}
-		row, err = d.strict.appendRow(dst, value, m)
-	}
+	row, err := d.appendValue(dst, value, &m)
 	if err != nil {
 		return dst, err
 	}
 	return row, nil
+}
+
+func (d *Decoder) appendValue(dst, value []byte, m *Meta) ([]byte, error) {
+	if d.written != nil {
+		return d.written.appendRow(d, dst, value, m)
+	}
+	if d.framed {
+		var err error
+		if value, err = unframe(value); err != nil {
+			return nil, err
+		}
+	}
+	if len(value) > d.maxBytes {
+		return nil, rejectTooLarge(len(value), d.maxBytes)
+	}
+	return d.appendText(dst, value, m)
+}
+
+// appendText appends the row of an event that is JSON.
+func (d *Decoder) appendText(dst, value []byte, m *Meta) ([]byte, error) {
+	if len(value) > fewNames && tooManyNames(value) {
+		return nil, rejectTooManyNames()
+	}
+	if d.fast != nil {
+		return d.fast.appendRow(dst, value, m)
+	}
+	if len(value) > largeForStrict {
+		strictTurn <- struct{}{}
+		defer func() { <-strictTurn }()
+	}
+	return d.strict.appendRow(dst, value, *m)
 }

@@ -112,17 +112,26 @@ func newFastDecoder(p *plan) *fastDecoder {
 }
 
 func (d *fastDecoder) appendRow(row, b []byte, m *Meta) ([]byte, error) {
-	if len(b) > d.plan.maxBytes {
-		return nil, rejectTooLarge(len(b), d.plan.maxBytes)
-	}
+	d.start(m)
+	return d.fill(row, b, m)
+}
+
+// start makes ready for the fields of an event.
+func (d *fastDecoder) start(m *Meta) {
+	d.begin(m)
+	d.objects++ // also if no text was read of the event before
+	d.scope, d.missing = d.objects+1, d.plan.scopes[0].required
+}
+
+// fill appends the fields that stand in b, the event or what of it is text, and all that an event's row has besides. start
+// came before.
+func (d *fastDecoder) fill(row, b []byte, m *Meta) ([]byte, error) {
 	p := scanSpace(b, 0)
 	if p == len(b) || b[p] != '{' {
 		return nil, rejectNoObject(b)
 	}
 	b = b[:len(b):len(b)] // spares the comparisons of capacities
-	d.begin(m)
 	s := &d.plan.scopes[0]
-	d.scope, d.missing = d.objects+1, s.required
 	if row, p = d.members(row, b, p+1, 0, &d.names.starts[0], 1); p < 0 {
 		return nil, d.rejection
 	}

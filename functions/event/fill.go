@@ -233,6 +233,12 @@ var problemJSONText = &problem{contract.CodeInvalidValue, "is a string that hold
 func (d *fastDecoder) repeated(row, b []byte, index, rank int32, start int) []byte {
 	f := &d.plan.fields[index]
 	n := 1
+	if b[start] == '{' && f.accept&contract.FormEntries != 0 {
+		wide, base := d.wide, d.base
+		b, d.base = d.entries(b[start:skipValue(b, start)]), base+start
+		start = 0
+		defer func() { d.wide, d.base = wide, base }()
+	}
 	if b[start] == '[' {
 		n = 0
 		lefts := len(d.elements)
@@ -273,6 +279,32 @@ func (d *fastDecoder) repeated(row, b []byte, index, rank int32, start int) []by
 		d.violate(start, index, rank, -1, p)
 	}
 	return row
+}
+
+// entries is the array of the keys and values of an object, which is valid. Afterwards d.wide is that of its text.
+func (d *fastDecoder) entries(object []byte) []byte {
+	d.special = true
+	from := len(d.inner)
+	d.inner = appendEntries(d.inner, object)
+	text := d.inner[from:len(d.inner):len(d.inner)]
+	d.wide = d.wide[len(d.wide):]
+	d.value(text, 0, d.names.jsonText, 0, 0) // no deeper than the event is
+	return text
+}
+
+// appendEntries appends the array to dst.
+func appendEntries(dst, object []byte) []byte {
+	dst = append(dst, '[')
+	for w := walk(object, 0); w.member(); {
+		dst = append(append(dst, `{"key":`...), object[w.name.from:w.name.to]...)
+		dst = append(append(dst, `,"value":`...), object[w.value.from:w.value.to]...)
+		dst = append(dst, '}', ',')
+	}
+	if dst[len(dst)-1] == ',' {
+		dst[len(dst)-1] = ']'
+		return dst
+	}
+	return append(dst, ']')
 }
 
 var problemNullElement = &problem{contract.CodeWrongType, "is null: leave it out of the array"}

@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"sluice/internal/batch"
 	"sluice/internal/contract"
+	"sluice/internal/schema"
 )
 
 // unframe returns the JSON behind a schema registry's prefix.
@@ -15,6 +17,11 @@ func unframe(value []byte) ([]byte, error) {
 	if prefix, rest := contract.SplitPrefix(value); prefix != nil {
 		return rest, nil
 	}
+	return nil, &Rejection{Code: contract.CodeInvalidJSON, Message: noPrefix(value, contract.FormatJSONSchema)}
+}
+
+// noPrefix says what stands where a schema registry's prefix should be.
+func noPrefix(value []byte, format contract.Format) string {
 	what := "does not begin with one"
 	switch {
 	case len(value) == 0:
@@ -26,9 +33,32 @@ func unframe(value []byte) ([]byte, error) {
 	case value[0] == contract.GlueVersion:
 		what = fmt.Sprintf("ends within AWS Glue's, after %d bytes", len(value))
 	case value[0] == '{':
-		what = "is plain JSON: say format: json in the contract, or have its producer use the serializer for JSON Schema"
+		what = "is plain JSON: say format: json in the contract, or have its producer use the serializer of a schema registry"
 	}
-	return nil, &Rejection{Code: contract.CodeInvalidJSON, Message: "the contract expects a schema registry's prefix (format: json_schema), and the event " + what}
+	return fmt.Sprintf("the contract expects a schema registry's prefix (format: %s), and the event %s", format, what)
+}
+
+// SplitID returns the id of the schema that a value was written with, and the value itself. The error is a
+// *Rejection.
+func SplitID(c *contract.Contract, value []byte, headers []batch.RecordHeader) (schema.ID, []byte, error) {
+	if c.IDHeader != "" {
+		for i := len(headers) - 1; i >= 0; i-- {
+			if string(headers[i].Key) != c.IDHeader {
+				continue
+			}
+			id, ok := schema.HeaderID(headers[i].Value)
+			if !ok {
+				return id, nil, &Rejection{Code: contract.CodeUndecodableValue, Field: "header:" + c.IDHeader,
+					Message: fmt.Sprintf("header:%s has %d bytes and is no id of a schema: want Confluent's 17 or 5 bytes, a number of 4 or 8 bytes, or digits", c.IDHeader, len(headers[i].Value))}
+			}
+			return id, value, nil
+		}
+	}
+	prefix, rest := contract.SplitPrefix(value)
+	if prefix == nil {
+		return schema.ID{}, nil, &Rejection{Code: contract.CodeUndecodableValue, Message: noPrefix(value, c.Format)}
+	}
+	return schema.PrefixID(prefix), rest, nil
 }
 
 // framedAs says which prefix a value begins with, for messages about values that should have none; "": none

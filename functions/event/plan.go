@@ -22,7 +22,6 @@ type plan struct {
 	sections                                                  []section
 	conditions                                                bool // the contract leaves events out
 	depth                                                     int
-	maxBytes                                                  int
 
 	mistakes contract.Mistakes // what only the decoder can find in a contract
 }
@@ -93,7 +92,7 @@ type field struct {
 // as a default, are checked here, by what converts those of events. The error is
 // contract.Mistakes.
 func newPlan(c *contract.Contract) (*plan, error) {
-	p := &plan{contract: c, depth: c.MaxDepth, maxBytes: c.MaxBytes}
+	p := &plan{contract: c, depth: c.MaxDepth}
 	p.addScope(-1, c.Table.Columns, c.Fields, c.Rest)
 	for i := range c.Sections {
 		s := &c.Sections[i]

@@ -96,6 +96,9 @@ func (r *random) columns(level int) (columns []contract.Column, fields []contrac
 			}
 			f.Rest = r.restColumn(&c.Columns, &f.Fields, f.Rest)
 			f.Accept |= r.some(contract.FormJSONText | contract.FormEmptyArray)
+			if c.Repeated {
+				f.Accept |= r.some(contract.FormEntries)
+			}
 		case contract.String, contract.Bytes:
 			c.MaxLength = r.IntN(3) * 4
 			f.NotEmpty = r.oneIn(4)

@@ -69,9 +69,6 @@ func (v *verdict) blame(at int, field int32, r *Rejection) {
 }
 
 func (d *strictDecoder) appendRow(row, value []byte, m Meta) ([]byte, error) {
-	if len(value) > d.plan.maxBytes {
-		return nil, rejectTooLarge(len(value), d.plan.maxBytes)
-	}
 	start := bytes.TrimLeft(value, " \t\r\n")
 	if len(start) == 0 || start[0] != '{' {
 		return nil, rejectNoObject(value)
@@ -387,6 +384,13 @@ func (d *strictDecoder) field(row []byte, k int32, w *winner, path string, v *ve
 	if !f.Repeated {
 		row, w.left = d.one(row, k, w.value, path, v)
 		return row
+	}
+	if w.value.kind == '{' && f.accept&contract.FormEntries != 0 {
+		array, rejection := d.parse(appendEntries(nil, w.value.raw), w.value.at, -1, nil)
+		if rejection != nil {
+			panic(rejection) // it was parsed
+		}
+		w.value = array
 	}
 	var lefts []string
 	elements := w.value.elements

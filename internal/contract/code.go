@@ -30,6 +30,12 @@ const (
 	CodeUnknownMember Code = "unknown_member" // a member that no column takes, where the contract refuses those
 )
 
+// The codes of values that were written with a schema.
+const (
+	CodeUnknownSchema    Code = "unknown_schema"    // the registry does not know the schema that the value names
+	CodeUndecodableValue Code = "undecodable_value" // the value is not one of its schema, or the contract expects another framing
+)
+
 // The codes that others give to records.
 const (
 	CodeNoContract         Code = "no_contract"                 // no contract takes the record's topic

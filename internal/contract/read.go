@@ -392,7 +392,7 @@ func (r *reader) duration(n *yaml.Node, what string) time.Duration {
 
 // The keys of the language. The schema has the same: see schema_test.go.
 var (
-	contractKeys  = []string{"contract", "name", "description", "topics", "bare", "format", "table", "event", "columns", "rest", "drop", "sample", "limits"}
+	contractKeys  = []string{"contract", "name", "description", "topics", "bare", "format", "registry", "schema", "table", "event", "columns", "rest", "drop", "sample", "limits"}
 	tableKeys     = []string{"name", "partition_by", "cluster_by"}
 	partitionKeys = []string{"column", "every", "expire"}
 	eventKeys     = []string{"id", "time", "type"}
@@ -425,14 +425,7 @@ func (r *reader) contract(root *yaml.Node) {
 	}
 	c.Description, _ = r.text(o.get("description"), "description")
 	c.Bare = r.boolean(o.get("bare"), "bare")
-	c.Format = FormatJSON
-	if n := o.get("format"); n != nil {
-		if text, ok := r.text(n, "format"); ok {
-			if c.Format = Format(text); c.Format != FormatJSON && c.Format != FormatJSONSchema {
-				r.wrong(n, "format is %s: want json, or json_schema for JSON behind a schema registry's prefix; Avro and Protobuf are not read yet", strconv.Quote(text))
-			}
-		}
-	}
+	r.format(o)
 	r.topics(o.get("topics"))
 	if len(c.Topics) == 0 && c.Pattern == nil && !c.Bare && o.get("topics") == nil {
 		r.wrong(root, "the contract takes no events: name its Kafka topics with topics, or say bare: true for events that are published to Pub/Sub directly")

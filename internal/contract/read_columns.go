@@ -55,7 +55,7 @@ var formNames = map[Type]map[string]Form{
 	Record:    {"object": FormObject, "json_text": FormJSONText, "empty_array": FormEmptyArray},
 }
 
-var repeatedForms = map[string]Form{"single": FormSingle, "skip_null": FormSkipNull}
+var repeatedForms = map[string]Form{"single": FormSingle, "skip_null": FormSkipNull, "entries": FormEntries}
 
 // exclusive are the groups of which one form at most may be open.
 var exclusive = []Form{
@@ -538,6 +538,8 @@ func (r *reader) accept(n *yaml.Node, c *Column, f *Field, what string) {
 			form, ok = repeatedForms[text]
 		}
 		switch {
+		case ok && form == FormEntries && c.Type != Record:
+			r.wrong(item, "%s accepts entries, which makes an array of objects with key and value: make its type RECORD, with columns of these names", what)
 		case !ok && repeatedForms[text] != 0:
 			r.wrong(item, "%s accepts %s, which is for columns of mode REPEATED", what, text)
 		case !ok:

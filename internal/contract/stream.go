@@ -3,6 +3,8 @@ package contract
 import (
 	"regexp"
 	"time"
+
+	"sluice/internal/schema"
 )
 
 // Contract is what one stream's events must be and how each becomes a row: one file of the
@@ -14,7 +16,11 @@ type Contract struct {
 	File        string // where it was read from, for messages; empty if it is built in
 	Text        string // of the file; empty if it is built in
 
-	Format Format // of the events' values
+	Format   Format          // of the events' values
+	Registry *Registry       // of the schemas that they are written with; nil: none is asked
+	IDHeader string          // the header that names a record's schema; a record without it has a prefix. Empty: all have
+	Writer   *schema.Program // the one schema that all are written with, if there is no Registry
+	Schema   SchemaFile      // what Writer was made of, or the columns were
 
 	Topics  []string       // the Kafka topics it takes, by name
 	Pattern *regexp.Regexp // or those whose whole name matches; nil: none
@@ -42,20 +48,51 @@ type Contract struct {
 	MaxDepth int // objects and arrays within each other, the event itself counted
 }
 
+// SchemaFile is a schema that lies beside a contract.
+type SchemaFile struct {
+	Name    string // of the file, within the contract's folder; empty: there is none
+	Text    string
+	Message string // of a Protobuf schema: the full name of the events' message
+}
+
 // Format is how an event's value is written.
 type Format string
 
 // The formats. JSONSchema is JSON behind the prefix that the serializers of schema registries for JSON Schema write:
-// Confluent's five bytes, or AWS Glue's eighteen. The schema itself is the producer's affair: what an event is, the contract says.
+// Confluent's five bytes, or AWS Glue's eighteen. Avro and Protobuf are read with the schema that such a prefix names,
+// or with Contract.Writer.
 const (
 	FormatJSON       Format = "json"
 	FormatJSONSchema Format = "json_schema"
+	FormatAvro       Format = "avro"
+	FormatProtobuf   Format = "protobuf"
+)
+
+// Binary reports whether events are written with a schema, and are no JSON.
+func (f Format) Binary() bool { return f == FormatAvro || f == FormatProtobuf }
+
+// Registry is the schema registry that knows the schemas of a contract's events.
+type Registry struct {
+	URL  string
+	Auth Auth
+}
+
+// Auth is how a schema registry knows who asks. Credentials come from the environment: see package registry.
+type Auth string
+
+// The kinds of authentication.
+const (
+	AuthNone   Auth = "none"
+	AuthBasic  Auth = "basic"
+	AuthBearer Auth = "bearer"
+	AuthMTLS   Auth = "mtls"
+	AuthGoogle Auth = "google" // application default credentials: Google's managed Schema Registry
 )
 
 // Plain returns the contract for events that lie in a file, a line each: without what a serializer writes before them.
 func (c *Contract) Plain() *Contract {
 	plain := *c
-	plain.Format = FormatJSON
+	plain.Format, plain.Registry, plain.IDHeader, plain.Writer = FormatJSON, nil, "", nil
 	return &plain
 }
 
@@ -225,6 +262,7 @@ const (
 	FormObject                        // RANGE: {"start": …, "end": …}
 	FormSingle                        // REPEATED: one value stands for an array of one
 	FormSkipNull                      // REPEATED: null elements are left out
+	FormEntries                       // REPEATED RECORD: an object stands for an array of {"key": …, "value": …}, one a member
 	FormRound                         // NUMERIC, BIGNUMERIC: digits beyond the scale are rounded half away from zero
 	FormJSONText                      // RECORD, JSON: a string that holds JSON text is read as that JSON
 	FormEmptyArray                    // RECORD: an empty array stands for null

@@ -1,0 +1,288 @@
+package event
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"sluice/internal/contract"
+	"sluice/internal/schema"
+)
+
+// avroType is a random type of Avro and how to write a random value of it.
+type avroType struct {
+	text  string
+	value func(r *random, out []byte) []byte
+}
+
+func long(out []byte, v int64) []byte { return binary.AppendVarint(out, v) }
+
+func chars(out []byte, s string) []byte { return append(long(out, int64(len(s))), s...) }
+
+// avroType makes a type that the columns of random contracts can take, some of the time.
+func (r *random) avroType(depth int, names *int) avroType {
+	number := func(text string, values ...int64) avroType {
+		return avroType{text, func(r *random, out []byte) []byte { return long(out, values[r.IntN(len(values))]) }}
+	}
+	name := func() string {
+		*names++
+		return fmt.Sprintf(`"name":"T%d"`, *names)
+	}
+	kind := r.IntN(22)
+	if depth <= 0 {
+		kind %= 16
+	}
+	switch kind {
+	case 0:
+		return avroType{`"boolean"`, func(r *random, out []byte) []byte { return append(out, byte(r.IntN(2))) }}
+	case 1:
+		return number(`"int"`, 0, 1, -1, 7, math.MaxInt32)
+	case 2:
+		return number(`"long"`, 0, 1, -1, 7, 1e9, 1e15, math.MaxInt64, math.MinInt64)
+	case 3:
+		return avroType{`"float"`, func(r *random, out []byte) []byte {
+			return binary.LittleEndian.AppendUint32(out, math.Float32bits([]float32{0, 1, -1.5, 0.1, float32(math.NaN())}[r.IntN(5)]))
+		}}
+	case 4:
+		return avroType{`"double"`, func(r *random, out []byte) []byte {
+			return binary.LittleEndian.AppendUint64(out, math.Float64bits([]float64{0, 1, -1.5, 0.1, 1e300, math.Inf(-1), math.NaN()}[r.IntN(7)]))
+		}}
+	case 5:
+		return number(`{"type":"int","logicalType":"date"}`, 0, 20_000, -719_162, -719_163, 2_932_896, 2_932_897)
+	case 6:
+		return number(`{"type":"int","logicalType":"time-millis"}`, 0, 86_399_999, 86_400_000, -1)
+	case 7:
+		return number(`{"type":"long","logicalType":"time-micros"}`, 0, 86_399_999_999, 86_400_000_000)
+	case 8:
+		return number(`{"type":"long","logicalType":"timestamp-millis"}`, 0, -1, 1_769_903_999_123, minTimestamp/1000, minTimestamp/1000-1, math.MaxInt64)
+	case 9:
+		return number(`{"type":"long","logicalType":"timestamp-nanos"}`, 0, -1, 1_769_903_999_123_456_789, math.MinInt64)
+	case 10:
+		return number(`{"type":"long","logicalType":"local-timestamp-micros"}`, 0, -1, 1_769_903_999_123_456, minTimestamp, maxTimestamp, maxTimestamp+1)
+	case 11:
+		return avroType{`{"type":"bytes","logicalType":"decimal","precision":38,"scale":3}`, func(r *random, out []byte) []byte {
+			return chars(out, r.one("", "\x00", "\x04\xd2", "\xff", strings.Repeat("\x70", 16), strings.Repeat("\x80", 9)))
+		}}
+	case 12:
+		return avroType{`{"type":"enum",` + name() + `,"symbols":["a","k","A"]}`, func(r *random, out []byte) []byte { return long(out, int64(r.IntN(3))) }}
+	case 13:
+		return avroType{`"bytes"`, func(r *random, out []byte) []byte { return chars(out, r.one("", "a", "\xff\x00", "abcdefghijkl")) }}
+	case 14:
+		return avroType{`{"type":"fixed",` + name() + `,"size":16,"logicalType":"uuid"}`, func(r *random, out []byte) []byte {
+			return append(out, strings.Repeat("\xa5", 16)...)
+		}}
+	case 16, 17:
+		inner := r.avroType(depth-1, names)
+		for strings.HasPrefix(inner.text, "[") {
+			inner = r.avroType(0, names)
+		}
+		return avroType{`["null",` + inner.text + `]`, func(r *random, out []byte) []byte {
+			if r.oneIn(3) {
+				return append(out, 0)
+			}
+			return inner.value(r, append(out, 2))
+		}}
+	case 18, 19:
+		text, value := r.avroRecord(depth-1, names)
+		return avroType{text, value}
+	case 20:
+		inner := r.avroType(depth-1, names)
+		return avroType{`{"type":"array","items":` + inner.text + `}`, func(r *random, out []byte) []byte {
+			for range r.IntN(3) {
+				out = inner.value(r, long(out, 1))
+			}
+			return append(out, 0)
+		}}
+	case 21:
+		inner := r.avroType(depth-1, names)
+		return avroType{`{"type":"map","values":` + inner.text + `}`, func(r *random, out []byte) []byte {
+			for _, key := range []string{"a", "x.y", "é"}[r.IntN(3):] {
+				out = inner.value(r, chars(long(out, 1), key))
+			}
+			return append(out, 0)
+		}}
+	}
+	return avroType{`"string"`, func(r *random, out []byte) []byte {
+		return chars(out, r.one("", " ", "a", "k", "é", "1", "true", "NaN", "2026-01-31", "2026-01-31T00:00:00Z", `{"a":1}`, "\"\\\n", "\xff", "abcdefgh"))
+	}}
+}
+
+func (r *random) avroRecord(depth int, names *int) (string, func(*random, []byte) []byte) {
+	*names++
+	head := fmt.Sprintf(`{"type":"record","name":"T%d","fields":[`, *names)
+	var fields []string
+	var types []avroType
+	all := []string{"a", "b", "c", "d", "u", "v"}
+	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	for _, name := range all[:1+r.IntN(len(all))] {
+		t := r.avroType(depth, names)
+		types = append(types, t)
+		fields = append(fields, `{"name":"`+name+`","type":`+t.text+`}`)
+	}
+	return head + strings.Join(fields, ",") + "]}", func(r *random, out []byte) []byte {
+		for _, t := range types {
+			out = t.value(r, out)
+		}
+		return out
+	}
+}
+
+// suits is a column's type that takes values of a type of Avro, mostly.
+func (r *random) suits(text string) contract.Type {
+	if r.oneIn(20) {
+		return allTypes[r.IntN(len(allTypes)-1)]
+	}
+	for _, pair := range []struct {
+		part string
+		of   contract.Type
+	}{
+		{`"fields"`, contract.JSON}, {`"array"`, contract.JSON}, {`"map"`, contract.JSON},
+		{"local-timestamp", contract.DateTime}, {"timestamp", contract.Timestamp}, {"time-m", contract.Time}, {`"date"`, contract.Date},
+		{"decimal", contract.BigNumeric}, {"uuid", contract.String}, {"enum", contract.String}, {`"bytes"`, contract.Bytes},
+		{"boolean", contract.Bool}, {"float", contract.Float64}, {"double", contract.Float64}, {"int", contract.Int64}, {"long", contract.Int64},
+	} {
+		if strings.Contains(text, pair.part) {
+			return pair.of
+		}
+	}
+	return contract.String
+}
+
+// matching gives the contract a column for each field of the schema that suits it, or for one within.
+func (r *random) matching(c *contract.Contract, text string) {
+	type avroField struct {
+		Name string
+		Type json.RawMessage
+	}
+	c.Table.Columns, c.Fields, c.Sections, c.Drop, c.Sample = nil, nil, nil, nil, nil
+	add := func(of json.RawMessage, path ...string) {
+		column := contract.Column{Name: fmt.Sprintf("c%d", len(c.Fields)), Number: protowire.Number(len(c.Fields) + 1), Type: r.suits(string(of))}
+		if column.Type == contract.RangeOf {
+			column.Element = contract.Date
+		}
+		f := contract.Field{SkipEmpty: r.oneIn(12), NotEmpty: r.oneIn(12), Paths: []contract.Path{nil}}
+		for _, name := range path {
+			f.Paths[0] = append(f.Paths[0], contract.Step{Name: name})
+		}
+		if r.oneIn(8) {
+			f.Accept = r.accept(column.Type)
+		}
+		column.Required = r.oneIn(12)
+		if least, most := "-1", "1000000000"; r.oneIn(6) && (column.Type == contract.Int64 || column.Type == contract.Float64 || column.Type == contract.BigNumeric) {
+			f.Range = &contract.Range{Min: &least, Max: &most}
+		} else if r.oneIn(6) && column.Type == contract.Timestamp {
+			f.Range = &contract.Range{Oldest: 24 * 365 * time.Hour}
+		}
+		c.Table.Columns, c.Fields = append(c.Table.Columns, column), append(c.Fields, f)
+	}
+	var record struct{ Fields []avroField }
+	if err := json.Unmarshal([]byte(text), &record); err != nil {
+		panic(err)
+	}
+	for _, f := range record.Fields {
+		var inner struct{ Fields []avroField }
+		if json.Unmarshal(f.Type, &inner) == nil && len(inner.Fields) > 0 && !r.oneIn(4) {
+			for _, g := range inner.Fields {
+				add(g.Type, f.Name, g.Name)
+			}
+			continue
+		}
+		if !r.oneIn(6) {
+			add(f.Type, f.Name)
+		}
+	}
+	if len(c.Fields) == 0 {
+		add(nil, "missing")
+	}
+	r.restColumn(&c.Table.Columns, &c.Fields, c.Rest)
+}
+
+// Protects that the shortcuts of the fast decoder change nothing: an event that was written with a schema gives the same row, or the same
+// rejection, as the strict decoder makes of it as JSON; for random contracts, schemas and values.
+func TestRandomWrittenEvents(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	r := &random{Rand: rand.New(rand.NewPCG(seed, 2))}
+	accepted, taken, codes := 0, 0, map[contract.Code]int{}
+	for i := range *contracts {
+		what := fmt.Sprintf("seed %d, contract %d", seed, i)
+		r.mild = r.oneIn(2)
+		c := r.contract()
+		c.Format, c.MaxBytes = contract.FormatAvro, 1<<16
+		names := 0
+		text, value := r.avroRecord(3, &names)
+		if !r.oneIn(3) {
+			r.matching(c, text)
+		}
+		var err error
+		if c.Writer, err = schema.Avro(text); err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		fast, err := New(c, Fast, time.Now)
+		if err != nil {
+			if strings.Contains(err.Error(), "of its paths some lie in an object") {
+				continue
+			}
+			t.Fatalf("%s: %v", what, err)
+		}
+		strict, err := New(c, Strict, time.Now)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		read := newReader(t, c.Table)
+		fast.written.fixed.taking = c.Writer.Taking(func(path []string, of schema.Type) (int32, bool) {
+			column, within := fast.fast.plan.choose(path, of)
+			if column >= 0 {
+				taken++
+			}
+			return column, within
+		})
+		for range 60 {
+			event := value(r, nil)
+			if r.oneIn(20) {
+				event = append(event, 0)
+			} else if r.oneIn(20) && len(event) > 0 {
+				event = event[:r.IntN(len(event))]
+			}
+			got, gotErr := fast.AppendRow([]byte("x"), event, meta)
+			want, wantErr := strict.AppendRow([]byte("x"), event, meta)
+			if got[0] != 'x' || want[0] != 'x' {
+				t.Fatal("what was there before is gone")
+			}
+			if wantErr == nil && gotErr == nil {
+				accepted++
+				if g, w := normal(t, read, got[1:]), normal(t, read, want[1:]); g != w {
+					t.Fatalf("%s: %x\nfast   %s\nstrict %s\n%s\n%s", what, event, g, w, text, show(c))
+				}
+				continue
+			}
+			var w, g *Rejection
+			if !errors.As(wantErr, &w) {
+				if !errors.Is(gotErr, wantErr) {
+					t.Fatalf("%s: %x\nfast   %v\nstrict %v\n%s\n%s", what, event, gotErr, wantErr, text, show(c))
+				}
+				continue
+			}
+			if !errors.As(gotErr, &g) || g.Code != w.Code || g.Field != w.Field || g.Field != "" && g.Message != w.Message {
+				t.Fatalf("%s: %x\nfast   %v\nstrict %v\n%s\n%s", what, event, gotErr, wantErr, text, show(c))
+			}
+			codes[w.Code]++
+		}
+	}
+	t.Logf("%d accepted, %d fields taken, %v, seed %d", accepted, taken, codes, seed)
+	for _, code := range []contract.Code{contract.CodeUndecodableValue, contract.CodeInvalidUTF8, contract.CodeWrongType, contract.CodeOutOfRange} {
+		if codes[code] == 0 {
+			t.Errorf("no event was rejected with %s", code)
+		}
+	}
+	if accepted < *contracts*10 || taken < *contracts/10 {
+		t.Errorf("%d events of %d were accepted, %d fields taken: the test tries little", accepted, *contracts*60, taken)
+	}
+}

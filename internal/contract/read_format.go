@@ -1,0 +1,139 @@
+package contract
+
+import (
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"sluice/internal/schema"
+)
+
+var (
+	registryKeys = []string{"url", "auth", "id_header"}
+	schemaKeys   = []string{"file", "message"}
+
+	formats = []Format{FormatJSON, FormatAvro, FormatProtobuf, FormatJSONSchema}
+	auths   = []Auth{AuthNone, AuthBasic, AuthBearer, AuthMTLS, AuthGoogle}
+)
+
+// headerName is a header of Kafka that serializers write an id of a schema into.
+var headerName = regexp.MustCompile(`^[!-~]{1,249}$`)
+
+// format reads how events are written, and with which schemas.
+func (r *reader) format(o object) {
+	c := r.c
+	c.Format = FormatJSON
+	if text, ok := r.text(o.get("format"), "format"); ok {
+		if c.Format = Format(text); !slices.Contains(formats, c.Format) {
+			r.wrong(o.get("format"), "format is %s: want json, avro, protobuf, or json_schema for JSON behind a schema registry's prefix", strconv.Quote(text))
+			return
+		}
+	}
+	registry, file := o.get("registry"), o.get("schema")
+	if !c.Format.Binary() {
+		for _, key := range []string{"registry", "schema"} {
+			if n := o.keys[key]; n != nil {
+				r.wrong(n, "%s goes with format: avro or format: protobuf, and the format is %s: remove it, or say the format", key, c.Format)
+			}
+		}
+		return
+	}
+	if registry == nil && file == nil {
+		r.wrong(o.node, "the format is %s, and the contract does not say where the schema is: give registry, the address of the schema registry, or schema, a file in the contract's folder", c.Format)
+		return
+	}
+	if registry != nil {
+		r.registry(registry)
+	}
+	if file != nil {
+		r.schemaFile(file)
+	}
+	if registry != nil {
+		c.Writer = nil // each record names its own
+	}
+}
+
+// registry reads where a schema registry is: its address, or a mapping.
+func (r *reader) registry(n *yaml.Node) {
+	to := &Registry{Auth: AuthNone}
+	r.c.Registry = to
+	at := n
+	if n.Kind == yaml.MappingNode {
+		o, _ := r.mapping(n, "registry", registryKeys)
+		if at = o.get("url"); at == nil {
+			r.wrong(n, "registry does not say url: give its address, such as https://registry.example.com")
+			return
+		}
+		if text, ok := r.text(o.get("auth"), "auth"); ok {
+			if to.Auth = Auth(text); !slices.Contains(auths, to.Auth) {
+				r.wrong(o.get("auth"), "auth is %s: want none, basic, bearer, mtls or google", strconv.Quote(text))
+			}
+		}
+		if text, ok := r.text(o.get("id_header"), "id_header"); ok {
+			if r.c.IDHeader = text; !headerName.MatchString(text) {
+				r.wrong(o.get("id_header"), "id_header is %s: want the name of a Kafka header, such as __value_schema_id", strconv.Quote(text))
+			}
+		}
+	}
+	text, ok := r.text(at, "the registry's url")
+	if !ok {
+		return
+	}
+	to.URL = strings.TrimRight(text, "/")
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "":
+		r.wrong(at, "the registry's url is no address of one: want https://HOST, with a port and a path if it has them")
+	case u.User != nil:
+		r.wrong(at, "the registry's url has a user or a password in it: say auth: basic, and give them to the functions as secrets")
+	case u.Scheme == "http" && to.Auth != AuthNone:
+		r.wrong(at, "the registry's url begins with http, and auth is %s: credentials go over https only", to.Auth)
+	}
+}
+
+// schemaFile reads the schema in a file of the contract's folder.
+func (r *reader) schemaFile(n *yaml.Node) {
+	c, at := r.c, n
+	if n.Kind == yaml.MappingNode {
+		o, _ := r.mapping(n, "schema", schemaKeys)
+		if at = o.get("file"); at == nil {
+			r.wrong(n, "schema does not say file: name the file of the schema, in the contract's folder")
+			return
+		}
+		if text, ok := r.text(o.get("message"), "message"); ok {
+			if c.Schema.Message = text; c.Format != FormatProtobuf {
+				r.wrong(o.get("message"), "message goes with format: protobuf, and the format is %s: remove it", c.Format)
+			}
+		}
+	}
+	name, ok := r.text(at, "the schema's file")
+	if !ok {
+		return
+	}
+	if !fs.ValidPath(name) {
+		r.wrong(at, "the schema's file is %s: name a file in the contract's folder, or below", strconv.Quote(name))
+		return
+	}
+	folder := filepath.Dir(r.file)
+	text, err := os.ReadFile(filepath.Join(folder, filepath.FromSlash(name)))
+	if err != nil {
+		r.wrong(at, "the schema's file cannot be read: %v", err)
+		return
+	}
+	c.Schema.Name, c.Schema.Text = name, string(text)
+	if c.Format == FormatAvro {
+		c.Writer, err = schema.Avro(c.Schema.Text)
+	} else {
+		c.Writer, err = schema.ProtobufFile(os.DirFS(folder), name, c.Schema.Message)
+	}
+	if err != nil {
+		r.wrong(at, "the schema's file %s: %v", name, err)
+	}
+}
