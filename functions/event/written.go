@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -14,9 +15,8 @@ import (
 
 // Program is a writer's schema, compiled for the events of a contract. It is safe for concurrent use.
 type Program struct {
-	whole  *schema.Program // reads an event as JSON
-	taking *schema.Program // reads it without the fields that go to their columns as they are
-	name   string
+	*schema.Program
+	name string
 }
 
 // Compile compiles a writer's schema for a contract. name is the schema's in messages, such as
@@ -26,34 +26,36 @@ func Compile(c *contract.Contract, p *schema.Program, name string) (*Program, er
 	if err != nil {
 		return nil, err
 	}
-	return &Program{whole: p, taking: p.Taking(plan.choose), name: name}, nil
+	return &Program{p.Choosing(plan.choice(plan.scopes[0].roots, true)), name}, nil
 }
 
-// choose is a schema.Choice: a field is taken if one column takes it, from there only, and nothing else is done with it.
-func (p *plan) choose(path []string, t schema.Type) (column int32, within bool) {
-	places := p.scopes[0].roots
-	at := int32(-1)
-	for _, name := range path {
-		at = -1
+// choice is the schema.Choice of an object with these places. A field is taken if one column takes it, from there only,
+// and nothing else is done with it; the columns of RECORDs are not: theirs are found in text.
+func (p *plan) choice(places []int32, take bool) schema.Choice {
+	return func(name string, t schema.Type) (column int32, named bool, within schema.Choice) {
 		for _, i := range places {
-			if p.places[i].name == name {
-				at = i
+			at := &p.places[i]
+			if at.name != name {
+				continue
 			}
+			if len(at.fields) == 1 && take {
+				if f := &p.fields[at.fields[0].field]; f.single && !f.slow && f.takes(t) {
+					return at.fields[0].field, true, nil
+				}
+			}
+			inner, alone := slices.Clone(at.inner), len(at.fields) == 0 && len(at.reads) == 0
+			for _, taker := range at.fields {
+				if record := p.fields[taker.field].inner; record >= 0 {
+					inner = append(inner, p.scopes[record].roots...)
+				}
+			}
+			if len(inner) == 0 {
+				return -1, true, nil
+			}
+			return -1, true, p.choice(inner, take && alone)
 		}
-		if at < 0 {
-			return -1, false
-		}
-		places = p.places[at].inner
+		return -1, false, nil
 	}
-	place := &p.places[at]
-	if len(place.fields) == 1 {
-		f := &p.fields[place.fields[0].field]
-		if f.single && !f.slow && f.takes(t) {
-			return place.fields[0].field, false
-		}
-	}
-	// What is left of a section's object is found in the object's text.
-	return -1, len(place.inner) > 0 && len(place.fields) == 0 && len(place.reads) == 0
 }
 
 // takes reports whether a value of the type t becomes the same in the column as its text would.
@@ -259,7 +261,7 @@ func (w *writtenDecoder) appendRow(d *Decoder, dst, value []byte, m *Meta) ([]by
 	if d.fast != nil {
 		d.fast.start(m)
 		w.taking.row = dst
-		w.text, err = w.reader.AppendRest(w.text[:0], p.taking, body, limits, &w.taking)
+		w.text, err = w.reader.AppendRest(w.text[:0], p.Program, body, limits, &w.taking)
 		if err == nil && (len(w.text) <= fewNames || !tooManyNames(w.text)) {
 			row, err := d.fast.fill(w.taking.row, w.text, m)
 			if _, rejected := err.(*Rejection); !rejected {
@@ -268,7 +270,7 @@ func (w *writtenDecoder) appendRow(d *Decoder, dst, value []byte, m *Meta) ([]by
 		}
 	}
 	// Without shortcuts: what is wrong is found in the order of the schema, and its place in the whole text.
-	if w.text, err = w.reader.AppendJSON(w.text[:0], p.whole, body, limits); err != nil {
+	if w.text, err = w.reader.AppendJSON(w.text[:0], p.Program, body, limits); err != nil {
 		return nil, w.reject(err, p, value)
 	}
 	return d.appendText(dst, w.text, m)

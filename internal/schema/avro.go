@@ -377,7 +377,7 @@ func (r *Reader) avro(n *node) error {
 		return r.avro(b)
 	}
 	if r.depth++; r.depth > r.limits.Depth {
-		return &Error{What: "nests records, arrays and maps deeper than " + strconv.Itoa(r.limits.Depth) + " levels: flatten it", Limit: TooDeep}
+		return r.tooDeep()
 	}
 	var err error
 	switch n.kind {

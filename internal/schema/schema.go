@@ -22,11 +22,25 @@
 //	array, map, record                     array, object, object
 //	union                                  the value itself, without its branch's name
 //
-// A member of a record that is null is left out. What Avro 1.12 says of types it does not know is done: a logical type
+//	Protobuf                               JSON
+//	bool, numbers, float, double           as above
+//	string, bytes                          as above
+//	enum                                   its name; the number, if the schema does not know it
+//	repeated, map, message                 array, object, object
+//	google.protobuf.Timestamp              "2026-01-31T23:59:59.123456Z"
+//	google.protobuf.Duration               "PT1.5S", in ISO 8601
+//	google.protobuf.Struct, Value, ListValue  the JSON that they stand for
+//	google.protobuf.…Value                 the value within
+//	google.protobuf.FieldMask              a string
+//	google.protobuf.Any                    {"@type": …, "value": its bytes in base64}
+//
+// Members have the names that fields have in the schema. Of Protobuf, a field that is not there is left out; one without
+// presence, of which that is its type's zero, is zero if the contract names it. Fields that the schema does not know are
+// passed over. A member of a record of Avro that is null is left out. What Avro 1.12 says of types it does not know is done: a logical type
 // that is not known, or that a value cannot have (a time of 25 hours), is ignored, and the value is that of the type
 // below it.
 //
-// See https://avro.apache.org/docs/1.12.0/specification/.
+// See https://avro.apache.org/docs/1.12.0/specification/ and https://protobuf.dev/programming-guides/encoding/.
 package schema
 
 import "strconv"
@@ -36,7 +50,8 @@ type Program struct {
 	// Name is the full name of the type that values are of; empty: it has none.
 	Name string
 
-	avro *node
+	avro  *node
+	proto *message
 }
 
 // Limits bound what a value may become.
@@ -97,6 +112,15 @@ type Reader struct {
 	limits Limits
 	depth  int
 	taker  Taker
+
+	// Of Protobuf, stacks: what was found of the messages that are being read.
+	slots   []slot
+	found   []found
+	entries []entry
+}
+
+func (r *Reader) tooDeep() error {
+	return &Error{What: "nests objects and arrays deeper than " + strconv.Itoa(r.limits.Depth) + " levels: flatten it", Limit: TooDeep}
 }
 
 // AppendJSON appends the value as JSON text to dst. The error is an *Error; dst is then returned as it was.
@@ -108,8 +132,11 @@ func (r *Reader) AppendJSON(dst []byte, p *Program, value []byte, limits Limits)
 // be ErrNotTaken.
 func (r *Reader) AppendRest(dst []byte, p *Program, value []byte, limits Limits, taker Taker) ([]byte, error) {
 	r.in, r.at, r.out, r.begin, r.limits, r.depth, r.taker = value, 0, dst, len(dst), limits, 0, taker
-	err := r.avro(p.avro)
-	if err == nil && r.at < len(value) {
+	r.slots, r.found, r.entries = r.slots[:0], r.found[:0], r.entries[:0]
+	var err error
+	if p.proto != nil {
+		err = r.protobuf(p.proto, value)
+	} else if err = r.avro(p.avro); err == nil && r.at < len(value) {
 		err = &Error{What: "has " + strconv.Itoa(len(value)-r.at) + " bytes more than its schema reads"}
 	}
 	out := r.out

@@ -37,21 +37,25 @@ type Taker interface {
 // ErrNotTaken says that a Taker could not take a value.
 var ErrNotTaken = errors.New("schema: a value was not taken")
 
-// Choice says what becomes of the field at path, which has the type t: it is given to the Taker as column, if that is
-// not negative; or, if it is an Object, what is within may be chosen.
-type Choice func(path []string, t Type) (column int32, within bool)
+// Choice says what becomes of a field of the type t: it is given to the Taker as column, if that is not negative;
+// named says that the contract knows it, and within, if that is not nil, what becomes of the fields of its value, or of its
+// elements.
+type Choice func(name string, t Type) (column int32, named bool, within Choice)
 
-// Taking returns the program with those fields given to a Taker that are chosen. Records that a
-// choice leads into are copied, so that the same type elsewhere stays as it is.
-func (p *Program) Taking(choose Choice) *Program {
+// Choosing returns the program with those fields given to a Taker that are chosen. Types that a choice leads into are
+// copied, so that the same type elsewhere stays as it is.
+func (p *Program) Choosing(choose Choice) *Program {
 	out := *p
-	if n := p.avro.single(); n != nil && n.kind == kindRecord {
-		out.avro = n.taking(choose, nil)
+	switch {
+	case p.proto != nil:
+		out.proto = p.proto.choosing(choose)
+	case p.avro.single() != nil && p.avro.single().kind == kindRecord:
+		out.avro = p.avro.single().choosing(choose)
 	}
 	return &out
 }
 
-func (n *node) taking(choose Choice, path []string) *node {
+func (n *node) choosing(choose Choice) *node {
 	out := *n
 	out.fields = append([]field(nil), n.fields...)
 	for i := range out.fields {
@@ -60,13 +64,12 @@ func (n *node) taking(choose Choice, path []string) *node {
 		if t == nil {
 			continue
 		}
-		inner := append(path[:len(path):len(path)], f.name)
-		column, within := choose(inner, t.given())
+		column, _, within := choose(f.name, t.given())
 		switch {
 		case column >= 0 && t.given() > Object:
 			f.column, f.taken = column, t.given()
-		case within && t.kind == kindRecord:
-			copied := t.taking(choose, inner)
+		case within != nil && t.kind == kindRecord:
+			copied := t.choosing(within)
 			if f.node.kind != kindUnion {
 				f.node = copied
 				continue
