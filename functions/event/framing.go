@@ -51,14 +51,31 @@ func SplitID(c *contract.Contract, value []byte, headers []batch.RecordHeader) (
 				return id, nil, &Rejection{Code: contract.CodeUndecodableValue, Field: "header:" + c.IDHeader,
 					Message: fmt.Sprintf("header:%s has %d bytes and is no id of a schema: want Confluent's 17 or 5 bytes, a number of 4 or 8 bytes, or digits", c.IDHeader, len(headers[i].Value))}
 			}
-			return id, value, nil
+			if id.Message != "" {
+				return id, value, nil
+			}
+			return withMessage(c, id, value)
 		}
 	}
 	prefix, rest := contract.SplitPrefix(value)
 	if prefix == nil {
 		return schema.ID{}, nil, &Rejection{Code: contract.CodeUndecodableValue, Message: noPrefix(value, c.Format)}
 	}
-	return schema.PrefixID(prefix), rest, nil
+	return withMessage(c, schema.PrefixID(prefix), rest)
+}
+
+// withMessage takes from a Protobuf value which message of its schema it is.
+func withMessage(c *contract.Contract, id schema.ID, value []byte) (schema.ID, []byte, error) {
+	if c.Format != contract.FormatProtobuf {
+		return id, value, nil
+	}
+	indexes, rest, ok := schema.SplitIndexes(value)
+	if !ok {
+		return id, nil, &Rejection{Code: contract.CodeUndecodableValue,
+			Message: fmt.Sprintf("behind the id %s, the event does not say which message of its Protobuf schema it is: have its producer use the serializer of a schema registry", id)}
+	}
+	id.Message = string(indexes)
+	return id, rest, nil
 }
 
 // framedAs says which prefix a value begins with, for messages about values that should have none; "": none

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -199,8 +200,8 @@ type writtenDecoder struct {
 	taking   taking
 	text     []byte
 
-	id   schema.ID // the one that came last
-	last *Program  // its program; nil: none came yet
+	prefix []byte   // of the value that came last; empty: none came yet, or its id stands in a header
+	last   *Program // its program
 }
 
 // newWrittenDecoder returns nil if events are JSON.
@@ -223,21 +224,22 @@ func (w *writtenDecoder) program(value []byte, m *Meta) (*Program, []byte, error
 	if w.fixed != nil {
 		return w.fixed, value, nil
 	}
+	if len(w.prefix) > 0 && w.contract.IDHeader == "" && bytes.HasPrefix(value, w.prefix) {
+		return w.last, value[len(w.prefix):], nil // most events come with the schema of the one before
+	}
 	id, body, err := SplitID(w.contract, value, m.Headers)
 	if err != nil {
 		return nil, nil, err
 	}
-	if w.last == nil || id != w.id {
-		if w.schemas == nil {
-			return nil, nil, errNoSchemas
-		}
-		p, err := w.schemas.Program(id)
-		if err != nil {
-			return nil, nil, err
-		}
-		w.id, w.last = id, p
+	if w.schemas == nil {
+		return nil, nil, errNoSchemas
 	}
-	return w.last, body, nil
+	p, err := w.schemas.Program(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	w.prefix, w.last = append(w.prefix[:0], value[:len(value)-len(body)]...), p
+	return p, body, nil
 }
 
 var errNoSchemas = errors.New("event: the contract's events need a schema registry, and this program asks none")

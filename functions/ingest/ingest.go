@@ -15,6 +15,7 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -30,9 +31,11 @@ import (
 
 	"sluice/functions/event"
 	"sluice/functions/push"
+	"sluice/functions/schemas"
 	"sluice/functions/warehouse"
 	"sluice/internal/batch"
 	"sluice/internal/contract"
+	"sluice/internal/schema"
 )
 
 // Config is what Ingest needs to know.
@@ -54,6 +57,7 @@ type Config struct {
 type Stream struct {
 	Contract *contract.Contract
 	Table    *warehouse.Appender // remains the caller's to close
+	Schemas  *schemas.Schemas    // of a contract with a registry; nil: it has none
 }
 
 // Function is the function.
@@ -193,41 +197,93 @@ func (f *Function) route(b *batch.Batch) []part {
 // process brings the records of a part to where they end.
 func (f *Function) process(ctx context.Context, m *push.Message, w *worker, b *batch.Batch, p *part) error {
 	w.reset()
-	start := time.Now()
 	if p.to == nil {
 		f.refuseAll(w, b)
 	} else {
-		events := p.to.decoders.Get().(*event.Decoder)
-		err := f.decode(ctx, w, events, b, p.to, start)
-		p.to.decoders.Put(events)
-		p.decode = time.Since(start)
+		view, err := f.view(ctx, p.to, b)
 		if err != nil {
 			return err
 		}
-		for _, left := range w.left {
-			if left.rule == ruleDrop {
-				p.dropped++
-			} else {
-				p.sampled++
+		if err := f.land(ctx, w, b, p, view); err != nil {
+			return err
+		}
+		if len(w.waiting) > 0 {
+			// Their neighbours have landed.
+			if err := view.Wait(ctx); err != nil {
+				return err
+			}
+			if err := f.land(ctx, w, b, p, view); err != nil {
+				return err
 			}
 		}
-		start = time.Now()
-		refused, err := p.to.Table.Write(ctx, w.rows)
-		p.append = time.Since(start)
-		if err != nil {
-			return err
-		}
-		p.landed = len(w.rows) - len(refused)
-		if err := f.account(ctx, p.to, b, w.left, start.UnixMicro()); err != nil {
-			return err
-		}
 		p.age(b, time.Now())
-		w.refuse(refused)
 	}
-	start = time.Now()
+	start := time.Now()
 	err := f.publish(ctx, m, b, p, w.rejects)
 	p.publish = time.Since(start)
 	return err
+}
+
+// land decodes the records of a part, or those that waited for their schemas, and writes their rows.
+func (f *Function) land(ctx context.Context, w *worker, b *batch.Batch, p *part, view *schemas.View) error {
+	start := time.Now()
+	events := p.to.decoders.Get().(*event.Decoder)
+	if view != nil {
+		events.Use(view)
+	}
+	err := f.decode(ctx, w, events, b, p.to, start)
+	p.to.decoders.Put(events)
+	p.decode += time.Since(start)
+	if err != nil {
+		return err
+	}
+	for _, left := range w.left {
+		if left.rule == ruleDrop {
+			p.dropped++
+		} else {
+			p.sampled++
+		}
+	}
+	start = time.Now()
+	refused, err := p.to.Table.Write(ctx, w.rows)
+	p.append += time.Since(start)
+	if err != nil {
+		return err
+	}
+	p.landed += len(w.rows) - len(refused)
+	if err := f.account(ctx, p.to, b, w.left, start.UnixMicro()); err != nil {
+		return err
+	}
+	w.refuse(refused)
+	return nil
+}
+
+// view returns the schemas that the records of b name which the stream takes; nil: they need none of a registry.
+func (f *Function) view(ctx context.Context, to *stream, b *batch.Batch) (*schemas.View, error) {
+	if to.Schemas == nil {
+		return nil, nil
+	}
+	var ids []schema.ID
+	seen := make(map[schema.ID]bool)
+	var prefix []byte // of the record before
+	for i := range b.Records {
+		r := &b.Records[i]
+		if f.stream(r.Topic) != to || len(prefix) > 0 && bytes.HasPrefix(r.Value, prefix) {
+			continue
+		}
+		id, body, err := event.SplitID(to.Contract, r.Value, r.Headers)
+		if err != nil {
+			continue // the decoder says so
+		}
+		if to.Contract.IDHeader == "" {
+			prefix = r.Value[:len(r.Value)-len(body)]
+		}
+		if !seen[id] {
+			seen[id] = true
+			ids = append(ids, id)
+		}
+	}
+	return to.Schemas.View(ctx, ids)
 }
 
 // retained is how much memory for rows a worker keeps, bytes.
@@ -260,6 +316,8 @@ type worker struct {
 	records []int    // of each row: its record's index in the batch
 	rejects []reject
 	left    []leftOut
+
+	waiting []int // records of which the registry does not know the schema, so far: indexes in the batch
 }
 
 // reject is a record that can be no row.
@@ -271,7 +329,7 @@ type reject struct {
 // reset forgets the rows and the rejects of before.
 func (w *worker) reset() {
 	w.wire, w.ends, w.rows = w.wire[:0], w.ends[:0], w.rows[:0]
-	w.records, w.rejects, w.left = w.records[:0], w.rejects[:0], w.left[:0]
+	w.records, w.rejects, w.left, w.waiting = w.records[:0], w.rejects[:0], w.left[:0], w.waiting[:0]
 }
 
 // refuseAll makes each record of b whose topic no contract takes a reject.
@@ -291,8 +349,11 @@ func (f *Function) refuseAll(w *worker, b *batch.Batch) {
 }
 
 // decode makes each record of b that the stream to takes a row or a reject, or counts it as
-// left out.
+// left out, or lets it wait for its schema; if some are waiting, only those.
 func (f *Function) decode(ctx context.Context, w *worker, events *event.Decoder, b *batch.Batch, to *stream, now time.Time) error {
+	again := slices.Clone(w.waiting)
+	w.waiting = w.waiting[:0]
+	w.wire, w.ends, w.rows, w.records, w.left = w.wire[:0], w.ends[:0], w.rows[:0], w.records[:0], w.left[:0]
 	meta := event.Meta{IngestedAt: now.UnixMicro()}
 	mine := false
 	for i := range b.Records {
@@ -307,20 +368,28 @@ func (f *Function) decode(ctx context.Context, w *worker, events *event.Decoder,
 		if !mine {
 			continue
 		}
+		if len(again) > 0 {
+			if _, ok := slices.BinarySearch(again, i); !ok {
+				continue
+			}
+		}
 		meta.Offset, meta.Timestamp, meta.ReplayID = r.Offset, r.Timestamp, b.Replay(r)
 		meta.Key, meta.Headers = r.Key, r.Headers
 		wire, err := events.AppendRow(w.wire, r.Value, meta)
-		switch err {
-		case nil:
+		switch {
+		case err == nil:
 			w.wire = wire
 			w.ends = append(w.ends, len(wire))
 			w.records = append(w.records, i)
 			continue
-		case event.ErrDropped:
+		case err == event.ErrDropped:
 			w.left = append(w.left, leftOut{i, ruleDrop})
 			continue
-		case event.ErrSampled:
+		case err == event.ErrSampled:
 			w.left = append(w.left, leftOut{i, ruleSample})
+			continue
+		case schemas.Missing(err) && len(again) == 0:
+			w.waiting = append(w.waiting, i)
 			continue
 		}
 		why, ok := errors.AsType[*event.Rejection](err)

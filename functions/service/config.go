@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"sluice/functions/event"
 	"sluice/functions/push"
+	"sluice/functions/schemas"
 	"sluice/functions/warehouse"
 	"sluice/internal/contract"
 	"sluice/internal/reference"
@@ -50,6 +52,9 @@ type Config struct {
 	EventMaxAge   time.Duration
 	EventMaxAhead time.Duration
 	EventDecoder  string
+
+	SchemaRegistryURL string
+	Schemas           schemas.Config // not a flag; zero: the defaults
 
 	HandlerTimeout time.Duration
 	AppendTimeout  time.Duration
@@ -109,6 +114,8 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 	fs.DurationVar(&c.EventMaxAge, "event-max-age", c.EventMaxAge, "of the built-in contract: how far back event_timestamp may be; BigQuery's partitions take 5 years")
 	fs.DurationVar(&c.EventMaxAhead, "event-max-ahead", c.EventMaxAhead, "of the built-in contract: how far ahead event_timestamp may be; BigQuery's partitions take 1 year")
 	fs.StringVar(&c.EventDecoder, "event-decoder", c.EventDecoder, "fast, or strict: the slower reference, if the fast one should ever be in doubt")
+
+	fs.StringVar(&c.SchemaRegistryURL, "schema-registry-url", c.SchemaRegistryURL, "address of the schema registry to ask instead of the one that contracts name, such as a test's; empty: theirs")
 
 	fs.DurationVar(&c.HandlerTimeout, "handler-timeout", c.HandlerTimeout, "bound of one push; must be below the subscription's ack deadline")
 	fs.DurationVar(&c.AppendTimeout, "append-timeout", c.AppendTimeout, "bound of one request to BigQuery; must be below handler-timeout")
@@ -170,6 +177,11 @@ func (c *Config) Validate() error {
 	}
 	if c.EventDecoder != event.Fast && c.EventDecoder != event.Strict {
 		wrong("event-decoder", "is no decoder: use fast or strict")
+	}
+	if c.SchemaRegistryURL != "" {
+		if u, err := url.Parse(c.SchemaRegistryURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
+			wrong("schema-registry-url", "is no address of one: use https://HOST, without a user or a password")
+		}
 	}
 	if c.HandlerTimeout <= 0 || c.HandlerTimeout > 10*time.Minute {
 		wrong("handler-timeout", "is %s: use a positive duration below the ack deadline, which is 10m at most", c.HandlerTimeout)

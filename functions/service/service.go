@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"time"
 
 	storage "cloud.google.com/go/bigquery/storage/apiv1"
@@ -29,10 +30,12 @@ import (
 	"sluice/functions/ingest"
 	"sluice/functions/payload"
 	"sluice/functions/push"
+	"sluice/functions/schemas"
 	"sluice/functions/warehouse"
 	"sluice/internal/contract"
 	"sluice/internal/dial"
 	"sluice/internal/reference"
+	"sluice/internal/registry"
 )
 
 // Service is the functions of one process.
@@ -86,7 +89,11 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 		}
 		var streams []ingest.Stream
 		for _, of := range contracts {
-			streams = append(streams, ingest.Stream{Contract: of, Table: s.appender(c, write, of.Table, of.Table.Name, log)})
+			known, err := newSchemas(c, of, log)
+			if err != nil {
+				return nil, fmt.Errorf("contract %s: %w", of.Name, err)
+			}
+			streams = append(streams, ingest.Stream{Contract: of, Table: s.appender(c, write, of.Table, of.Table.Name, log), Schemas: known})
 		}
 		var leftOut *warehouse.Appender
 		if contract.LeavesOut(contracts) {
@@ -117,6 +124,20 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 		s.handlers[DeadLetter] = s.gate.Handler(p, open.Func(f.Handle))
 	}
 	return s, nil
+}
+
+// newSchemas returns the schemas of a contract's events, nil if no registry knows them.
+func newSchemas(c Config, of *contract.Contract, log *slog.Logger) (*schemas.Schemas, error) {
+	if of.Registry == nil {
+		return nil, nil
+	}
+	at := *of.Registry
+	at.URL = cmp.Or(c.SchemaRegistryURL, at.URL)
+	client, err := registry.New(at, os.LookupEnv)
+	if err != nil {
+		return nil, err
+	}
+	return schemas.New(of, client, c.Schemas, c.Meter, log)
 }
 
 // appender returns an appender to the table of that name.

@@ -11,6 +11,8 @@ type ID struct {
 	Number int64    // Confluent's and Apicurio's; 0: it is a UUID
 	UUID   [16]byte // Confluent's GUID, AWS Glue's schema version
 	Glue   bool     // the UUID is Glue's
+
+	Message string // of a Protobuf schema: the bytes that lead to the value's message, see SplitIndexes
 }
 
 func (id ID) String() string {
@@ -32,24 +34,71 @@ func PrefixID(prefix []byte) ID {
 	return id
 }
 
-// HeaderID is the id in a header of a record, as serializers write it there: Confluent's 17 bytes, a one and the
-// GUID, or the 5 bytes of its prefix; Apicurio's number of 8 or 4 bytes; or digits.
+// HeaderID is the id in a header of a record, as serializers write it there: Confluent's one and the GUID, or the five bytes
+// of its prefix, each with the indexes of a Protobuf message behind it; Apicurio's number of 8 or 4 bytes; or digits.
 func HeaderID(value []byte) (id ID, ok bool) {
-	switch {
-	case len(value) == 17 && value[0] == 1:
+	digits, err := strconv.ParseInt(string(value), 10, 64)
+	switch n := len(value); {
+	case n >= 17 && value[0] == 1:
 		copy(id.UUID[:], value[1:])
-		return id, true
-	case len(value) == 5 && value[0] == 0:
-		return PrefixID(value), true
-	}
-	if n, err := strconv.ParseInt(string(value), 10, 64); err == nil && n > 0 {
-		return ID{Number: n}, true
-	}
-	switch len(value) {
-	case 4:
+		id.Message = string(value[17:])
+	case n >= 5 && value[0] == 0 && n != 8:
+		id = PrefixID(value[:5])
+		id.Message = string(value[5:])
+	case err == nil:
+		id.Number = digits
+		return id, digits > 0
+	case n == 4:
 		id.Number = int64(binary.BigEndian.Uint32(value))
-	case 8:
+		return id, true
+	case n == 8:
 		id.Number = int64(binary.BigEndian.Uint64(value))
+		return id, id.Number > 0
+	default:
+		return id, false
 	}
-	return id, id.Number > 0
+	if id.Message == "" {
+		return id, true
+	}
+	_, rest, ok := SplitIndexes([]byte(id.Message))
+	return id, ok && len(rest) == 0
+}
+
+// maxIndexes is how deep a message may be defined in others.
+const maxIndexes = 32
+
+// SplitIndexes splits off a Protobuf value what says which of its schema's messages it is: a count and as many indexes,
+// in zigzag encoding; a single zero stands for the first message. ok is false if value does not begin so.
+func SplitIndexes(value []byte) (indexes, rest []byte, ok bool) {
+	count, n := binary.Varint(value)
+	if n <= 0 || count < 0 || count > maxIndexes {
+		return nil, nil, false
+	}
+	for range count {
+		i, m := binary.Varint(value[n:])
+		if m <= 0 || i < 0 || i > 1<<20 {
+			return nil, nil, false
+		}
+		n += m
+	}
+	return value[:n:n], value[n:], true
+}
+
+// Indexes are those that Message has.
+func (id ID) Indexes() []int {
+	b := []byte(id.Message)
+	count, n := binary.Varint(b)
+	if n <= 0 || count == 0 {
+		return []int{0}
+	}
+	var out []int
+	for range count {
+		i, m := binary.Varint(b[n:])
+		if m <= 0 {
+			break
+		}
+		out = append(out, int(i))
+		n += m
+	}
+	return out
 }
