@@ -22,6 +22,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"sluice/functions/event"
 	"sluice/functions/push"
 	"sluice/functions/warehouse"
 	"sluice/internal/batch"
@@ -150,6 +151,7 @@ func (f *Function) newLetters(b *batch.Batch, m *push.Message, now time.Time) []
 				l.contract, l.target = of.Name, of.Table.Name
 			}
 		}
+		l.schemaID = f.schemaID(l.contract, r)
 		if l.messageID == "" {
 			l.messageID = m.ID
 		}
@@ -160,6 +162,19 @@ func (f *Function) newLetters(b *batch.Batch, m *push.Message, now time.Time) []
 		letters[i] = l
 	}
 	return letters
+}
+
+// schemaID is the id of the schema that a record of the contract of that name was written with, "" if it names none.
+func (f *Function) schemaID(name string, r *batch.Record) string {
+	for _, c := range f.contracts {
+		if c.Name != name || c.Registry == nil && c.Format != contract.FormatJSONSchema {
+			continue
+		}
+		if id, _, err := event.SplitID(c, r.Value, r.Headers); err == nil {
+			return id.String()
+		}
+	}
+	return ""
 }
 
 // forwarded is what Pub/Sub says, in attributes, about a message that it gave up.

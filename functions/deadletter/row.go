@@ -28,6 +28,7 @@ type letter struct {
 	attempt   int64
 	contract  string // that the record has; empty: unknown
 	target    string // the table that its row was to go to
+	schemaID  string // of the registry's, that the record names; empty: none
 	refusal   string // why BigQuery did not take the row on the level before
 }
 
@@ -54,6 +55,7 @@ type columns struct {
 	topic, partition, offset, key, timestamp  protowire.Number
 	messageID, attempt, traceID, replayID     protowire.Number
 	contract, table, headers, leftOut         protowire.Number
+	schemaID                                  protowire.Number
 }
 
 // newColumns finds the columns in t, or says which one is missing or has another
@@ -87,6 +89,7 @@ func newColumns(t *contract.Table) (*columns, error) {
 		{"target_table", contract.String, &c.table},
 		{"kafka_headers", contract.JSON, &c.headers},
 		{"left_out", contract.String, &c.leftOut},
+		{"schema_id", contract.String, &c.schemaID},
 	} {
 		column, ok := t.Column(want.name)
 		if !ok || column.Type != want.typ {
@@ -126,6 +129,7 @@ func (c *columns) appendRow(b []byte, l *letter, lv level) []byte {
 	b = appendText(b, c.replayID, l.header.Replay(l.record), lv.text)
 	b = appendText(b, c.contract, l.contract, 256)
 	b = appendText(b, c.table, l.target, 1<<10)
+	b = appendText(b, c.schemaID, l.schemaID, 256)
 	b = c.appendKeyAndHeaders(b, l, room)
 	if l.record.Offset < 0 {
 		return b // not from Kafka

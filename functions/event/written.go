@@ -18,6 +18,7 @@ import (
 type Program struct {
 	*schema.Program
 	name string
+	made string // the schema that the contract was made for; empty: unknown
 }
 
 // Compile compiles a writer's schema for a contract. name is the schema's in messages, such as
@@ -27,7 +28,11 @@ func Compile(c *contract.Contract, p *schema.Program, name string) (*Program, er
 	if err != nil {
 		return nil, err
 	}
-	return &Program{p.Choosing(plan.choice(plan.scopes[0].roots, true)), name}, nil
+	out := &Program{Program: p.Choosing(plan.choice(plan.scopes[0].roots, true)), name: name}
+	if r := c.Registry; r != nil && r.Subject != "" {
+		out.made = fmt.Sprintf("%s version %d", r.Subject, r.Version)
+	}
+	return out, nil
 }
 
 // choice is the schema.Choice of an object with these places. A field is taken if one column takes it, from there only,
@@ -275,7 +280,24 @@ func (w *writtenDecoder) appendRow(d *Decoder, dst, value []byte, m *Meta) ([]by
 	if w.text, err = w.reader.AppendJSON(w.text[:0], p.Program, body, limits); err != nil {
 		return nil, w.reject(err, p, value)
 	}
-	return d.appendText(dst, w.text, m)
+	row, err := d.appendText(dst, w.text, m)
+	if r, ok := err.(*Rejection); ok {
+		return nil, p.explain(r)
+	}
+	return row, err
+}
+
+// explain adds to a rejection which schema the event was written with.
+func (p *Program) explain(r *Rejection) *Rejection {
+	if p.name == "" {
+		return r
+	}
+	out := *r
+	out.Message += "; it was written with " + p.name
+	if p.made != "" {
+		out.Message += ", and the contract with " + p.made
+	}
+	return &out
 }
 
 // reject is the rejection of a value that its schema cannot read.
@@ -290,7 +312,7 @@ func (w *writtenDecoder) reject(err error, p *Program, value []byte) error {
 	case schema.TooDeep:
 		return rejectTooDeep(w.contract.MaxDepth)
 	case schema.InvalidUTF8:
-		return &Rejection{Code: contract.CodeInvalidUTF8, Field: fault.Path, Message: fault.Error()}
+		return p.explain(&Rejection{Code: contract.CodeInvalidUTF8, Field: fault.Path, Message: fault.Error()})
 	}
 	r := &Rejection{Code: contract.CodeUndecodableValue, Field: fault.Path, Message: fault.Error()}
 	switch prefix := framedAs(value); {

@@ -42,13 +42,19 @@ type options struct {
 	wrapped  bool
 	attempts int // before Pub/Sub gives up
 	config   func(*service.Config)
+	// contracts of the streams, all of whose topics are clickstream's; nil: the built-in one.
+	contracts []*contract.Contract
 }
 
 func start(t *testing.T, o options) *world {
 	t.Helper()
 	w := &world{t: t, log: new(logLines)}
 	var err error
-	w.warehouse, err = warehouse.Start(warehouse.Config{Tables: []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}})
+	tables := warehouse.Config{Contracts: o.contracts}
+	if o.contracts == nil {
+		tables.Tables = []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}
+	}
+	w.warehouse, err = warehouse.Start(tables)
 	check(t, err)
 	t.Cleanup(func() { w.warehouse.Close() })
 	w.pubsub, err = pubsub.Start(pubsub.Config{BackoffScale: 0.002})
@@ -59,6 +65,7 @@ func start(t *testing.T, o options) *world {
 	c.Project, c.Revision = "local", "ingest-00042-abc"
 	c.BigQueryEmulator, c.PubSubEmulator = w.warehouse.Addr(), w.pubsub.Addr()
 	c.HandlerTimeout, c.AppendTimeout, c.BreakerOpen = 8*time.Second, 4*time.Second, 20*time.Millisecond
+	c.Read = o.contracts
 	if o.config != nil {
 		o.config(&c)
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	registryKeys = []string{"url", "auth", "id_header"}
+	registryKeys = []string{"url", "auth", "id_header", "subject", "version"}
 	schemaKeys   = []string{"file", "message"}
 
 	formats = []Format{FormatJSON, FormatAvro, FormatProtobuf, FormatJSONSchema}
@@ -65,8 +65,10 @@ func (r *reader) registry(n *yaml.Node) {
 	to := &Registry{Auth: AuthNone}
 	r.c.Registry = to
 	at := n
+	var o *object
 	if n.Kind == yaml.MappingNode {
-		o, _ := r.mapping(n, "registry", registryKeys)
+		mapping, _ := r.mapping(n, "registry", registryKeys)
+		o = &mapping
 		if at = o.get("url"); at == nil {
 			r.wrong(n, "registry does not say url: give its address, such as https://registry.example.com")
 			return
@@ -80,6 +82,13 @@ func (r *reader) registry(n *yaml.Node) {
 			if r.c.IDHeader = text; !headerName.MatchString(text) {
 				r.wrong(o.get("id_header"), "id_header is %s: want the name of a Kafka header, such as __value_schema_id", strconv.Quote(text))
 			}
+		}
+	}
+	if o != nil {
+		to.Subject, _ = r.text(o.get("subject"), "subject")
+		to.Version = r.integer(o.get("version"), "version", 1, 1<<30)
+		if (to.Subject == "") != (to.Version == 0) {
+			r.wrong(n, "registry says only one of subject and version: give both, the schema that the contract was made for, or neither")
 		}
 	}
 	text, ok := r.text(at, "the registry's url")

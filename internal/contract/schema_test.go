@@ -64,7 +64,13 @@ func TestSchemaIsTheLanguage(t *testing.T) {
 		return slices.Sorted(maps.Keys(at["properties"].(map[string]any)))
 	}
 	partition := doc["properties"].(map[string]any)["table"].(map[string]any)["properties"].(map[string]any)["partition_by"].(map[string]any)["anyOf"].([]any)[1].(map[string]any)
+	either := func(key string) []string { // the mapping of a key that can be one text too
+		of := doc["properties"].(map[string]any)[key].(map[string]any)["anyOf"].([]any)[1].(map[string]any)
+		return slices.Sorted(maps.Keys(of["properties"].(map[string]any)))
+	}
 	for what, pair := range map[string][2][]string{
+		"registry":     {registryKeys, either("registry")},
+		"schema":       {schemaKeys, either("schema")},
 		"the contract": {contractKeys, properties()},
 		"table":        {tableKeys, properties("properties", "table")},
 		"partition_by": {partitionKeys, slices.Sorted(maps.Keys(partition["properties"].(map[string]any)))},

@@ -75,6 +75,9 @@ func (f Format) Binary() bool { return f == FormatAvro || f == FormatProtobuf }
 type Registry struct {
 	URL  string
 	Auth Auth
+	// The schema that the contract was made for, which messages tell; empty: it does not say.
+	Subject string
+	Version int
 }
 
 // Auth is how a schema registry knows who asks. Credentials come from the environment: see package registry.

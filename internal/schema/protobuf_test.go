@@ -157,8 +157,12 @@ func TestProtobufTypes(t *testing.T) {
 func TestProtobufWire(t *testing.T) {
 	p, _ := protoEvent(t)
 	tag := func(b []byte, n protowire.Number, w protowire.Type) []byte { return protowire.AppendTag(b, n, w) }
-	str := func(b []byte, n protowire.Number, s string) []byte { return protowire.AppendString(tag(b, n, protowire.BytesType), s) }
-	num := func(b []byte, n protowire.Number, v uint64) []byte { return protowire.AppendVarint(tag(b, n, protowire.VarintType), v) }
+	str := func(b []byte, n protowire.Number, s string) []byte {
+		return protowire.AppendString(tag(b, n, protowire.BytesType), s)
+	}
+	num := func(b []byte, n protowire.Number, v uint64) []byte {
+		return protowire.AppendVarint(tag(b, n, protowire.VarintType), v)
+	}
 	inner := func(s string) string { return string(str(nil, 1, s)) }
 	for _, c := range []struct {
 		name  string
