@@ -9,9 +9,11 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"sluice/internal/contract"
 	"sluice/internal/schema"
@@ -292,4 +294,134 @@ func TestRandomWrittenEvents(t *testing.T) {
 	if accepted < *contracts*10 || taken < *contracts/10 {
 		t.Errorf("%d events of %d were accepted, %d fields taken: the test tries little", accepted, *contracts*60, taken)
 	}
+}
+
+// protoTexts have fields with the names of random contracts' paths.
+var protoTexts = []string{
+	`syntax = "proto3"; import "google/protobuf/timestamp.proto"; message E {
+		string a = 1; int32 b = 2; uint64 c = 3; google.protobuf.Timestamp d = 4; double u = 5; bytes v = 6; }`,
+	`syntax = "proto3"; import "google/protobuf/wrappers.proto"; message E {
+		message I { string a = 1; I b = 2; repeated int32 c = 3; optional bool d = 4; }
+		I a = 1; repeated I b = 2; map<string, I> c = 3; oneof x { string d = 4; int64 u = 5; } google.protobuf.StringValue v = 6; }`,
+	`syntax = "proto3"; import "google/protobuf/struct.proto"; import "google/protobuf/duration.proto"; message E {
+		enum K { k = 0; ka = 1; } K A = 1; google.protobuf.Struct a = 2; google.protobuf.Duration b = 3; repeated K c = 4; float d = 5; bool u = 6; sint64 v = 7; }`,
+}
+
+// randomProto writes a message, with zeros and repeats, wrong now and then.
+func (r *random) randomProto(d protoreflect.MessageDescriptor, depth int) []byte {
+	var b []byte
+	for range r.IntN(8) {
+		f := d.Fields().Get(r.IntN(d.Fields().Len()))
+		kind := f.Kind()
+		switch {
+		case f.Message() != nil && depth > 0:
+			b = protowire.AppendTag(b, f.Number(), protowire.BytesType)
+			b = protowire.AppendBytes(b, r.randomProto(f.Message(), depth-1))
+		case kind == protoreflect.StringKind || kind == protoreflect.BytesKind || f.Message() != nil:
+			b = protowire.AppendTag(b, f.Number(), protowire.BytesType)
+			b = protowire.AppendString(b, r.one("", "a", "k", "é", "1", "2026-01-31", "\xff", "NaN"))
+		case kind == protoreflect.DoubleKind:
+			b = protowire.AppendTag(b, f.Number(), protowire.Fixed64Type)
+			b = protowire.AppendFixed64(b, math.Float64bits([]float64{0, 1, -1.5, math.NaN(), math.Inf(1)}[r.IntN(5)]))
+		case kind == protoreflect.FloatKind:
+			b = protowire.AppendTag(b, f.Number(), protowire.Fixed32Type)
+			b = protowire.AppendFixed32(b, math.Float32bits([]float32{0, 1, 0.1}[r.IntN(3)]))
+		default:
+			b = protowire.AppendTag(b, f.Number(), protowire.VarintType)
+			b = protowire.AppendVarint(b, []uint64{0, 1, 2, 7, 1e9, math.MaxInt64, math.MaxUint64}[r.IntN(7)])
+		}
+	}
+	return b
+}
+
+// Protects the same for Protobuf.
+func TestRandomWrittenProtobuf(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	r := &random{Rand: rand.New(rand.NewPCG(seed, 3))}
+	accepted, taken, codes := 0, 0, map[contract.Code]int{}
+	for i := range *contracts {
+		what := fmt.Sprintf("seed %d, contract %d", seed, i)
+		text := protoTexts[i%len(protoTexts)]
+		r.mild = r.oneIn(2)
+		c := r.contract()
+		c.Format, c.MaxBytes = contract.FormatProtobuf, 1<<16
+		folder := fstest.MapFS{"e.proto": {Data: []byte(text)}}
+		var err error
+		if c.Writer, err = schema.ProtobufFile(folder, "e.proto", ""); err != nil {
+			t.Fatal(err)
+		}
+		if !r.oneIn(3) {
+			r.matchingProto(c)
+		}
+		fast, err := New(c, Fast, time.Now)
+		if err != nil {
+			if strings.Contains(err.Error(), "of its paths some lie in an object") {
+				continue
+			}
+			t.Fatalf("%s: %v", what, err)
+		}
+		strict, err := New(c, Strict, time.Now)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		read := newReader(t, c.Table)
+		c.Writer.Choosing(counting(fast.fast.plan.choice(fast.fast.plan.scopes[0].roots, true), &taken))
+		for range 60 {
+			event := r.randomProto(c.Writer.Descriptor(), 3)
+			if r.oneIn(20) && len(event) > 0 {
+				event = event[:r.IntN(len(event))]
+			}
+			got, gotErr := fast.AppendRow(nil, event, meta)
+			want, wantErr := strict.AppendRow(nil, event, meta)
+			if wantErr == nil && gotErr == nil {
+				accepted++
+				if g, w := normal(t, read, got), normal(t, read, want); g != w {
+					t.Fatalf("%s: %x\nfast   %s\nstrict %s\n%s\n%s", what, event, g, w, text, show(c))
+				}
+				continue
+			}
+			var w, g *Rejection
+			if !errors.As(wantErr, &w) {
+				if !errors.Is(gotErr, wantErr) {
+					t.Fatalf("%s: %x\nfast   %v\nstrict %v\n%s\n%s", what, event, gotErr, wantErr, text, show(c))
+				}
+				continue
+			}
+			if !errors.As(gotErr, &g) || *g != *w {
+				t.Fatalf("%s: %x\nfast   %v\nstrict %v\n%s\n%s", what, event, gotErr, wantErr, text, show(c))
+			}
+			codes[w.Code]++
+		}
+	}
+	t.Logf("%d accepted, %d fields taken, %v, seed %d", accepted, taken, codes, seed)
+	if accepted < *contracts*8 || taken < *contracts/4 || codes[contract.CodeUndecodableValue] == 0 {
+		t.Error("the test tries little")
+	}
+}
+
+// matchingProto gives the contract the columns that the schema suggests.
+func (r *random) matchingProto(c *contract.Contract) {
+	fields, err := c.Writer.Fields()
+	c.Table.Columns, c.Fields, c.Sections, c.Drop, c.Sample = nil, nil, nil, nil, nil
+	for _, f := range fields {
+		if err != nil || f.Type == "RECORD" || r.oneIn(8) {
+			continue
+		}
+		column := contract.Column{Name: fmt.Sprintf("c%d", len(c.Fields)), Number: protowire.Number(len(c.Fields) + 1), Type: contract.Type(f.Type),
+			Repeated: f.Repeated, Required: !f.Repeated && r.oneIn(10)}
+		c.Table.Columns = append(c.Table.Columns, column)
+		c.Fields = append(c.Fields, contract.Field{Paths: []contract.Path{{{Name: f.Name}}}, SkipEmpty: r.oneIn(12), NotEmpty: r.oneIn(12)})
+	}
+	if len(c.Fields) == 0 {
+		for i, name := range []string{"a", "d", "u", "v"} {
+			c.Table.Columns = append(c.Table.Columns, contract.Column{Name: fmt.Sprintf("c%d", i), Number: protowire.Number(i + 1), Type: r.suits("")})
+			c.Fields = append(c.Fields, contract.Field{Paths: []contract.Path{{{Name: name}}}})
+		}
+	}
+	for i := range c.Table.Columns {
+		if c.Table.Columns[i].Type == contract.RangeOf {
+			c.Table.Columns[i].Element = contract.Date
+		}
+	}
+	r.restColumn(&c.Table.Columns, &c.Fields, c.Rest)
 }

@@ -17,6 +17,9 @@ const (
 	ReplayID       = "replay_id"
 )
 
+// SystemColumns are the columns that every table has, by their names; a contract may place them itself.
+var SystemColumns = []string{IngestedAt, KafkaTopic, KafkaPartition, KafkaOffset, KafkaTimestamp, ReplayID}
+
 // system has the source and type of these columns.
 var system = map[string]struct {
 	source Source

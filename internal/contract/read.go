@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"sluice/internal/schema"
 )
 
 // Version is the version of the language that a contract's first key names.
@@ -197,6 +199,8 @@ type reader struct {
 	columns  map[string]int // the top-level columns by name
 	nodes    int            // that have been visited, aliases counted as often as they stand
 	later    []func()       // checks that need all columns
+
+	program *schema.Program // of the contract's own schema; nil: it has none
 }
 
 // maxNodes bounds what aliases can make of a small file.
@@ -436,7 +440,7 @@ func (r *reader) contract(root *yaml.Node) {
 	r.readRest(o.get("rest"), &c.Rest, "the contract")
 	if n := o.get("columns"); n == nil {
 		r.wrong(root, "the contract has no columns: list them with columns")
-	} else {
+	} else if n = r.columnsOf(o, n); n != nil {
 		c.Table.Columns, c.Fields = r.readColumns(n, nil, &c.Rest)
 		if c.Rest == RestInherit {
 			r.wrong(root, "the contract does not say what becomes of members that no column takes: give a column of type JSON rest: true, or say rest: drop, or rest: reject")
@@ -481,7 +485,7 @@ func (r *reader) expiry(n *yaml.Node) {
 func (r *reader) systemColumns() {
 	c := r.c
 	builtIn := FactEvents()
-	for _, name := range []string{IngestedAt, KafkaTopic, KafkaPartition, KafkaOffset, KafkaTimestamp, ReplayID} {
+	for _, name := range SystemColumns {
 		if _, ok := r.columns[strings.ToLower(name)]; ok {
 			continue
 		}

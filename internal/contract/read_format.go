@@ -55,9 +55,53 @@ func (r *reader) format(o object) {
 	if file != nil {
 		r.schemaFile(file)
 	}
-	if registry != nil {
-		c.Writer = nil // each record names its own
+	if registry == nil { // otherwise each record names its own
+		c.Writer = r.program
 	}
+}
+
+// fromSchema is what columns says if they are to be those of the contract's schema.
+const fromSchema = "from schema"
+
+// columnsOf returns the list of columns: n, or what the schema has; nil: there is none.
+func (r *reader) columnsOf(contract object, n *yaml.Node) *yaml.Node {
+	if n.Kind != yaml.ScalarNode || n.Value != fromSchema {
+		return n
+	}
+	if r.program == nil {
+		if contract.get("schema") == nil {
+			r.wrong(n, "columns are %s, and the contract has none: name the file of one with schema", fromSchema)
+		}
+		return nil
+	}
+	fields, err := r.program.Fields()
+	if err != nil {
+		r.wrong(n, "columns are %s: %v", fromSchema, err)
+		return nil
+	}
+	names := make(map[string]bool)
+	for _, name := range SystemColumns {
+		names[name] = true
+	}
+	text := schema.Columns(fields, "", names)
+	if contract.get("rest") == nil {
+		// What versions to come add.
+		text += "- {name: " + schema.ColumnName("rest", names) + ", type: JSON, rest: true}\n"
+	}
+	var list yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &list); err != nil {
+		r.wrong(n, "columns are %s: %v", fromSchema, err)
+		return nil
+	}
+	var place func(*yaml.Node)
+	place = func(at *yaml.Node) {
+		at.Line, at.Column = n.Line, n.Column
+		for _, inner := range at.Content {
+			place(inner)
+		}
+	}
+	place(&list)
+	return list.Content[0]
 }
 
 // registry reads where a schema registry is: its address, or a mapping.
@@ -138,9 +182,9 @@ func (r *reader) schemaFile(n *yaml.Node) {
 	}
 	c.Schema.Name, c.Schema.Text = name, string(text)
 	if c.Format == FormatAvro {
-		c.Writer, err = schema.Avro(c.Schema.Text)
+		r.program, err = schema.Avro(c.Schema.Text)
 	} else {
-		c.Writer, err = schema.ProtobufFile(os.DirFS(folder), name, c.Schema.Message)
+		r.program, err = schema.ProtobufFile(os.DirFS(folder), name, c.Schema.Message)
 	}
 	if err != nil {
 		r.wrong(at, "the schema's file %s: %v", name, err)

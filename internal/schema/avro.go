@@ -81,12 +81,14 @@ type field struct {
 func Avro(text string, references ...string) (*Program, error) {
 	var cache avro.SchemaCache
 	c := &avroCompiler{named: make(map[string]*node)}
+	var roots []*avro.SchemaNode
 	for i, reference := range references {
 		parsed, err := cache.Parse(reference)
 		if err != nil {
 			return nil, fmt.Errorf("read the referenced Avro schema %d: %w", i+1, err)
 		}
-		if _, err := c.compile(parsed.Root(), "", ""); err != nil {
+		roots = append(roots, parsed.Root())
+		if _, err := c.compile(roots[i], "", ""); err != nil {
 			return nil, err
 		}
 	}
@@ -119,7 +121,7 @@ func Avro(text string, references ...string) (*Program, error) {
 			break
 		}
 	}
-	return &Program{Name: fullName(root), avro: n}, nil
+	return &Program{Name: fullName(root), avro: n, roots: append(roots, root)}, nil
 }
 
 func fullName(n *avro.SchemaNode) string {

@@ -122,7 +122,8 @@ func Protobuf(text string, references map[string]string, indexes []int) (*Progra
 }
 
 func compileProtobuf(file string, open func(path string) (io.ReadCloser, error)) (protoreflect.FileDescriptor, error) {
-	c := protocompile.Compiler{Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{Accessor: open}), MaxParallelism: 1}
+	c := protocompile.Compiler{Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{Accessor: open}), MaxParallelism: 1,
+		SourceInfoMode: protocompile.SourceInfoStandard} // comments become descriptions
 	files, err := c.Compile(context.Background(), file)
 	if err != nil {
 		return nil, fmt.Errorf("read the Protobuf schema: %w", err)
@@ -148,7 +149,7 @@ func newProtobuf(d protoreflect.MessageDescriptor) (*Program, error) {
 		return nil, fmt.Errorf("the Protobuf message is %s: an event is a message of one's own", d.FullName())
 	}
 	c := &protoCompiler{messages: make(map[protoreflect.FullName]*message)}
-	return &Program{Name: string(d.FullName()), proto: c.message(d)}, nil
+	return &Program{Name: string(d.FullName()), proto: c.message(d), descriptor: d}, nil
 }
 
 type protoCompiler struct {

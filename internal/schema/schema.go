@@ -43,7 +43,12 @@
 // See https://avro.apache.org/docs/1.12.0/specification/ and https://protobuf.dev/programming-guides/encoding/.
 package schema
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/twmb/avro"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
 
 // Program is a writer's schema, compiled for reading. It is safe for concurrent use.
 type Program struct {
@@ -52,6 +57,10 @@ type Program struct {
 
 	avro  *node
 	proto *message
+
+	// For Fields: what they were compiled of.
+	roots      []*avro.SchemaNode // of Avro: those of the references, then the schema's own
+	descriptor protoreflect.MessageDescriptor
 }
 
 // Limits bound what a value may become.

@@ -55,7 +55,7 @@ type column struct {
 func (s *Sample) Contract(o Options) string {
 	o.Share = cmp.Or(o.Share, 0.1)
 	w := &writer{sample: s, options: o, names: map[string]bool{}, taken: map[*node]bool{}}
-	for _, name := range []string{contract.IngestedAt, contract.KafkaTopic, contract.KafkaPartition, contract.KafkaOffset, contract.KafkaTimestamp, contract.ReplayID} {
+	for _, name := range contract.SystemColumns {
 		w.names[name] = true
 	}
 	w.choose()
