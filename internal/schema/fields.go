@@ -413,3 +413,36 @@ func ColumnName(field string, names map[string]bool) string {
 	names[strings.ToLower(free)] = true
 	return free
 }
+
+// samples are values of each type, as JSON.
+var samples = map[string]string{
+	"STRING": `"text"`, "BYTES": `"AAEC"`, "INT64": "1", "FLOAT64": "1.5", "NUMERIC": "1", "BIGNUMERIC": "1", "BOOL": "true",
+	"DATE": `"2026-01-31"`, "TIME": `"12:00:00"`, "DATETIME": `"2026-01-31T12:00:00"`, "TIMESTAMP": `"2026-01-31T12:00:00Z"`,
+	"INTERVAL": `"P1D"`, "JSON": `{"any":"value"}`,
+}
+
+// Sample is an event with these fields, as JSON: with all of them, or with those that always have a value.
+func Sample(fields []Field, whole bool) []byte {
+	out := []byte{'{'}
+	for _, f := range fields {
+		if !whole && !f.Required {
+			continue
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = append(append(out, quote(f.Name)...), ':')
+		value := []byte(samples[f.Type])
+		if len(f.Fields) > 0 {
+			value = Sample(f.Fields, whole)
+		}
+		if f.Type == "STRING" && len(f.Accept) == 1 && f.Accept[0] == "number" {
+			value = []byte("1")
+		}
+		if f.Repeated {
+			value = append(append([]byte{'['}, value...), ']')
+		}
+		out = append(out, value...)
+	}
+	return append(out, '}')
+}

@@ -135,7 +135,9 @@ func checkContract(ctx context.Context, args []string) error {
 		of     values
 		asJSON = flags.Bool("json", false, "print what was found of the events as one JSON object")
 		topic  = flags.String("topic", "", "Kafka `topic` of the events; needed only with several contracts")
+		from   schemaFlags
 	)
+	from.declare(flags)
 	flags.Var(&of, "contract", "`name` of a preset, a contract's file, or a folder of them; may be repeated, or stand as a word")
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), `Reads contracts and prints all their mistakes; with files of events, one JSON object a line (.gz and .zst, too),
@@ -143,6 +145,12 @@ judges each by the decoder of production. The exit status is 1 if there is a mis
 
   ./scripts/contract check contracts/
   ./scripts/contract check events.ndjson --contract contracts/shop_events.yaml
+
+With a schema it says what becomes of its fields, and whether the contract takes events that are written with it: a version
+that is to come, before it is there.
+
+  ./scripts/contract check contracts/orders.yaml --schema order-v2.avsc
+  ./scripts/contract check contracts/orders.yaml --registry https://registry.example.com --subject orders-value
 
 `)
 		flags.PrintDefaults()
@@ -169,6 +177,12 @@ judges each by the decoder of production. The exit status is 1 if there is a mis
 	}
 	if err != nil {
 		return err
+	}
+	if from.given() {
+		if len(files) > 0 || len(all) > 1 {
+			return UsageError("a schema is held against one contract: leave out the files of events, and name one contract")
+		}
+		return from.check(ctx, all[0], os.Stdout)
 	}
 	if len(files) == 0 {
 		for _, c := range all {
@@ -269,11 +283,16 @@ func inferContract(ctx context.Context, args []string) error {
 	flags.StringVar(&o.Topic, "topic", "", "Kafka `topic` of the events (default: the name)")
 	flags.Float64Var(&o.Share, "share", 0.1, "a member gets a column if it is in this `share` of the events, from 0 to 1")
 	most := flags.Int("events", 100_000, "look at this many events")
+	var from schemaFlags
+	from.declare(flags)
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), `Writes a contract from sample events: JSON objects, one a line or laid out, or arrays of them (.gz and .zst, too).
 What led to each column stands behind it. Values of events are not written, but for the names of events.
+Or from a schema, of a registry or in a file beside the contract, for events in Avro or Protobuf.
 
   ./scripts/contract infer events.ndjson > contracts/shop_events.yaml
+  ./scripts/contract infer --registry https://registry.example.com --subject orders-value > contracts/orders.yaml
+  ./scripts/contract infer --schema contracts/order.avsc --name orders > contracts/orders.yaml
 
 `)
 		flags.PrintDefaults()
@@ -282,9 +301,15 @@ What led to each column stands behind it. Values of events are not written, but 
 	if err != nil {
 		return err
 	}
+	if from.given() {
+		if len(files) > 0 {
+			return UsageError("files of events and a schema do not go together: give one of them")
+		}
+		return from.infer(ctx, o, os.Stdout)
+	}
 	switch {
 	case len(files) == 0:
-		return UsageError("name a file of events")
+		return UsageError("name a file of events, or a schema with --registry and --subject, or with --schema")
 	case !(o.Share >= 0 && o.Share <= 1):
 		return UsageError("--share is %g: a share from 0 to 1 is needed", o.Share)
 	case *most < 1:
