@@ -22,7 +22,6 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
-	"sluice/functions/event"
 	"sluice/functions/push"
 	"sluice/functions/warehouse"
 	"sluice/internal/batch"
@@ -170,7 +169,7 @@ func (f *Function) schemaID(name string, r *batch.Record) string {
 		if c.Name != name || c.Registry == nil && c.Format != contract.FormatJSONSchema {
 			continue
 		}
-		if id, _, err := event.SplitID(c, r.Value, r.Headers); err == nil {
+		if id, _, err := c.SplitID(r.Value, r.Headers); err == nil {
 			return id.String()
 		}
 	}

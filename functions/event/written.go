@@ -232,7 +232,7 @@ func (w *writtenDecoder) program(value []byte, m *Meta) (*Program, []byte, error
 	if len(w.prefix) > 0 && w.contract.IDHeader == "" && bytes.HasPrefix(value, w.prefix) {
 		return w.last, value[len(w.prefix):], nil // most events come with the schema of the one before
 	}
-	id, body, err := SplitID(w.contract, value, m.Headers)
+	id, body, err := splitID(w.contract, value, m.Headers)
 	if err != nil {
 		return nil, nil, err
 	}

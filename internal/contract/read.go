@@ -27,7 +27,12 @@ const Version = "1"
 // is Mistakes, and holds all of them. What depends on values, such as a default that its own
 // column refuses, the decoder finds: see event.New.
 func Read(file string, text []byte) (*Contract, error) {
-	r := &reader{file: file, c: &Contract{File: file, Text: string(text)}, columns: make(map[string]int)}
+	return ReadIn(os.DirFS(filepath.Dir(file)), file, text)
+}
+
+// ReadIn is Read for a contract whose schema's file, if it names one, lies in folder.
+func ReadIn(folder fs.FS, file string, text []byte) (*Contract, error) {
+	r := &reader{file: file, folder: folder, c: &Contract{File: file, Text: string(text)}, columns: make(map[string]int)}
 	if root := r.parse(text); root != nil {
 		r.contract(root)
 	}
@@ -194,6 +199,7 @@ func (c *Contract) Takes(topic string) bool {
 // reader reads one file.
 type reader struct {
 	file     string
+	folder   fs.FS // with its schema's file
 	c        *Contract
 	mistakes Mistakes
 	columns  map[string]int // the top-level columns by name

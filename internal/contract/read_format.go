@@ -3,12 +3,12 @@ package contract
 import (
 	"io/fs"
 	"net/url"
-	"os"
-	"path/filepath"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -55,9 +55,7 @@ func (r *reader) format(o object) {
 	if file != nil {
 		r.schemaFile(file)
 	}
-	if registry == nil { // otherwise each record names its own
-		c.Writer = r.program
-	}
+	c.Writer = r.program
 }
 
 // fromSchema is what columns says if they are to be those of the contract's schema.
@@ -174,19 +172,60 @@ func (r *reader) schemaFile(n *yaml.Node) {
 		r.wrong(at, "the schema's file is %s: name a file in the contract's folder, or below", strconv.Quote(name))
 		return
 	}
-	folder := filepath.Dir(r.file)
-	text, err := os.ReadFile(filepath.Join(folder, filepath.FromSlash(name)))
-	if err != nil {
+	files := recorder{r.folder, make(map[string]string)}
+	c.Schema.Name, c.Schema.Files = name, files.read
+	text, err := fs.ReadFile(files, name)
+	switch {
+	case err != nil:
 		r.wrong(at, "the schema's file cannot be read: %v", err)
 		return
-	}
-	c.Schema.Name, c.Schema.Text = name, string(text)
-	if c.Format == FormatAvro {
-		r.program, err = schema.Avro(c.Schema.Text)
-	} else {
-		r.program, err = schema.ProtobufFile(os.DirFS(folder), name, c.Schema.Message)
+	case c.Format == FormatAvro:
+		r.program, err = schema.Avro(string(text))
+	default:
+		r.program, err = schema.ProtobufFile(files, name, c.Schema.Message)
 	}
 	if err != nil {
 		r.wrong(at, "the schema's file %s: %v", name, err)
 	}
 }
+
+// recorder keeps the text of the files that are read.
+type recorder struct {
+	fs.FS
+	read map[string]string
+}
+
+// Open implements fs.FS.
+func (r recorder) Open(name string) (fs.File, error) {
+	text, err := fs.ReadFile(r.FS, name)
+	if err != nil {
+		return nil, err
+	}
+	r.read[name] = string(text)
+	return r.FS.Open(name)
+}
+
+// Folder is a folder of files by their names: an fs.FS, for contracts that lie in no folder.
+type Folder map[string]string
+
+// Open implements fs.FS.
+func (f Folder) Open(name string) (fs.File, error) {
+	text, ok := f[name]
+	if !ok {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return &folderFile{strings.NewReader(text), path.Base(name)}, nil
+}
+
+type folderFile struct {
+	*strings.Reader
+	name string
+}
+
+func (f *folderFile) Stat() (fs.FileInfo, error) { return f, nil }
+func (f *folderFile) Close() error               { return nil }
+func (f *folderFile) Name() string               { return f.name }
+func (f *folderFile) Mode() fs.FileMode          { return 0o444 }
+func (f *folderFile) ModTime() time.Time         { return time.Time{} }
+func (f *folderFile) IsDir() bool                { return false }
+func (f *folderFile) Sys() any                   { return nil }

@@ -1,6 +1,8 @@
 package contract
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
 	"time"
 
@@ -19,8 +21,8 @@ type Contract struct {
 	Format   Format          // of the events' values
 	Registry *Registry       // of the schemas that they are written with; nil: none is asked
 	IDHeader string          // the header that names a record's schema; a record without it has a prefix. Empty: all have
-	Writer   *schema.Program // the one schema that all are written with, if there is no Registry
-	Schema   SchemaFile      // what Writer was made of, or the columns were
+	Schema   SchemaFile      // that lies beside the contract
+	Writer   *schema.Program // made of it: what all events are written with, unless there is a Registry; nil: there is none
 
 	Topics  []string       // the Kafka topics it takes, by name
 	Pattern *regexp.Regexp // or those whose whole name matches; nil: none
@@ -50,9 +52,23 @@ type Contract struct {
 
 // SchemaFile is a schema that lies beside a contract.
 type SchemaFile struct {
-	Name    string // of the file, within the contract's folder; empty: there is none
-	Text    string
-	Message string // of a Protobuf schema: the full name of the events' message
+	Name    string            // of the file, within the contract's folder; empty: there is none
+	Message string            // of a Protobuf schema: the full name of the events' message
+	Files   map[string]string // its text and those of the files that it imports, by their names
+}
+
+// Write writes the schema's files into a folder.
+func (s *SchemaFile) Write(folder string) error {
+	for name, text := range s.Files {
+		file := filepath.Join(folder, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Format is how an event's value is written.

@@ -44,6 +44,9 @@ func KeepContracts(dir string, given []*contract.Contract) ([]*contract.Contract
 		if err := os.WriteFile(filepath.Join(folder, c.Name+".yaml"), []byte(c.Text), 0o644); err != nil {
 			return nil, err
 		}
+		if err := c.Schema.Write(folder); err != nil {
+			return nil, err
+		}
 	}
 	all, err := KeptContracts(dir)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/internal/local/listener"
+	asking "sluice/internal/registry"
 )
 
 // functions is the running functions: both, as one process without
@@ -27,7 +28,7 @@ func (s *Stack) StartFunctions(ctx context.Context) error {
 		return errors.New("the functions are running")
 	}
 	made, err := s.config.Parts.Functions(ctx, FunctionsConfig{
-		Project: Project, BigQuery: s.Warehouse.Addr(), PubSub: s.PubSub.Addr(), Bucket: Bucket, Storage: s.Objects.Addr(),
+		Project: Project, BigQuery: s.Warehouse.Addr(), PubSub: s.PubSub.Addr(), Bucket: Bucket, Storage: s.Objects.Addr(), Registry: s.registryURL(),
 		Contracts: s.config.Contracts, Tracer: s.config.Tracer, Log: s.log,
 	})
 	if err != nil {
@@ -55,6 +56,17 @@ func (s *Stack) StartFunctions(ctx context.Context) error {
 	s.functions = f
 	return nil
 }
+
+// registryURL is the address of the schema registry, empty if there is none.
+func (s *Stack) registryURL() string {
+	if s.Registry == nil {
+		return ""
+	}
+	return s.Registry.URL()
+}
+
+// Writers finds the schemas that events were written with.
+func (s *Stack) Writers() *asking.Writers { return asking.NewWriters(s.registryURL()) }
 
 // endpoint is the URL of a path of the functions.
 func (s *Stack) endpoint(path string) string { return "http://" + s.address + path }

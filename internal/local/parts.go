@@ -11,6 +11,7 @@ import (
 
 	"sluice/internal/contract"
 	"sluice/internal/reference"
+	"sluice/internal/registry"
 	"sluice/internal/replay"
 )
 
@@ -21,7 +22,7 @@ type Parts struct {
 	Bridge    func(BridgeConfig) (Member, error)
 	Functions func(context.Context, FunctionsConfig) (Functions, error)
 	// Judge makes what says whether the contracts, nil: the built-in one, would reject an event.
-	Judge func(contracts []*contract.Contract) (replay.Judge, error)
+	Judge func(contracts []*contract.Contract, writers *registry.Writers) (replay.Judge, error)
 }
 
 // BridgeConfig is what a bridge is told of the servers around it.
@@ -69,6 +70,7 @@ type FunctionsConfig struct {
 	PubSub   string // host:port
 	Bucket   string // with the payloads that messages refer to
 	Storage  string // host:port of Cloud Storage
+	Registry string // address of the schema registry; empty: the contracts'
 	// Contracts of the streams; nil: the built-in one.
 	Contracts []*contract.Contract
 	Tracer    trace.Tracer
@@ -82,7 +84,10 @@ type Functions interface {
 	Close(ctx context.Context) error
 }
 
+// Contracts are those of the streams; nil: the built-in one.
+func (s *Stack) Contracts() []*contract.Contract { return s.config.Contracts }
+
 // Judge makes what says whether the deployed contracts would reject an event.
 func (s *Stack) Judge() (replay.Judge, error) {
-	return s.config.Parts.Judge(s.config.Contracts)
+	return s.config.Parts.Judge(s.config.Contracts, s.Writers())
 }

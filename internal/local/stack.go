@@ -26,16 +26,19 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/sr/srfake"
 	"go.opentelemetry.io/otel/trace"
 
 	"sluice/internal/contract"
 	"sluice/internal/local/kafka"
 	"sluice/internal/local/objects"
 	"sluice/internal/local/pubsub"
+	"sluice/internal/local/registry"
 	"sluice/internal/local/warehouse"
 	"sluice/internal/reference"
 )
@@ -93,6 +96,7 @@ type Stack struct {
 	Kafka     *kafka.Cluster
 	PubSub    *pubsub.Server
 	Objects   *objects.Server
+	Registry  *srfake.Registry // of schemas; nil: no contract needs one
 	Warehouse *warehouse.Server
 	Latency   *Latency
 
@@ -139,6 +143,9 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 		}
 	}()
 
+	if slices.ContainsFunc(c.Contracts, registry.Needed) {
+		s.Registry = registry.Start(c.Contracts)
+	}
 	s.Warehouse, err = warehouse.Start(warehouse.Config{
 		Dir: c.Dir, Project: Project, Dataset: Dataset, Now: c.WarehouseNow, Log: c.Log,
 		Contracts: c.Contracts,
@@ -255,6 +262,9 @@ func (s *Stack) Stop(ctx context.Context) error {
 	}
 	if s.bucket != nil {
 		errs = append(errs, s.bucket.Close())
+	}
+	if s.Registry != nil {
+		s.Registry.Close()
 	}
 	if s.Objects != nil {
 		errs = append(errs, s.Objects.Close())

@@ -33,6 +33,7 @@ import (
 	"sluice/internal/contract"
 	"sluice/internal/deadletter"
 	"sluice/internal/query"
+	"sluice/internal/registry"
 )
 
 // Filter chooses dead letters; what is zero chooses all.
@@ -58,12 +59,14 @@ type Replay struct {
 	// Contracts say which tables the events go to; nil: the built-in one. They are not kept
 	// in the replay's file.
 	Contracts []*contract.Contract `json:"-"`
-	Started   time.Time            `json:"started"` // later dead letters are not part of it
-	Filter    Filter               `json:"filter"`
-	Transform string               `json:"transform,omitempty"` // a jq expression
-	Limit     int64                `json:"limit,omitempty"`     // letters to send; 0: all
-	Via       string               `json:"via,omitempty"`       // ViaPubSub (also if empty) or ViaKafka
-	To        string               `json:"to,omitempty"`        // the topic; empty: the caller's default, in Kafka each letter's own
+	// Writers find the schemas that events in Avro and Protobuf were written with, for Transform.
+	Writers   *registry.Writers `json:"-"`
+	Started   time.Time         `json:"started"` // later dead letters are not part of it
+	Filter    Filter            `json:"filter"`
+	Transform string            `json:"transform,omitempty"` // a jq expression
+	Limit     int64             `json:"limit,omitempty"`     // letters to send; 0: all
+	Via       string            `json:"via,omitempty"`       // ViaPubSub (also if empty) or ViaKafka
+	To        string            `json:"to,omitempty"`        // the topic; empty: the caller's default, in Kafka each letter's own
 
 	Cursor  *cursor          `json:"cursor,omitempty"` // the last letter that is done with
 	Sent    int64            `json:"sent"`
@@ -297,6 +300,10 @@ const (
 	SkipNotJSON   = "the event is no JSON, which --transform needs"
 	SkipTransform = "--transform failed on the event"
 	SkipNothing   = "--transform gave no event for it"
+
+	SkipSchema     = "its schema is not known or cannot be used, and --transform needs it"
+	SkipUnreadable = "its schema cannot read it, which --transform needs"
+	SkipUnwritable = "its schema cannot write what --transform made of it"
 )
 
 // prepare makes the letter what is to be sent, or says why it cannot be.
@@ -345,19 +352,23 @@ type PlanSkipped struct {
 const sampled = 10
 
 // Judge says whether today's contract would reject a record of that Kafka topic, empty if it
-// did not come through Kafka: its error is the rejection.
-type Judge func(topic string, r *batch.Record) error
+// did not come through Kafka; the error is that it could not find out.
+type Judge func(topic string, r *batch.Record) (rejected bool, err error)
 
 // Look finds out what r would send, and sends nothing. The judge says which letters
 // would be rejected again.
 func Look(ctx context.Context, engine query.Engine, r *Replay, judge Judge) (*Plan, error) {
-	t, err := newTransform(r.Transform)
+	t, err := newTransform(r)
 	if err != nil {
 		return nil, err
 	}
 	p := &Plan{Codes: []PlanCode{}, Skipped: []PlanSkipped{}, Sample: []string{}}
+	var trouble error
 	err = r.letters(ctx, engine, func(l *Letter) bool {
 		if skip := r.prepare(ctx, t, l); skip != "" {
+			if t.trouble != nil {
+				return false
+			}
 			i := slices.IndexFunc(p.Skipped, func(s PlanSkipped) bool { return s.Reason == skip })
 			if i < 0 {
 				i = len(p.Skipped)
@@ -372,7 +383,12 @@ func Look(ctx context.Context, engine query.Engine, r *Replay, judge Judge) (*Pl
 			p.Codes = append(p.Codes, PlanCode{Code: l.Code, Field: l.Field})
 		}
 		p.Codes[i].Letters++
-		if err := judge(l.Topic, &batch.Record{Offset: l.Offset, Timestamp: l.Timestamp, Key: l.Key, Value: l.Value, Headers: l.Headers}); err != nil {
+		rejected, err := judge(l.Topic, &batch.Record{Offset: l.Offset, Timestamp: l.Timestamp, Key: l.Key, Value: l.Value, Headers: l.Headers})
+		if err != nil {
+			trouble = err
+			return false
+		}
+		if rejected {
 			p.Codes[i].Fails++
 		}
 		if len(p.Sample) < sampled {
@@ -382,7 +398,7 @@ func Look(ctx context.Context, engine query.Engine, r *Replay, judge Judge) (*Pl
 		return r.Limit == 0 || p.Letters < r.Limit
 	})
 	if err == nil {
-		err = ctx.Err() // an interrupted transform looks like one that failed
+		err = cmp.Or(ctx.Err(), trouble, t.trouble) // an interrupted transform looks like one that failed
 	}
 	slices.SortFunc(p.Codes, func(a, b PlanCode) int { return cmp.Compare(b.Letters, a.Letters) })
 	return p, err
@@ -424,7 +440,7 @@ const (
 // Execute sends the letters behind the cursor to the target. What is sent is never
 // unsent: an error leaves the replay at the last step that is done, to go on from.
 func Execute(ctx context.Context, engine query.Engine, r *Replay, target Target, o Options) error {
-	t, err := newTransform(r.Transform)
+	t, err := newTransform(r)
 	if err != nil {
 		return err
 	}
@@ -483,7 +499,7 @@ func Execute(ctx context.Context, engine query.Engine, r *Replay, target Target,
 			}
 		}
 		skip := r.prepare(ctx, t, l)
-		if failed = ctx.Err(); failed != nil { // and skip says nothing
+		if failed = cmp.Or(ctx.Err(), t.trouble); failed != nil { // and skip says nothing
 			return false
 		}
 		last = at

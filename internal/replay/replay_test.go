@@ -386,7 +386,7 @@ func TestFilters(t *testing.T) { testFilters(t, tables(t)) }
 
 func testFilters(t *testing.T, e query.Engine) {
 	day := fill(t, e)
-	j, err := event.NewJudge(nil)
+	j, err := event.NewJudge(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,16 +12,22 @@ import (
 	"github.com/itchyny/gojq"
 
 	"sluice/internal/contract"
+	"sluice/internal/registry"
+	"sluice/internal/schema"
 )
 
 // transform is a jq expression that repairs events. It sees the event as its input,
 // and why it failed as $code and $field; it gives the repaired event, or nothing
 // (empty) to leave it where it is.
 type transform struct {
-	code *gojq.Code // nil: events stay as they are, to the byte
+	code    *gojq.Code // nil: events stay as they are, to the byte
+	of      *Replay    // whose contracts say how events are written
+	reader  schema.Reader
+	trouble error // of a schema registry, which ends the replay
 }
 
-func newTransform(expression string) (*transform, error) {
+func newTransform(r *Replay) (*transform, error) {
+	expression := r.Transform
 	if expression == "" {
 		return &transform{}, nil
 	}
@@ -35,7 +41,7 @@ func newTransform(expression string) (*transform, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--transform is no jq expression: %w", err)
 	}
-	return &transform{code: code}, nil
+	return &transform{code: code, of: r}, nil
 }
 
 // transformTime is how long an expression may take for one event: some never end.
@@ -47,35 +53,89 @@ func (t *transform) apply(ctx context.Context, l *Letter) (skip string) {
 	if t.code == nil {
 		return ""
 	}
+	if c := l.contractOf(t.of.Contracts); c != nil && c.Format.Binary() {
+		return t.applyWritten(ctx, c, l)
+	}
 	// What is repaired gets a schema registry's prefix back.
 	prefix, value := contract.SplitPrefix(l.Value)
+	text, skip := t.repair(ctx, l, value)
+	if skip == "" {
+		l.Value = append(prefix, text...) // a copy: the prefix has no room for more
+	}
+	return skip
+}
+
+// contractOf is the contract that the letter's event was held against, or else the one that takes its topic; nil: none.
+func (l *Letter) contractOf(all []*contract.Contract) *contract.Contract {
+	for _, c := range all {
+		if c.Name == l.Contract {
+			return c
+		}
+	}
+	return contract.Find(all, l.Topic)
+}
+
+// applyWritten repairs an event that was written with a schema: the expression sees it as JSON, and what it makes of it is
+// written with the same schema.
+func (t *transform) applyWritten(ctx context.Context, c *contract.Contract, l *Letter) (skip string) {
+	if c.Registry != nil && t.of.Writers == nil {
+		t.trouble = errors.New("--transform needs the schema registry of the contract " + c.Name)
+		return SkipSchema
+	}
+	w, value, err := t.of.Writers.Of(ctx, c, l.Value, l.Headers)
+	switch {
+	case errors.Is(err, registry.ErrUnknown) || errors.Is(err, registry.ErrWritten):
+		return SkipSchema
+	case err != nil:
+		t.trouble = err
+		return SkipSchema
+	}
+	event, err := t.reader.AppendJSON(nil, w.Program, value, schema.Limits{Bytes: 4 * c.MaxBytes, Depth: c.MaxDepth})
+	if err != nil {
+		return SkipUnreadable
+	}
+	text, skip := t.repair(ctx, l, event)
+	if skip != "" {
+		return skip
+	}
+	written, err := w.Program.Write(text)
+	if err != nil {
+		return SkipUnwritable
+	}
+	prefix := l.Value[: len(l.Value)-len(value) : len(l.Value)-len(value)]
+	l.Value = append(prefix, written...)
+	return ""
+}
+
+// repair gives what the expression makes of an event, or says why it cannot.
+func (t *transform) repair(ctx context.Context, l *Letter, value []byte) (text []byte, skip string) {
 	d := json.NewDecoder(bytes.NewReader(value))
 	d.UseNumber() // numbers that the expression does not touch keep their digits
 	var event any
-	if err := d.Decode(&event); err != nil {
-		return SkipNotJSON
+	var err error
+	if err = d.Decode(&event); err != nil {
+		return nil, SkipNotJSON
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return SkipNotJSON
+		return nil, SkipNotJSON
 	}
 	ctx, cancel := context.WithTimeout(ctx, transformTime)
 	defer cancel()
 	results := t.code.RunWithContext(ctx, event, l.Code, l.Field)
 	result, ok := results.Next()
 	if !ok {
-		return SkipNothing
+		return nil, SkipNothing
 	}
 	if _, failed := result.(error); failed {
-		return SkipTransform
+		return nil, SkipTransform
 	}
 	// Two events out of one would share its coordinates.
 	if _, more := results.Next(); more {
-		return SkipTransform
+		return nil, SkipTransform
 	}
-	text, err := gojq.Marshal(result)
+	text, err = gojq.Marshal(result)
 	if err != nil {
-		return SkipTransform
+		return nil, SkipTransform
 	}
-	l.Value = append(prefix, text...) // a copy: the prefix has no room for more
-	return ""
+	return text, ""
 }

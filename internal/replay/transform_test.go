@@ -24,7 +24,7 @@ func TestTransform(t *testing.T) {
 		{"two events in one record", ".", `{}{}`, `{}{}`, SkipNotJSON},
 		{"a cut off event", ".", "", "", SkipNotJSON},
 	} {
-		tr, err := newTransform(c.expression)
+		tr, err := newTransform(&Replay{Transform: c.expression})
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
@@ -38,7 +38,7 @@ func TestTransform(t *testing.T) {
 // Protects against an expression that never ends: it can be interrupted, and has a
 // limit of its own.
 func TestTransformThatNeverEnds(t *testing.T) {
-	tr, err := newTransform("last(repeat(.))")
+	tr, err := newTransform(&Replay{Transform: "last(repeat(.))"})
 	if err != nil {
 		t.Fatal(err)
 	}

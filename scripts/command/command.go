@@ -37,6 +37,8 @@ type Local struct {
 	Contracts func(dir string) ([]*contract.Contract, error)
 	// Kafka serves the topics that the folder keeps; brokers is empty if it keeps none.
 	Kafka func(dir string) (brokers string, close func() error, err error)
+	// Registry serves the schemas that lie beside the contracts; url is empty if none needs it.
+	Registry func(contracts []*contract.Contract) (url string, close func(), err error)
 	// Replay sends the letters of r through a pipeline on the folder and returns what became of them.
 	Replay func(ctx context.Context, dir string, r *replay.Replay, o replay.Options) (*replay.Outcome, error)
 }

@@ -50,7 +50,7 @@ type settingsOfContracts struct {
 func deployContracts(_ context.Context, args []string) error {
 	flags := flag.NewFlagSet("contract deploy", flag.ContinueOnError)
 	var (
-		packed    = flags.String("packed", "", "`file` with the contracts: a JSON object of texts by file names")
+		packed    = flags.String("packed", "", "`file` with the contracts and the files of their schemas: a JSON object of texts by file names")
 		kept      = flags.String("kept", "", "`file` with the contracts of all tables that were deployed so far, in the same form; it is updated")
 		dataset   = flags.String("dataset", "", "`dataset` of the tables, project.dataset")
 		folder    = flags.String("into", "", "`folder` that the functions' image takes the contracts from")
@@ -106,7 +106,10 @@ before anything is changed. The table of a contract that is gone stays.
 		if err := os.WriteFile(filepath.Join(*folder, c.Name+".yaml"), []byte(c.Text), 0o644); err != nil {
 			return err
 		}
-		tables[c.Table.Name] = keptTable{Contract: named(c), Schema: c.Table.Schema()}
+		if err := c.Schema.Write(*folder); err != nil {
+			return err
+		}
+		tables[c.Table.Name] = keptTable{Contract: named(c), Schema: c.Table.Schema(), Files: c.Schema.Files}
 	}
 	if err := writeJSON(*kept, tables); err != nil {
 		return err
@@ -129,13 +132,15 @@ func named(c *contract.Contract) string {
 type keptTable struct {
 	Contract string          `json:"contract"`
 	Schema   json.RawMessage `json:"schema"`
+	// Files are those of its events' schema, by their names.
+	Files contract.Folder `json:"files,omitempty"`
 }
 
 // keptContracts are the last contracts of the tables, with all the tables' columns.
 func keptContracts(tables map[string]keptTable) ([]*contract.Contract, error) {
 	var all []*contract.Contract
 	for _, name := range slices.Sorted(maps.Keys(tables)) {
-		c, err := contract.Read(name+".yaml", []byte(tables[name].Contract))
+		c, err := contract.ReadIn(tables[name].Files, name+".yaml", []byte(tables[name].Contract))
 		if err != nil {
 			return nil, err
 		}
@@ -166,7 +171,10 @@ func parsePacked(files map[string]string) ([]*contract.Contract, error) {
 	var all []*contract.Contract
 	var mistakes contract.Mistakes
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		c, err := contract.Read(name, []byte(files[name]))
+		if ext := filepath.Ext(name); ext != ".yaml" && ext != ".yml" || strings.Contains(name, "/") {
+			continue // a file of a schema
+		}
+		c, err := contract.ReadIn(contract.Folder(files), name, []byte(files[name]))
 		if err == nil {
 			_, err = event.New(c, event.Fast, time.Now)
 		}

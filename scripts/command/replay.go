@@ -20,6 +20,7 @@ import (
 	"sluice/internal/contract"
 	"sluice/internal/kafkaclient"
 	"sluice/internal/query"
+	"sluice/internal/registry"
 	"sluice/internal/replay"
 )
 
@@ -34,6 +35,7 @@ type replayFlags struct {
 
 	execute, list, json bool
 	resume, transform   string
+	registry            string
 	limit               int64
 	rate                float64
 	types               values
@@ -62,6 +64,7 @@ func parseReplayFlags(local *Local, args []string) (replayFlags, error) {
 	flags.Var(&f.events, "events-since", "read only rows of events that happened from this `time` on to find out which letters have landed: BigQuery reads, and bills, no older\n"+
 		"partitions. A letter whose event is older counts as not landed, and is sent again, which the view hides")
 	flags.BoolVar(&f.filter.Landed, "landed", false, "take letters too that have landed since they failed")
+	flags.StringVar(&f.registry, "registry", "", "`address` of the schema registry, instead of the one that contracts name; credentials come from SCHEMA_REGISTRY_* of the environment")
 	flags.StringVar(&f.transform, "transform", "", "jq `expression` that repairs each event; why it failed is in $code and $field")
 	flags.Int64Var(&f.limit, "limit", 0, "send at most so many `letters`; 0: all")
 	flags.Float64Var(&f.rate, "rate", 0, "send at most so many `letters` per second; 0: as fast as it goes")
@@ -104,7 +107,7 @@ Without --execute it only says what it would send.
 	if f.resume != "" {
 		// The rest is kept in the file.
 		own := map[string]bool{"resume": true, "execute": true, "data": true, "project": true, "dataset": true, "location": true, "contracts": true,
-			"rate": true, "json": true, "kafka": true, "kafka-config": true, "kafka-oauth": true}
+			"rate": true, "json": true, "registry": true, "kafka": true, "kafka-config": true, "kafka-oauth": true}
 		var foreign string
 		flags.Visit(func(given *flag.Flag) {
 			if !own[given.Name] {
@@ -173,6 +176,15 @@ func replays(ctx context.Context, local *Local, args []string) error {
 	if r.Contracts, err = f.tables.contracts(); err != nil {
 		return err
 	}
+	if f.tables.local() && f.registry == "" && !f.execute {
+		url, closeRegistry, err := f.tables.here.Registry(r.Contracts)
+		if err != nil {
+			return err
+		}
+		defer closeRegistry()
+		f.registry = url
+	}
+	r.Writers = registry.NewWriters(f.registry)
 	if r.Via == replay.ViaKafka && f.execute && !f.tables.local() && f.producer.Brokers == "" {
 		return UsageError("--via kafka needs the brokers: --kafka HOST:PORT")
 	}
@@ -191,7 +203,7 @@ func replays(ctx context.Context, local *Local, args []string) error {
 		}
 		return printOutcomes(os.Stdout, f.json, outcomes)
 	}
-	judge, err := event.NewJudge(r.Contracts, f.types...)
+	judge, err := event.NewJudge(r.Contracts, r.Writers, f.types...)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"sluice/functions/service"
 	"sluice/internal/contract"
 	"sluice/internal/local"
+	"sluice/internal/registry"
 	"sluice/internal/replay"
 )
 
@@ -50,8 +51,8 @@ func (c *Config) parts() local.Parts {
 }
 
 // judge is what says whether the contracts would reject an event.
-func judge(contracts []*contract.Contract) (replay.Judge, error) {
-	j, err := event.NewJudge(contracts)
+func judge(contracts []*contract.Contract, writers *registry.Writers) (replay.Judge, error) {
+	j, err := event.NewJudge(contracts, writers)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +103,7 @@ func newFunctions(
 	c := service.DefaultConfig()
 	c.Project, c.Dataset, c.DeadLetterTopic = p.Project, local.Dataset, local.DeadLetterTopic
 	c.BigQueryEmulator, c.PubSubEmulator, c.StorageEmulator = p.BigQuery, p.PubSub, p.Storage
-	c.PayloadBucket = p.Bucket
+	c.PayloadBucket, c.SchemaRegistryURL = p.Bucket, p.Registry
 	c.Revision = "functions-local"
 	c.Tracer, c.Read = p.Tracer, p.Contracts
 	if tune != nil {

@@ -74,7 +74,7 @@ type replayed struct {
 }
 
 // newReplay reads the request's body.
-func newReplay(w http.ResponseWriter, r *http.Request) (*replay.Replay, bool) {
+func (p *Page) newReplay(w http.ResponseWriter, r *http.Request) (*replay.Replay, bool) {
 	var q replayRequest
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 16<<10)).Decode(&q); err != nil {
 		refuse(w, http.StatusBadRequest, `The body must be {"code": …, "transform": …}.`)
@@ -86,13 +86,14 @@ func newReplay(w http.ResponseWriter, r *http.Request) (*replay.Replay, bool) {
 	}
 	made := replay.New(local.Dataset, f)
 	made.Transform = q.Transform
+	made.Contracts, made.Writers = p.stack.Contracts(), p.stack.Writers()
 	return made, true
 }
 
 // plan is POST /api/replay/plan: what a replay would send, and what today's contract
 // would say to it. Nothing is sent.
 func (p *Page) plan(w http.ResponseWriter, r *http.Request) {
-	made, ok := newReplay(w, r)
+	made, ok := p.newReplay(w, r)
 	if !ok {
 		return
 	}
@@ -116,7 +117,7 @@ func (p *Page) plan(w http.ResponseWriter, r *http.Request) {
 
 // replay is POST /api/replay: sends the letters and waits for what becomes of them.
 func (p *Page) replay(w http.ResponseWriter, r *http.Request) {
-	made, ok := newReplay(w, r)
+	made, ok := p.newReplay(w, r)
 	if !ok {
 		return
 	}

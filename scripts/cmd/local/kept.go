@@ -7,13 +7,16 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2"
 
+	"sluice/internal/contract"
 	"sluice/internal/kafkaclient"
 	"sluice/internal/local"
 	"sluice/internal/local/kafka"
+	"sluice/internal/local/registry"
 	"sluice/internal/local/warehouse"
 	"sluice/internal/query"
 	"sluice/internal/replay"
@@ -23,7 +26,7 @@ import (
 )
 
 // kept is how audit and replay work on a folder that run --data keeps.
-var kept = &command.Local{Tables: keptTables, Contracts: local.KeptContracts, Kafka: keptKafka, Replay: keptReplay}
+var kept = &command.Local{Tables: keptTables, Contracts: local.KeptContracts, Kafka: keptKafka, Registry: keptRegistry, Replay: keptReplay}
 
 func keptTables(dir string) (query.Engine, func() error, error) {
 	w, err := openWarehouse(dir)
@@ -43,6 +46,14 @@ func keptKafka(dir string) (brokers string, close func() error, err error) {
 		return "", nil, err
 	}
 	return k.Brokers(), k.Close, nil
+}
+
+func keptRegistry(contracts []*contract.Contract) (url string, close func(), err error) {
+	if !slices.ContainsFunc(contracts, registry.Needed) {
+		return "", func() {}, nil
+	}
+	r := registry.Start(contracts)
+	return r.URL(), r.Close, nil
 }
 
 // openWarehouse opens a warehouse that must be there.
@@ -88,6 +99,7 @@ func keptReplay(
 		return nil, err
 	}
 	defer client.Close()
+	r.Writers = s.Writers()
 	engine := query.Database{DB: s.Warehouse.DB()}
 	connection := &kafkaclient.Connection{Brokers: s.Kafka.Brokers(), ClientID: "sluice-replay"}
 	wrap := func(t replay.Target) replay.Target { return settled{t, s} }

@@ -198,8 +198,8 @@ func run(ctx context.Context, args []string) error {
 		in = read
 	}
 	defer in.close()
-	if c := contract.Find(contracts, topic); c != nil && c.Format == contract.FormatJSONSchema {
-		in = framed{in}
+	if in, err = f.written(ctx, in, contract.Find(contracts, topic)); err != nil {
+		return err
 	}
 
 	progress := newProgress(os.Stderr)
@@ -417,14 +417,6 @@ WHERE failed_at >= make_timestamptz(?) GROUP BY ALL ORDER BY 3 DESC, 1, 2 LIMIT 
 		all = append(all, r)
 	}
 	return all, rows.Err()
-}
-
-// framed are lines as the serializers of schema registries write them.
-type framed struct{ source }
-
-func (f framed) next() (key, value []byte, err error) {
-	key, value, err = f.source.next()
-	return key, append([]byte{0, 0, 0, 0, 1}, value...), err // schema 1, which nobody looks up
 }
 
 // produce sends the input at rate events per second; 0: as fast as it goes.
