@@ -25,7 +25,7 @@ import (
 func BenchmarkWrittenVsLibrary(b *testing.B) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	avroContract, protoContract := readContract(b, "clicks_avro.yaml"), readContract(b, "clicks_protobuf.yaml")
-	library, err := avro.Parse(avroContract.Schema.Text)
+	library, err := avro.Parse(avroContract.Schema.Files[avroContract.Schema.Name])
 	if err != nil {
 		b.Fatal(err)
 	}
