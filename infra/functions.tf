@@ -51,6 +51,13 @@ locals {
   own_contracts = anytrue([for stream in var.streams : stream.deployed])
 }
 
+locals {
+  registry_env = try(var.schema_registry.url, "") == "" ? {} : { SCHEMA_REGISTRY_URL = var.schema_registry.url }
+  # Variable => id of the secret that holds its value.
+  registry_secrets = { for name, secret in try(var.schema_registry.secrets, {}) : "SCHEMA_REGISTRY_${upper(name)}" => secret }
+  registry_network = try(var.schema_registry.network, "") != "" || try(var.schema_registry.subnetwork, "") != ""
+}
+
 resource "google_cloud_run_v2_service" "function" {
   for_each = local.functions
 
@@ -66,6 +73,20 @@ resource "google_cloud_run_v2_service" "function" {
     service_account                  = trimprefix(each.value.account, "serviceAccount:")
     timeout                          = "${local.request_timeout_seconds}s"
     max_instance_request_concurrency = each.value.concurrency
+
+    # Direct VPC egress, for a schema registry with a private address; Google's services are reached as
+    # before.
+    dynamic "vpc_access" {
+      for_each = each.key == "ingest" && local.registry_network ? [true] : []
+
+      content {
+        egress = "PRIVATE_RANGES_ONLY"
+        network_interfaces {
+          network    = var.schema_registry.network == "" ? null : var.schema_registry.network
+          subnetwork = var.schema_registry.subnetwork == "" ? null : var.schema_registry.subnetwork
+        }
+      }
+    }
 
     scaling {
       min_instance_count = each.key == "ingest" ? var.function_instances.min : 0
@@ -98,7 +119,7 @@ resource "google_cloud_run_v2_service" "function" {
           CONTRACTS = local.own_contracts ? "/contracts" : ""
           # Also when no bridge writes to it any more: messages may refer to it for weeks.
           PAYLOAD_BUCKET = local.payload_bucket
-        }, each.value.env, local.otlp_env)
+        }, each.value.env, each.key == "ingest" ? local.registry_env : {}, local.otlp_env)
 
         content {
           name  = env.key
@@ -107,7 +128,7 @@ resource "google_cloud_run_v2_service" "function" {
       }
 
       dynamic "env" {
-        for_each = local.otlp_secrets
+        for_each = merge(each.key == "ingest" ? local.registry_secrets : {}, local.otlp_secrets)
 
         content {
           name = env.key

@@ -96,6 +96,37 @@ variable "bridge_instances" {
   }
 }
 
+variable "schema_registry" {
+  description = <<-EOT
+    How Ingest reaches the schema registry that contracts name. null: none does, or it is public and asks nobody who he is.
+    url: asked instead of the contracts' own address, such as a test's; empty: theirs.
+    secrets: what the contracts' auth needs => id of a Secret Manager secret in this project, for example {"user" = "registry-user", "password" = "registry-password"}: user and password, token, certificate and key, ca.
+    network, subnetwork: the VPC from which it can be reached (direct VPC egress); both empty for a public one.
+    google: it is the managed one of this project, whose schemas Ingest may then read.
+  EOT
+  type = object({
+    url        = optional(string, "")
+    secrets    = optional(map(string), {})
+    network    = optional(string, "")
+    subnetwork = optional(string, "")
+    google     = optional(bool, false)
+  })
+  default = null
+
+  validation {
+    condition     = can(regex("^(https?://[^ @]+)?$", try(var.schema_registry.url, "")))
+    error_message = "schema_registry.url is no address: give it as https://HOST, without a user or a password."
+  }
+  validation {
+    condition     = alltrue([for name in keys(try(var.schema_registry.secrets, {})) : contains(["user", "password", "token", "certificate", "key", "ca"], name)])
+    error_message = "schema_registry.secrets has a name that is not known: use user, password, token, certificate, key and ca."
+  }
+  validation {
+    condition     = alltrue([for id in values(try(var.schema_registry.secrets, {})) : can(regex("^[A-Za-z0-9_-]+$", id))])
+    error_message = "schema_registry.secrets are ids of secrets in this project, such as \"registry-password\": put the values into Secret Manager."
+  }
+}
+
 variable "by_reference" {
   description = "Large batches go to the bucket PROJECT-sluice-payloads, which infra/bootstrap makes, and messages refer to them: cheaper from some thousand events per second on, and of no effect below."
   type        = bool

@@ -54,6 +54,23 @@ resource "google_secret_manager_secret_iam_member" "bridge" {
   member    = google_service_account.part["bridge"].member
 }
 
+resource "google_secret_manager_secret_iam_member" "registry" {
+  for_each = var.registry_secrets
+
+  secret_id = each.value
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.part["ingest"].member
+}
+
+# It grants by project only; the role reads schemas, and changes nothing.
+resource "google_project_iam_member" "ingest_registry" {
+  count = var.google_registry ? 1 : 0
+
+  project = var.project
+  role    = "roles/managedkafka.schemaRegistryViewer"
+  member  = google_service_account.part["ingest"].member
+}
+
 # Who sends OpenTelemetry's signals reads the headers to send with them.
 resource "google_secret_manager_secret_iam_member" "otlp_headers" {
   for_each = var.otlp_headers == "" ? [] : toset(["bridge", "ingest", "dead-letter"])

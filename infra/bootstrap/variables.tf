@@ -49,6 +49,23 @@ variable "kafka_secrets" {
   }
 }
 
+variable "registry_secrets" {
+  description = "Ids of the Secret Manager secrets with which Ingest asks a schema registry. The values never pass through Terraform."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for id in var.registry_secrets : can(regex("^[A-Za-z0-9_-]+$", id))])
+    error_message = "registry_secrets are ids of secrets in this project, such as \"registry-password\"."
+  }
+}
+
+variable "google_registry" {
+  description = "Ingest asks the schema registry of Google's managed Kafka in this project."
+  type        = bool
+  default     = false
+}
+
 variable "otlp_headers" {
   description = "Id of the Secret Manager secret with the headers for the OTLP receiver; empty: none."
   type        = string

@@ -315,6 +315,54 @@ run "a_managed_kafka" {
   }
 }
 
+run "a_schema_registry" {
+  variables {
+    schema_registry = {
+      url        = "https://registry.internal"
+      secrets    = { user = "registry-user", password = "registry-password" }
+      subnetwork = "projects/acme-clickstream/regions/europe-west1/subnetworks/default"
+    }
+  }
+
+  assert {
+    condition = alltrue([
+      for name, secret in { SCHEMA_REGISTRY_USER = "registry-user", SCHEMA_REGISTRY_PASSWORD = "registry-password" } : anytrue([
+        for e in google_cloud_run_v2_service.function["ingest"].template[0].containers[0].env :
+        e.name == name && try(e.value_source[0].secret_key_ref[0].secret, "") == secret
+      ])
+    ])
+    error_message = "Ingest has the registry's credentials from Secret Manager."
+  }
+  assert {
+    condition     = anytrue([for e in google_cloud_run_v2_service.function["ingest"].template[0].containers[0].env : e.name == "SCHEMA_REGISTRY_URL" && e.value == "https://registry.internal"])
+    error_message = "Ingest asks the registry of the settings."
+  }
+  assert {
+    condition = (
+      google_cloud_run_v2_service.function["ingest"].template[0].vpc_access[0].egress == "PRIVATE_RANGES_ONLY" &&
+      google_cloud_run_v2_service.function["ingest"].template[0].vpc_access[0].network_interfaces[0].subnetwork == "projects/acme-clickstream/regions/europe-west1/subnetworks/default"
+    )
+    error_message = "Ingest reaches a registry with a private address, and Google's services as before."
+  }
+  assert {
+    condition = (
+      length(google_cloud_run_v2_service.function["dead-letter"].template[0].vpc_access) == 0 &&
+      !anytrue([for e in google_cloud_run_v2_service.function["dead-letter"].template[0].containers[0].env : startswith(e.name, "SCHEMA_REGISTRY")])
+    )
+    error_message = "DeadLetter asks no registry."
+  }
+}
+
+run "a_schema_registry_with_mistakes" {
+  command = plan
+
+  variables {
+    schema_registry = { url = "https://me:hunter2@registry", secrets = { pass = "registry password" } }
+  }
+
+  expect_failures = [var.schema_registry]
+}
+
 run "every_alert_has_its_runbook" {
   variables {
     runbook_url           = "https://example.com/RUNBOOK.md"

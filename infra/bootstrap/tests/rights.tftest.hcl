@@ -85,6 +85,22 @@ run "only_the_bridge_reads_its_secrets" {
   }
 }
 
+run "only_ingest_asks_the_schema_registry" {
+  variables {
+    registry_secrets = ["registry-password"]
+    google_registry  = true
+  }
+
+  assert {
+    condition     = google_secret_manager_secret_iam_member.registry["registry-password"].role == "roles/secretmanager.secretAccessor" && google_secret_manager_secret_iam_member.registry["registry-password"].member == google_service_account.part["ingest"].member
+    error_message = "Ingest reads the secrets for the registry, and nobody else does."
+  }
+  assert {
+    condition     = google_project_iam_member.ingest_registry[0].role == "roles/managedkafka.schemaRegistryViewer" && google_project_iam_member.ingest_registry[0].member == google_service_account.part["ingest"].member
+    error_message = "Of Google's managed registry, Ingest reads the schemas and changes nothing."
+  }
+}
+
 run "accounts_have_the_names_that_infra_uses" {
   command = plan
 
@@ -106,9 +122,11 @@ run "mistakes_are_named" {
     kafka_secrets = ["projects/acme-clickstream/secrets/kafka-password"]
     otlp_headers  = "authorization=Bearer x"
     repository    = { owner = "https://github.com/acme", name = "sluice" }
+
+    registry_secrets = ["hunter2 "]
   }
 
-  expect_failures = [var.state_bucket, var.kafka_secrets, var.otlp_headers, var.repository]
+  expect_failures = [var.state_bucket, var.kafka_secrets, var.registry_secrets, var.otlp_headers, var.repository]
 }
 
 run "payloads" {
