@@ -38,6 +38,8 @@ type world struct {
 	stopped  chan error
 	evicted  atomic.Int64 // dead members that kfake would have kept
 
+	encode atomic.Pointer[func(generate.Event) ([]byte, string)] // how an event is written, and the code of its dead letter; nil: as JSON
+
 	mu        sync.Mutex
 	bad       func(value []byte) bool // good events that the fault makes bad
 	expected  map[string]int64        // dead letters by code
@@ -88,6 +90,9 @@ func (w *world) load(seed uint64, rate int) {
 		for {
 			for range max(1, rate/100) {
 				e := g.Next()
+				if encode := w.encode.Load(); encode != nil {
+					e.Value, e.Code = (*encode)(e)
+				}
 				w.expect(e)
 				m := &kafka.Message{TopicPartition: kafka.TopicPartition{Partition: kafka.PartitionAny}, Key: e.Key, Value: e.Value}
 				if w.skewed.Load() {
