@@ -132,7 +132,7 @@ func TestDocumentedFlagsExist(t *testing.T) {
 			t.Errorf("this test does not know where ./scripts/%s declares its flags", m[1])
 			continue
 		}
-		text := read(t, source) + read(t, "../scripts/command/target.go")
+		text := read(t, source) + read(t, "../scripts/command/target.go") + read(t, "../scripts/command/contract_schema.go")
 		for _, flag := range regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(m[2], -1) {
 			found++
 			if !strings.Contains(text, `"`+flag[1]+`"`) && !strings.Contains(text, "\n    --"+flag[1]+")") {
