@@ -169,7 +169,7 @@ func (f *Function) schemaID(name string, r *batch.Record) string {
 		if c.Name != name || c.Registry == nil && c.Format != contract.FormatJSONSchema {
 			continue
 		}
-		if id, _, err := c.SplitID(r.Value, r.Headers); err == nil {
+		if id, _, err := c.SplitID(r.Value, batch.HeaderOf(r.Headers, c.IDHeader)); err == nil {
 			return id.String()
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"sluice/internal/batch"
 	"sluice/internal/contract"
 )
 
@@ -481,12 +482,7 @@ func (f *field) outside(m *Meta) []byte {
 	if f.source == contract.FromKafkaKey {
 		return m.Key
 	}
-	for i := len(m.Headers) - 1; i >= 0; i-- {
-		if string(m.Headers[i].Key) == f.header {
-			return m.Headers[i].Value
-		}
-	}
-	return nil
+	return batch.HeaderOf(m.Headers, f.header)
 }
 
 // before reports whether a fault of the field at a place of the event comes before the one

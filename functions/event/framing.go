@@ -22,7 +22,7 @@ func unframe(value []byte) ([]byte, error) {
 
 // splitID is contract.SplitID with a *Rejection for an error.
 func splitID(c *contract.Contract, value []byte, headers []batch.RecordHeader) (schema.ID, []byte, error) {
-	id, body, err := c.SplitID(value, headers)
+	id, body, err := c.SplitID(value, batch.HeaderOf(headers, c.IDHeader))
 	if fault, ok := err.(*contract.FramingError); ok {
 		return id, nil, &Rejection{Code: contract.CodeUndecodableValue, Field: fault.Field, Message: fault.What}
 	}

@@ -271,7 +271,7 @@ func (f *Function) view(ctx context.Context, to *stream, b *batch.Batch) (*schem
 		if f.stream(r.Topic) != to || len(prefix) > 0 && bytes.HasPrefix(r.Value, prefix) {
 			continue
 		}
-		id, body, err := to.Contract.SplitID(r.Value, r.Headers)
+		id, body, err := to.Contract.SplitID(r.Value, batch.HeaderOf(r.Headers, to.Contract.IDHeader))
 		if err != nil {
 			continue // the decoder says so
 		}

@@ -36,6 +36,11 @@ const (
 
 func startWritten(t *testing.T, format string, o options) *written {
 	t.Helper()
+	return startWrittenWith(t, format, "- {name: id, type: STRING, mode: REQUIRED}\n- {name: amount, type: NUMERIC}\n", o)
+}
+
+func startWrittenWith(t *testing.T, format, columns string, o options) *written {
+	t.Helper()
 	w := &written{registry: srfake.New()}
 	t.Cleanup(w.registry.Close)
 	w.registry.Intercept(func(rw http.ResponseWriter, r *http.Request) bool {
@@ -47,9 +52,8 @@ func startWritten(t *testing.T, format string, o options) *written {
 		}
 		return false
 	})
-	amount := "- {name: amount, type: NUMERIC}\n"
-	c, err := contract.Read("orders.yaml", []byte("contract: 1\ntopics: clicks\nformat: "+format+"\nregistry: {url: "+w.registry.URL()+", subject: clicks-value, version: 1}\ncolumns:\n"+
-		"- {name: id, type: STRING, mode: REQUIRED}\n"+amount+"- {name: rest, type: JSON, rest: true}\n"))
+	c, err := contract.Read("orders.yaml", []byte("contract: 1\ntopics: clicks\nformat: "+format+"\nregistry: {url: "+w.registry.URL()+", subject: clicks-value, version: 1}\ncolumns:\n"+columns+
+		"- {name: rest, type: JSON, rest: true}\n"))
 	check(t, err)
 	o.contracts = []*contract.Contract{c}
 	more := o.config

@@ -165,3 +165,13 @@ func (b *Batch) Ranges() []Range {
 	}
 	return ranges
 }
+
+// HeaderOf returns the value of the header of that name, of several the last one's; nil: there is none.
+func HeaderOf(headers []RecordHeader, name string) []byte {
+	for i := len(headers) - 1; i >= 0; i-- {
+		if string(headers[i].Key) == name {
+			return headers[i].Value
+		}
+	}
+	return nil
+}

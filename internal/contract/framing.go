@@ -3,7 +3,6 @@ package contract
 import (
 	"fmt"
 
-	"sluice/internal/batch"
 	"sluice/internal/schema"
 )
 
@@ -55,23 +54,19 @@ type FramingError struct {
 
 func (e *FramingError) Error() string { return e.What }
 
-// SplitID returns the id of the schema that a value was written with, and the value itself. The error is a
-// *FramingError.
-func (c *Contract) SplitID(value []byte, headers []batch.RecordHeader) (schema.ID, []byte, error) {
-	if c.IDHeader != "" {
-		for i := len(headers) - 1; i >= 0; i-- {
-			if string(headers[i].Key) != c.IDHeader {
-				continue
-			}
-			id, ok := schema.HeaderID(headers[i].Value)
-			if !ok {
-				return id, nil, &FramingError{Field: "header:" + c.IDHeader, What: fmt.Sprintf("header:%s has %d bytes and is no id of a schema: want Confluent's 17 or 5 bytes, a number of 4 or 8 bytes, or digits", c.IDHeader, len(headers[i].Value))}
-			}
-			if id.Message != "" {
-				return id, value, nil
-			}
-			return c.withMessage(id, value)
+// SplitID returns the id of the schema that a value was written with, and the value itself. header is the value of the
+// record's header IDHeader; empty: it has none. The error is a *FramingError.
+func (c *Contract) SplitID(value, header []byte) (schema.ID, []byte, error) {
+	if len(header) > 0 {
+		id, ok := schema.HeaderID(header)
+		if !ok {
+			return id, nil, &FramingError{Field: "header:" + c.IDHeader, What: fmt.Sprintf(
+				"header:%s has %d bytes and is no id of a schema: want Confluent's 17 or 5 bytes, a number of 4 or 8 bytes, or digits", c.IDHeader, len(header))}
 		}
+		if id.Message != "" {
+			return id, value, nil
+		}
+		return c.withMessage(id, value)
 	}
 	prefix, rest := SplitPrefix(value)
 	if prefix == nil {

@@ -46,7 +46,7 @@ func (w *Writers) Of(ctx context.Context, c *contract.Contract, value []byte, he
 	if c.Registry == nil {
 		return &Writer{Program: c.Writer}, value, nil
 	}
-	id, body, err := c.SplitID(value, headers)
+	id, body, err := c.SplitID(value, batch.HeaderOf(headers, c.IDHeader))
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrWritten, err)
 	}
