@@ -25,7 +25,7 @@ func TestReference(t *testing.T) {
 	var columns string
 	examples, keys := 0, map[string]bool{}
 	for i, block := range strings.Split(string(text), "```") {
-		if i%2 == 0 {
+		if i%2 == 0 || strings.HasPrefix(block, "sh\n") {
 			continue
 		}
 		if yaml, ok := strings.CutPrefix(block, "yaml\n"); ok {
