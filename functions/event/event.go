@@ -137,7 +137,7 @@ func New(c *contract.Contract, decoder string, now func() time.Time) (*Decoder, 
 	if err != nil {
 		return nil, err
 	}
-	d := &Decoder{now: now, maxBytes: c.MaxBytes, framed: c.Format == contract.FormatJSONSchema}
+	d := &Decoder{now: now, maxBytes: c.MaxBytes, framed: c.Format == contract.FormatJSONSchema && !c.Written()}
 	if decoder == Strict {
 		d.strict = newStrictDecoder(p)
 	} else {

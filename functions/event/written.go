@@ -209,9 +209,9 @@ type writtenDecoder struct {
 	last   *Program // its program
 }
 
-// newWrittenDecoder returns nil if events are JSON.
+// newWrittenDecoder returns nil if events are JSON that no schema is held against.
 func newWrittenDecoder(c *contract.Contract, fast *fastDecoder) (*writtenDecoder, error) {
-	if c.Format != contract.FormatAvro && c.Format != contract.FormatProtobuf {
+	if !c.Written() {
 		return nil, nil
 	}
 	w := &writtenDecoder{contract: c, taking: taking{fastDecoder: fast}}
@@ -227,6 +227,11 @@ func newWrittenDecoder(c *contract.Contract, fast *fastDecoder) (*writtenDecoder
 // program returns the program that value was written with, and the value behind its prefix.
 func (w *writtenDecoder) program(value []byte, m *Meta) (*Program, []byte, error) {
 	if w.fixed != nil {
+		if w.contract.Format == contract.FormatJSONSchema {
+			var err error
+			value, err = unframe(value)
+			return w.fixed, value, err
+		}
 		return w.fixed, value, nil
 	}
 	if len(w.prefix) > 0 && w.contract.IDHeader == "" && bytes.HasPrefix(value, w.prefix) {
@@ -311,6 +316,8 @@ func (w *writtenDecoder) reject(err error, p *Program, value []byte) error {
 		return &Rejection{Code: contract.CodeTooLarge, Message: "the event has more than " + strconv.Itoa(w.contract.MaxBytes) + " bytes as JSON: send less"}
 	case schema.TooDeep:
 		return rejectTooDeep(w.contract.MaxDepth)
+	case schema.Invalid:
+		return p.explain(&Rejection{Code: contract.CodeSchemaViolation, Field: fault.Path, Message: fault.Error()})
 	case schema.InvalidUTF8:
 		return p.explain(&Rejection{Code: contract.CodeInvalidUTF8, Field: fault.Path, Message: fault.Error()})
 	}

@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/schemaregistry"
 	"github.com/confluentinc/confluent-kafka-go/v2/schemaregistry/serde"
 	"github.com/confluentinc/confluent-kafka-go/v2/schemaregistry/serde/avrov2"
+	"github.com/confluentinc/confluent-kafka-go/v2/schemaregistry/serde/jsonschema"
 	"github.com/confluentinc/confluent-kafka-go/v2/schemaregistry/serde/protobuf"
 
 	"sluice/functions/service"
@@ -99,5 +101,34 @@ func TestConfluentsSerializers(t *testing.T) {
 		if n := p.count(`SELECT COUNT(*) FROM orders WHERE object = 'b' AND size = 7`); n != 1 {
 			t.Errorf("header %v: %d rows, letters %+v", header, n, p.letters())
 		}
+	}
+}
+
+// Protects the third of Confluent's serializers, and that an event is held against the schema that it names before it is held against its
+// contract.
+func TestConfluentsJSONSchema(t *testing.T) {
+	t.Parallel()
+	w := startWrittenWith(t, "json_schema", "- {name: id, type: STRING, mode: REQUIRED}\n- {name: n, type: INT64}\n", options{})
+	client, err := schemaregistry.NewClient(schemaregistry.NewConfig(w.registry.URL()))
+	check(t, err)
+	id, err := client.Register("clicks-value", schemaregistry.SchemaInfo{SchemaType: "JSON",
+		Schema: `{"type":"object","properties":{"id":{"type":"string"},"n":{"type":"integer","maximum":10}},"required":["id"]}`}, false)
+	check(t, err)
+	config := jsonschema.NewSerializerConfig()
+	config.AutoRegisterSchemas, config.UseLatestVersion = false, true
+	s, err := jsonschema.NewSerializer(client, serde.ValueSerde, config)
+	check(t, err)
+	headers, value, err := s.SerializeWithHeaders("clicks", map[string]any{"id": "a", "n": 7})
+	w.publish(packRecords(t,
+		record(t, headers, value, err),
+		batch.Record{Value: []byte(framed(id, []byte(`{"id":"b","n":11}`)...))},
+		batch.Record{Value: []byte(framed(id, []byte(`{"id":"c"`)...))}))
+	if n := w.count("SELECT COUNT(*) FROM orders WHERE id = 'a' AND n = 7"); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+	letters := w.letters()
+	if len(letters) != 2 || letters[0].Code != "schema_violation" || letters[0].Field != "n" || !strings.Contains(letters[0].Error, "want at most 10; it was written with clicks-value version 1") ||
+		letters[1].Code != "invalid_json" {
+		t.Errorf("%+v", letters)
 	}
 }

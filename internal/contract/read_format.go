@@ -37,13 +37,16 @@ func (r *reader) format(o object) {
 		}
 	}
 	registry, file := o.get("registry"), o.get("schema")
-	if !c.Format.Binary() {
+	if c.Format == FormatJSON {
 		for _, key := range []string{"registry", "schema"} {
 			if n := o.keys[key]; n != nil {
-				r.wrong(n, "%s goes with format: avro or format: protobuf, and the format is %s: remove it, or say the format", key, c.Format)
+				r.wrong(n, "%s goes with format: avro, protobuf or json_schema, and the format is %s: remove it, or say the format", key, c.Format)
 			}
 		}
 		return
+	}
+	if registry == nil && file == nil && c.Format == FormatJSONSchema {
+		return // the prefix is skipped
 	}
 	if registry == nil && file == nil {
 		r.wrong(o.node, "the format is %s, and the contract does not say where the schema is: give registry, the address of the schema registry, or schema, a file in the contract's folder", c.Format)
@@ -181,6 +184,8 @@ func (r *reader) schemaFile(n *yaml.Node) {
 		return
 	case c.Format == FormatAvro:
 		r.program, err = schema.Avro(string(text))
+	case c.Format == FormatJSONSchema:
+		r.program, err = schema.JSON(string(text), nil)
 	default:
 		r.program, err = schema.ProtobufFile(files, name, c.Schema.Message)
 	}

@@ -118,7 +118,7 @@ func TestReadMistakes(t *testing.T) {
 		{"contract: 1\nrest: drop\ntopics: {pattern: 'a b'}\ncolumns: [{name: a, type: STRING}]", "matches no name"},
 		{"contract: 1\nrest: drop\nbare: true\nformat: avro\ncolumns: [{name: a, type: STRING}]", "the format is avro, and the contract does not say where the schema is"},
 		{"contract: 1\nrest: drop\nbare: true\nformat: xml\ncolumns: [{name: a, type: STRING}]", "want json, avro, protobuf, or json_schema for JSON behind a schema registry's prefix"},
-		{"contract: 1\nrest: drop\nbare: true\nregistry: https://r\ncolumns: [{name: a, type: STRING}]", "registry goes with format: avro or format: protobuf, and the format is json"},
+		{"contract: 1\nrest: drop\nbare: true\nregistry: https://r\ncolumns: [{name: a, type: STRING}]", "registry goes with format: avro, protobuf or json_schema, and the format is json"},
 		{"contract: 1\nrest: drop\nbare: true\nformat: avro\nregistry: r:8081\ncolumns: [{name: a, type: STRING}]", "the registry's url is no address of one"},
 		{"contract: 1\nrest: drop\nbare: true\nformat: avro\nregistry: https://me:secret@r\ncolumns: [{name: a, type: STRING}]", "the registry's url has a user or a password in it"},
 		{"contract: 1\nrest: drop\nbare: true\nformat: avro\nregistry: {url: http://r, auth: basic}\ncolumns: [{name: a, type: STRING}]", "credentials go over https only"},

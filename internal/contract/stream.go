@@ -75,7 +75,7 @@ func (s *SchemaFile) Write(folder string) error {
 type Format string
 
 // The formats. JSONSchema is JSON behind the prefix that the serializers of schema registries for JSON Schema write:
-// Confluent's five bytes, or AWS Glue's eighteen. Avro and Protobuf are read with the schema that such a prefix names,
+// Confluent's five bytes, or AWS Glue's eighteen; it is validated by the schema, if the contract says where that is. Avro and Protobuf are read with the schema that such a prefix names,
 // or with Contract.Writer.
 const (
 	FormatJSON       Format = "json"
@@ -86,6 +86,11 @@ const (
 
 // Binary reports whether events are written with a schema, and are no JSON.
 func (f Format) Binary() bool { return f == FormatAvro || f == FormatProtobuf }
+
+// Written reports whether a schema is needed to read, or to validate, the contract's events.
+func (c *Contract) Written() bool {
+	return c.Format.Binary() || c.Format == FormatJSONSchema && (c.Registry != nil || c.Writer != nil)
+}
 
 // Registry is the schema registry that knows the schemas of a contract's events.
 type Registry struct {

@@ -79,12 +79,15 @@ func (s *Schema) String() string {
 
 // Program compiles the schema; indexes lead to the message of a Protobuf schema.
 func (s *Schema) Program(indexes []int) (*schema.Program, error) {
-	if s.Type == contract.FormatProtobuf {
-		imports := make(map[string]string, len(s.References))
-		for _, r := range s.References {
-			imports[r.Name] = r.Text
-		}
-		return schema.Protobuf(s.Text, imports, indexes)
+	byName := make(map[string]string, len(s.References))
+	for _, r := range s.References {
+		byName[r.Name] = r.Text
+	}
+	switch s.Type {
+	case contract.FormatProtobuf:
+		return schema.Protobuf(s.Text, byName, indexes)
+	case contract.FormatJSONSchema:
+		return schema.JSON(s.Text, byName)
 	}
 	var texts []string
 	for _, r := range s.References {

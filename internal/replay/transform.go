@@ -53,7 +53,7 @@ func (t *transform) apply(ctx context.Context, l *Letter) (skip string) {
 	if t.code == nil {
 		return ""
 	}
-	if c := l.contractOf(t.of.Contracts); c != nil && c.Format.Binary() {
+	if c := l.contractOf(t.of.Contracts); c != nil && c.Format.Binary() { // what is JSON is repaired as it stands
 		return t.applyWritten(ctx, c, l)
 	}
 	// What is repaired gets a schema registry's prefix back.

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -41,6 +42,9 @@ const maxRecords = 15
 func (p *Program) Fields() ([]Field, error) {
 	if p.proto != nil {
 		return protoFields(p.descriptor, nil)
+	}
+	if p.avro == nil {
+		return nil, errors.New("columns are not made of a JSON Schema: infer them of sample events")
 	}
 	a := &avroShape{named: make(map[string]*avro.SchemaNode)}
 	for _, root := range p.roots {

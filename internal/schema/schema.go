@@ -1,5 +1,5 @@
 // Package schema reads values that were written with an Avro or a Protobuf schema: it compiles the writer's schema
-// once, and turns each value into the JSON text of the same event, without a tree between.
+// once, and turns each value into the JSON text of the same event, without a tree between. Of a JSON Schema it validates values.
 //
 //	program, err := schema.Avro(text, references...)
 //	var r schema.Reader                           // one per goroutine, reused
@@ -46,6 +46,7 @@ package schema
 import (
 	"strconv"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/twmb/avro"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -57,6 +58,7 @@ type Program struct {
 
 	avro  *node
 	proto *message
+	json  *jsonschema.Schema
 
 	// For Fields: what they were compiled of.
 	roots      []*avro.SchemaNode // of Avro: those of the references, then the schema's own
@@ -85,6 +87,7 @@ const (
 	InvalidUTF8              // a string is not valid UTF-8
 	TooLarge                 // Limits.Bytes
 	TooDeep                  // Limits.Depth
+	Invalid                  // of JSON: it is not what the schema says
 )
 
 func (e *Error) Error() string {
@@ -143,10 +146,15 @@ func (r *Reader) AppendRest(dst []byte, p *Program, value []byte, limits Limits,
 	r.in, r.at, r.out, r.begin, r.limits, r.depth, r.taker = value, 0, dst, len(dst), limits, 0, taker
 	r.slots, r.found, r.entries = r.slots[:0], r.found[:0], r.entries[:0]
 	var err error
-	if p.proto != nil {
+	switch {
+	case p.proto != nil:
 		err = r.protobuf(p.proto, value)
-	} else if err = r.avro(p.avro); err == nil && r.at < len(value) {
-		err = &Error{What: "has " + strconv.Itoa(len(value)-r.at) + " bytes more than its schema reads"}
+	case p.json != nil:
+		err = r.validate(p.json, value)
+	default:
+		if err = r.avro(p.avro); err == nil && r.at < len(value) {
+			err = &Error{What: "has " + strconv.Itoa(len(value)-r.at) + " bytes more than its schema reads"}
+		}
 	}
 	out := r.out
 	r.in, r.out, r.taker = nil, nil, nil

@@ -49,7 +49,7 @@ func (p *Program) Choosing(choose Choice) *Program {
 	switch {
 	case p.proto != nil:
 		out.proto = p.proto.choosing(choose)
-	case p.avro.single() != nil && p.avro.single().kind == kindRecord:
+	case p.avro != nil && p.avro.single() != nil && p.avro.single().kind == kindRecord:
 		out.avro = p.avro.single().choosing(choose)
 	}
 	return &out

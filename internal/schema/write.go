@@ -34,6 +34,9 @@ func (p *Program) Write(event []byte) ([]byte, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("the event is not valid JSON")
 	}
+	if p.json != nil {
+		return event, nil
+	}
 	if p.proto == nil {
 		return writeAvro(nil, p.avro, v)
 	}

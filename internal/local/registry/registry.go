@@ -39,8 +39,11 @@ func id(text string) int { return int(crc32.ChecksumIEEE([]byte(text))&math.MaxI
 
 func register(r *srfake.Registry, c *contract.Contract) {
 	kind := sr.TypeAvro
-	if c.Format == contract.FormatProtobuf {
+	switch c.Format {
+	case contract.FormatProtobuf:
 		kind = sr.TypeProtobuf
+	case contract.FormatJSONSchema:
+		kind = sr.TypeJSON
 	}
 	// Each import is a schema of its own, and refers to all before it: those that it does not import do no harm.
 	var references []sr.SchemaReference

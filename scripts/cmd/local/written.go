@@ -44,7 +44,7 @@ func (f *runFlags) written(ctx context.Context, in source, c *contract.Contract)
 	switch {
 	case c == nil || c.Format == contract.FormatJSON:
 		return in, nil
-	case c.Format == contract.FormatJSONSchema:
+	case c.Format == contract.FormatJSONSchema && c.Registry == nil:
 		return &written{source: in, prefix: []byte{0, 0, 0, 0, 1}}, nil // schema 1, which nobody looks up
 	case c.Registry == nil:
 		return &written{source: in, program: c.Writer}, nil
