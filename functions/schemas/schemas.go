@@ -238,6 +238,9 @@ func (v *View) fetch(ctx context.Context) error {
 func (s *Schemas) one(ctx context.Context, id schema.ID) (*known, error) {
 	// The request is not the first caller's alone: it goes on if that one leaves.
 	answer := s.flight.DoChan(id.String()+id.Message, func() (any, error) {
+		if k := s.lookup(id); k != nil { // by a request that has ended since
+			return k, nil
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.Fetch)
 		defer cancel()
 		found, err := s.breaker.Execute(func() (*registry.Schema, error) { return s.registry.Schema(ctx, id) })
