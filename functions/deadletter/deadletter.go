@@ -166,7 +166,7 @@ func (f *Function) newLetters(b *batch.Batch, m *push.Message, now time.Time) []
 // schemaID is the id of the schema that a record of the contract of that name was written with, "" if it names none.
 func (f *Function) schemaID(name string, r *batch.Record) string {
 	for _, c := range f.contracts {
-		if c.Name != name || c.Registry == nil && c.Format != contract.FormatJSONSchema {
+		if c.Name != name || !c.Framed() && c.Format != contract.FormatJSONSchema {
 			continue
 		}
 		if id, _, err := c.SplitID(r.Value, batch.HeaderOf(r.Headers, c.IDHeader)); err == nil {

@@ -149,7 +149,7 @@ func New(c *contract.Contract, decoder string, now func() time.Time) (*Decoder, 
 
 // Use gives the decoder the schemas of a contract with a registry.
 func (d *Decoder) Use(s Schemas) {
-	if d.written != nil {
+	if d.written != nil && d.written.contract.Registry != nil {
 		d.written.schemas = s
 	}
 }

@@ -215,13 +215,38 @@ func newWrittenDecoder(c *contract.Contract, fast *fastDecoder) (*writtenDecoder
 		return nil, nil
 	}
 	w := &writtenDecoder{contract: c, taking: taking{fastDecoder: fast}}
-	if c.Registry == nil {
+	var err error
+	switch {
+	case c.Registry != nil: // see Use
+	case len(c.Versions) > 0:
+		w.schemas, err = newVersions(c)
+	default:
+		w.fixed, err = Compile(c, c.Writer, "")
+	}
+	return w, err
+}
+
+// versions are the Schemas of a contract that has them beside it.
+type versions map[string]*Program
+
+func newVersions(c *contract.Contract) (versions, error) {
+	v := make(versions, len(c.Versions))
+	for id, p := range c.Versions {
 		var err error
-		if w.fixed, err = Compile(c, c.Writer, ""); err != nil {
+		if v[id], err = Compile(c, p, c.Schema.IDs[id]+" (id "+id+")"); err != nil {
 			return nil, err
 		}
 	}
-	return w, nil
+	return v, nil
+}
+
+// Program is Schemas'.
+func (v versions) Program(id schema.ID) (*Program, error) {
+	if p := v[id.String()]; p != nil {
+		return p, nil
+	}
+	return nil, &Rejection{Code: contract.CodeUnknownSchema,
+		Message: "the event names the schema " + id.String() + ", which is not among the contract's: add its file to the ids of schema, deploy, and replay"}
 }
 
 // program returns the program that value was written with, and the value behind its prefix.

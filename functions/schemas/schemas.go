@@ -327,7 +327,7 @@ func (v *View) Wait(ctx context.Context) error {
 func (s *Schemas) reject(id schema.ID) *known {
 	what := fmt.Sprintf("the event names the schema %s, which the registry %s does not know: register it there, or have the producer use that registry; then replay", id, s.contract.Registry.URL)
 	if id.Glue {
-		what = fmt.Sprintf("the event names the schema %s of AWS Glue, which is not asked: give the contract the schema as a file (schema, without registry)", id)
+		what = fmt.Sprintf("the event names the schema %s of AWS Glue, which is not asked: give the contract the schema's file and this id (ids of schema) instead of registry", id)
 	}
 	return s.keep(id, &known{until: time.Now().Add(s.config.Reject), rejected: &event.Rejection{Code: contract.CodeUnknownSchema, Message: what}})
 }

@@ -17,7 +17,7 @@ import (
 
 var (
 	registryKeys = []string{"url", "auth", "id_header", "subject", "version"}
-	schemaKeys   = []string{"file", "message"}
+	schemaKeys   = []string{"file", "message", "ids"}
 
 	formats = []Format{FormatJSON, FormatAvro, FormatProtobuf, FormatJSONSchema}
 	auths   = []Auth{AuthNone, AuthBasic, AuthBearer, AuthMTLS, AuthGoogle}
@@ -59,6 +59,9 @@ func (r *reader) format(o object) {
 		r.schemaFile(file)
 	}
 	c.Writer = r.program
+	if registry != nil && c.Versions != nil {
+		r.wrong(file, "schema has ids, and there is a registry that knows them: remove one of both")
+	}
 }
 
 // fromSchema is what columns says if they are to be those of the contract's schema.
@@ -171,27 +174,72 @@ func (r *reader) schemaFile(n *yaml.Node) {
 	if !ok {
 		return
 	}
-	if !fs.ValidPath(name) {
-		r.wrong(at, "the schema's file is %s: name a file in the contract's folder, or below", strconv.Quote(name))
-		return
-	}
 	files := recorder{r.folder, make(map[string]string)}
 	c.Schema.Name, c.Schema.Files = name, files.read
+	r.program = r.compile(at, files, name)
+	if n.Kind == yaml.MappingNode {
+		r.versions(n, files)
+	}
+}
+
+// versions reads which files have the schemas of ids.
+func (r *reader) versions(n *yaml.Node, files recorder) {
+	c := r.c
+	for i := 0; i < len(n.Content); i += 2 {
+		if n.Content[i].Value != "ids" {
+			continue
+		}
+		ids := r.resolve(n.Content[i+1])
+		if ids.Kind != yaml.MappingNode || len(ids.Content) == 0 {
+			r.wrong(ids, "ids is %s: want a mapping from ids, as events name them, to files", kindOf(ids))
+			return
+		}
+		c.Schema.IDs, c.Versions = make(map[string]string), make(map[string]*schema.Program)
+		for k := 0; k < len(ids.Content); k += 2 {
+			key, at := ids.Content[k], r.resolve(ids.Content[k+1])
+			id, err := schema.ParseID(key.Value)
+			if err != nil {
+				r.wrong(key, "ids has %s: want a number, or the UUID of a schema version", strconv.Quote(key.Value))
+				continue
+			}
+			name, ok := r.text(at, "the file of the id "+key.Value)
+			if !ok {
+				continue
+			}
+			if c.Versions[id.String()] != nil {
+				r.wrong(key, "ids has %s twice: remove one", key.Value)
+			}
+			if p := r.compile(at, files, name); p != nil {
+				c.Schema.IDs[id.String()], c.Versions[id.String()] = name, p
+			}
+		}
+	}
+}
+
+// compile compiles the schema in a file; nil: it is wrong.
+func (r *reader) compile(at *yaml.Node, files recorder, name string) *schema.Program {
+	if !fs.ValidPath(name) {
+		r.wrong(at, "the schema's file is %s: name a file in the contract's folder, or below", strconv.Quote(name))
+		return nil
+	}
 	text, err := fs.ReadFile(files, name)
+	var p *schema.Program
 	switch {
 	case err != nil:
 		r.wrong(at, "the schema's file cannot be read: %v", err)
-		return
-	case c.Format == FormatAvro:
-		r.program, err = schema.Avro(string(text))
-	case c.Format == FormatJSONSchema:
-		r.program, err = schema.JSON(string(text), nil)
+		return nil
+	case r.c.Format == FormatAvro:
+		p, err = schema.Avro(string(text))
+	case r.c.Format == FormatJSONSchema:
+		p, err = schema.JSON(string(text), nil)
 	default:
-		r.program, err = schema.ProtobufFile(files, name, c.Schema.Message)
+		p, err = schema.ProtobufFile(files, name, r.c.Schema.Message)
 	}
 	if err != nil {
 		r.wrong(at, "the schema's file %s: %v", name, err)
+		return nil
 	}
+	return p
 }
 
 // recorder keeps the text of the files that are read.

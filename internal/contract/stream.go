@@ -22,7 +22,9 @@ type Contract struct {
 	Registry *Registry       // of the schemas that they are written with; nil: none is asked
 	IDHeader string          // the header that names a record's schema; a record without it has a prefix. Empty: all have
 	Schema   SchemaFile      // that lies beside the contract
-	Writer   *schema.Program // made of it: what all events are written with, unless there is a Registry; nil: there is none
+	Writer   *schema.Program // made of it: what all events are written with, unless they are Framed; nil: there is none
+	// Versions are the schemas that events name by these ids, if there is no Registry.
+	Versions map[string]*schema.Program
 
 	Topics  []string       // the Kafka topics it takes, by name
 	Pattern *regexp.Regexp // or those whose whole name matches; nil: none
@@ -54,6 +56,7 @@ type Contract struct {
 type SchemaFile struct {
 	Name    string            // of the file, within the contract's folder; empty: there is none
 	Message string            // of a Protobuf schema: the full name of the events' message
+	IDs     map[string]string // the files of versions, by the ids that events name them by
 	Files   map[string]string // its text and those of the files that it imports, by their names
 }
 
@@ -87,6 +90,9 @@ const (
 // Binary reports whether events are written with a schema, and are no JSON.
 func (f Format) Binary() bool { return f == FormatAvro || f == FormatProtobuf }
 
+// Framed reports whether events name the schema that they were written with.
+func (c *Contract) Framed() bool { return c.Registry != nil || len(c.Versions) > 0 }
+
 // Written reports whether a schema is needed to read, or to validate, the contract's events.
 func (c *Contract) Written() bool {
 	return c.Format.Binary() || c.Format == FormatJSONSchema && (c.Registry != nil || c.Writer != nil)
@@ -116,7 +122,7 @@ const (
 // Plain returns the contract for events that lie in a file, a line each: without what a serializer writes before them.
 func (c *Contract) Plain() *Contract {
 	plain := *c
-	plain.Format, plain.Registry, plain.IDHeader, plain.Writer = FormatJSON, nil, "", nil
+	plain.Format, plain.Registry, plain.IDHeader, plain.Writer, plain.Versions = FormatJSON, nil, "", nil, nil
 	return &plain
 }
 

@@ -202,7 +202,7 @@ func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 // Schema returns the schema of that id, with all that it refers to.
 func (c *Client) Schema(ctx context.Context, id schema.ID) (*Schema, error) {
 	if id.Glue {
-		return nil, fmt.Errorf("%w: it is AWS Glue's, which speaks another protocol", ErrUnknown)
+		return nil, fmt.Errorf("%w: it is AWS Glue's, which speaks another protocol: name the schema's file under ids of schema in the contract", ErrUnknown)
 	}
 	var found sr.SubjectSchema
 	var err error

@@ -43,12 +43,18 @@ var ErrWritten = errors.New("the event's schema cannot be used")
 // Of returns the schema that an event of the contract was written with, and the value behind its prefix. The error wraps
 // ErrUnknown or ErrWritten if it is the event's fault.
 func (w *Writers) Of(ctx context.Context, c *contract.Contract, value []byte, headers []batch.RecordHeader) (*Writer, []byte, error) {
-	if c.Registry == nil {
+	if !c.Framed() {
 		return &Writer{Program: c.Writer}, value, nil
 	}
 	id, body, err := c.SplitID(value, batch.HeaderOf(headers, c.IDHeader))
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrWritten, err)
+	}
+	if c.Registry == nil {
+		if p := c.Versions[id.String()]; p != nil {
+			return &Writer{Program: p, Name: c.Schema.IDs[id.String()]}, body, nil
+		}
+		return nil, nil, fmt.Errorf("schema %s: %w", id, ErrUnknown)
 	}
 	found, err := w.Find(ctx, c, id)
 	return found, body, err

@@ -3,7 +3,9 @@ package schema
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"strconv"
+	"strings"
 )
 
 // ID is the id under which a registry knows a schema: a number, or a UUID.
@@ -23,6 +25,20 @@ func (id ID) String() string {
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
+// ParseID reads what String writes.
+func ParseID(text string) (ID, error) {
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n > 0 {
+		return ID{Number: n}, nil
+	}
+	b, err := hex.DecodeString(strings.ReplaceAll(text, "-", ""))
+	if err != nil || len(b) != 16 || len(text) != 36 {
+		return ID{}, errors.New("no id of a schema")
+	}
+	var id ID
+	copy(id.UUID[:], b)
+	return id, nil
+}
+
 // PrefixID is the id in the prefix of a value: Confluent's of 5 bytes, a zero and the number, big endian; AWS Glue's of
 // 18, whose last 16 are the UUID. See contract.SplitPrefix.
 func PrefixID(prefix []byte) ID {
@@ -32,6 +48,14 @@ func PrefixID(prefix []byte) ID {
 	id := ID{Glue: true}
 	copy(id.UUID[:], prefix[len(prefix)-16:])
 	return id
+}
+
+// Prefix is the prefix with the id: Confluent's of a number, AWS Glue's of a UUID.
+func (id ID) Prefix() []byte {
+	if id.Number > 0 {
+		return binary.BigEndian.AppendUint32([]byte{0}, uint32(id.Number))
+	}
+	return append([]byte{3, 0}, id.UUID[:]...)
 }
 
 // HeaderID is the id in a header of a record, as serializers write it there: Confluent's one and the GUID, or the five bytes

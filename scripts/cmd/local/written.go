@@ -46,7 +46,7 @@ func (f *runFlags) written(ctx context.Context, in source, c *contract.Contract)
 		return in, nil
 	case c.Format == contract.FormatJSONSchema && c.Registry == nil:
 		return &written{source: in, prefix: []byte{0, 0, 0, 0, 1}}, nil // schema 1, which nobody looks up
-	case c.Registry == nil:
+	case !c.Framed():
 		return &written{source: in, program: c.Writer}, nil
 	}
 	if c.IDHeader != "" {
@@ -55,6 +55,20 @@ func (f *runFlags) written(ctx context.Context, in source, c *contract.Contract)
 	out := &written{source: in, program: c.Writer}
 	id := int64(0)
 	switch {
+	case c.Registry == nil:
+		for text, file := range c.Schema.IDs {
+			if file != c.Schema.Name {
+				continue
+			}
+			parsed, err := schema.ParseID(text)
+			if err != nil {
+				return nil, err
+			}
+			out.prefix = parsed.Prefix()
+		}
+		if out.prefix == nil {
+			return nil, fmt.Errorf("the contract %s names no id for %s: add one to the ids of schema", c.Name, c.Schema.Name)
+		}
 	case registry.Needed(c) && f.attached():
 		return nil, command.UsageError("the contract %s names a registry: with --kafka its events are to be in Kafka already, leave out --input", c.Name)
 	case registry.Needed(c):
@@ -77,7 +91,9 @@ func (f *runFlags) written(ctx context.Context, in source, c *contract.Contract)
 		}
 		id = found.ID.Number
 	}
-	out.prefix = binary.BigEndian.AppendUint32([]byte{0}, uint32(id))
+	if id > 0 {
+		out.prefix = schema.ID{Number: id}.Prefix()
+	}
 	if c.Format == contract.FormatProtobuf {
 		out.prefix = append(out.prefix, messageIndexes(out.program)...)
 	}

@@ -20,6 +20,10 @@ func TestWrittenEvents(t *testing.T) {
 			{"name":"amount","type":"double"},{"name":"at","type":{"type":"long","logicalType":"timestamp-micros"}},
 			{"name":"tags","type":{"type":"array","items":"string"}},{"name":"more","type":{"type":"map","values":"int"}}]}`,
 			"format: avro\nschema: order.avsc\n"},
+		"avro with AWS Glue's ids": {"order.avsc", `{"type":"record","name":"Order","fields":[{"name":"id","type":"string"},
+			{"name":"amount","type":"float"},{"name":"at","type":{"type":"long","logicalType":"timestamp-nanos"}},
+			{"name":"tags","type":{"type":"array","items":"string"}},{"name":"more","type":["null",{"type":"map","values":"long"}]}]}`,
+			"format: avro\nschema: {file: order.avsc, ids: {3f2504e0-4f89-11d3-9a0c-0305e82c3301: order.avsc}}\n"},
 		"protobuf with a registry": {"shop/order.proto", "syntax = \"proto3\";\nimport \"google/protobuf/timestamp.proto\";\nmessage None {}\nmessage Shop { message Order { string id = 1; optional double amount = 2; google.protobuf.Timestamp at = 3; repeated string tags = 4; map<string, int32> more = 5; } }",
 			"format: protobuf\nregistry: https://registry.example.com\nschema: {file: shop/order.proto, message: Shop.Order}\n"},
 	} {
