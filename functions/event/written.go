@@ -279,6 +279,9 @@ func (w *writtenDecoder) program(value []byte, m *Meta) (*Program, []byte, error
 
 var errNoSchemas = errors.New("event: the contract's events need a schema registry, and this program asks none")
 
+// longer is how many times as long as an event may be its JSON may be: numbers and bytes take more room there.
+const longer = 3
+
 // appendRow appends the row of an event.
 func (w *writtenDecoder) appendRow(d *Decoder, dst, value []byte, m *Meta) ([]byte, error) {
 	if value == nil {
@@ -291,7 +294,7 @@ func (w *writtenDecoder) appendRow(d *Decoder, dst, value []byte, m *Meta) ([]by
 	if err != nil {
 		return nil, err
 	}
-	limits := schema.Limits{Bytes: d.maxBytes, Depth: w.contract.MaxDepth}
+	limits := schema.Limits{Bytes: longer * d.maxBytes, Depth: w.contract.MaxDepth}
 	if cap(w.text) > keptScratch {
 		w.text = nil
 	}
@@ -338,7 +341,7 @@ func (w *writtenDecoder) reject(err error, p *Program, value []byte) error {
 	}
 	switch fault.Limit {
 	case schema.TooLarge:
-		return &Rejection{Code: contract.CodeTooLarge, Message: "the event has more than " + strconv.Itoa(w.contract.MaxBytes) + " bytes as JSON: send less"}
+		return &Rejection{Code: contract.CodeTooLarge, Message: "the event has more than " + strconv.Itoa(longer*w.contract.MaxBytes) + " bytes as JSON: send less"}
 	case schema.TooDeep:
 		return rejectTooDeep(w.contract.MaxDepth)
 	case schema.Invalid:

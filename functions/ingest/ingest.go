@@ -200,7 +200,11 @@ func (f *Function) process(ctx context.Context, m *push.Message, w *worker, b *b
 	if p.to == nil {
 		f.refuseAll(w, b)
 	} else {
+		start := time.Now()
 		view, err := f.view(ctx, p.to, b)
+		if view != nil {
+			p.schemas = time.Since(start)
+		}
 		if err != nil {
 			return err
 		}
@@ -209,7 +213,10 @@ func (f *Function) process(ctx context.Context, m *push.Message, w *worker, b *b
 		}
 		if len(w.waiting) > 0 {
 			// Their neighbours have landed.
-			if err := view.Wait(ctx); err != nil {
+			start = time.Now()
+			err := view.Wait(ctx)
+			p.schemas += time.Since(start)
+			if err != nil {
 				return err
 			}
 			if err := f.land(ctx, w, b, p, view); err != nil {
@@ -425,6 +432,7 @@ type part struct {
 	rejected                map[string]int // by code
 	oldest                  time.Duration
 	decode, append, publish time.Duration
+	schemas                 time.Duration // waited for a registry
 }
 
 // contract is the name of the part's contract; empty: none takes the records.
@@ -470,6 +478,7 @@ func (l *line) add(p *part) {
 	}
 	l.oldest = max(l.oldest, p.oldest)
 	l.decode += p.decode
+	l.schemas += p.schemas
 	l.append += p.append
 	l.publish += p.publish
 }
@@ -512,6 +521,9 @@ func (l *line) note(m *push.Message) {
 	m.Note(slog.Float64("decode_ms", push.Milliseconds(l.decode)),
 		slog.Float64("append_ms", push.Milliseconds(l.append)),
 		slog.Float64("publish_ms", push.Milliseconds(l.publish)))
+	if l.schemas > 0 {
+		m.Note(slog.Float64("schemas_ms", push.Milliseconds(l.schemas)))
+	}
 	if l.oldest > 0 {
 		m.Note(slog.Float64("age_ms", push.Milliseconds(l.oldest)))
 	}

@@ -136,6 +136,9 @@ func TestEventsInAvro(t *testing.T) {
 	if n := w.count("SELECT COUNT(*) FROM events_dlq WHERE schema_id = '3' AND error_code = 'wrong_type'"); n != 1 {
 		t.Errorf("%d letters with the schema's id", n)
 	}
+	if !w.log.has("schemas_ms") {
+		t.Error("the log line does not tell how long the registry took")
+	}
 	if n := w.asked.Load(); n != 3 {
 		t.Errorf("the registry was asked %d times for 3 schemas", n)
 	}
