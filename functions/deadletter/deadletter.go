@@ -221,7 +221,5 @@ func note(m *push.Message, b *batch.Batch, letters []letter, landed bool, decode
 	m.Note(slog.Int("records", len(letters)), slog.Int("landed", n))
 	push.NoteRejected(m, rejected)
 	m.Note(slog.Float64("decode_ms", push.Milliseconds(decode)), slog.Float64("append_ms", push.Milliseconds(write)))
-	if b.Traceparent != "" {
-		m.Note(slog.String("traceparent", b.Traceparent))
-	}
+	m.NoteTrace(b.Traceparent)
 }

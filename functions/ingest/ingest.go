@@ -527,7 +527,5 @@ func (l *line) note(m *push.Message) {
 	if l.oldest > 0 {
 		m.Note(slog.Float64("age_ms", push.Milliseconds(l.oldest)))
 	}
-	if l.traceparent != "" {
-		m.Note(slog.String("traceparent", l.traceparent))
-	}
+	m.NoteTrace(l.traceparent)
 }

@@ -47,7 +47,12 @@ func NewCaller(ctx context.Context, c CallerConfig) (*Caller, error) {
 	if c.Client == nil {
 		c.Client = &http.Client{Timeout: 5 * time.Second}
 	}
-	v, err := idtoken.NewValidator(ctx, option.WithHTTPClient(c.Client))
+	client := *c.Client
+	if client.Transport == nil {
+		client.Transport = http.DefaultTransport
+	}
+	client.Transport = &keySource{base: client.Transport}
+	v, err := idtoken.NewValidator(ctx, option.WithHTTPClient(&client))
 	if err != nil {
 		return nil, fmt.Errorf("prepare the check of push tokens: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -28,7 +29,11 @@ type keyServer struct {
 	keys    map[string]*rsa.PrivateKey
 	fetched atomic.Int32
 	down    atomic.Bool
-	url     *url.URL
+	instead atomic.Pointer[struct {
+		status int
+		body   string
+	}] // what is answered instead of keys
+	url *url.URL
 }
 
 func startKeys(t *testing.T) *keyServer {
@@ -43,6 +48,12 @@ func startKeys(t *testing.T) *keyServer {
 	}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		k.fetched.Add(1)
+		if other := k.instead.Load(); other != nil {
+			w.Header().Set("Cache-Control", "public, max-age=3600")
+			w.WriteHeader(other.status)
+			io.WriteString(w, other.body)
+			return
+		}
 		var list struct{ Keys []map[string]string }
 		for id, key := range k.keys {
 			list.Keys = append(list.Keys, map[string]string{"kid": id, "kty": "RSA", "alg": "RS256", "use": "sig",
@@ -252,6 +263,8 @@ func TestKeysAreCached(t *testing.T) {
 		t.Errorf("without keys: answered %d, want 503", status)
 	}
 	k.down.Store(false)
+	awaitKeys(t, url, token)
+	k.fetched.Store(1)
 	for i := range 5 {
 		if status, _ := post(t, url, "data", "Authorization", token); status != 204 {
 			t.Errorf("answered %d", status)
@@ -260,6 +273,57 @@ func TestKeysAreCached(t *testing.T) {
 	}
 	if n := k.fetched.Load(); n != 1 {
 		t.Errorf("the keys were fetched %d times", n)
+	}
+}
+
+// awaitKeys waits until the keys are asked for again.
+func awaitKeys(t *testing.T, url, token string) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if status, _ := post(t, url, "data", "Authorization", token); status == 204 {
+			return
+		} else if status != 503 || time.Now().After(end) {
+			t.Fatalf("with keys again: answered %d", status)
+		}
+	}
+}
+
+// Protects events from a key server that answers, but not with keys: that is no caller's fault, so 503 and never 401; it is not asked for every
+// push, and what it answered is not kept.
+func TestKeyServerThatAnswersAnythingElse(t *testing.T) {
+	for name, answer := range map[string]struct {
+		status int
+		body   string
+	}{
+		"an error":           {500, "oops"},
+		"a page":             {200, "<html>"},
+		"no keys":            {200, `{"keys":[]}`},
+		"another thing":      {200, `{"error":"x"}`},
+		"an error with keys": {503, `{"keys":[{"kid":"key-1","kty":"RSA"}]}`},
+		"no end":             {200, `{"keys":[{"kid":"` + strings.Repeat("x", 2<<20) + `"}]}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := startKeys(t)
+			k.instead.Store(&answer)
+			c, err := push.NewCaller(t.Context(), push.CallerConfig{Audience: audience, Email: email, Client: &http.Client{Transport: k}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			url, _, _ := serve(t, push.Config{Caller: c}, func(context.Context, *push.Message) error { return nil })
+			token := "Bearer " + k.sign(map[string]any{"alg": "RS256", "kid": "key-1"}, map[string]any{"aud": audience, "iss": "https://accounts.google.com",
+				"email": email, "email_verified": true, "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}, k.keys["key-1"])
+			for range 20 {
+				if status, _ := post(t, url, "data", "Authorization", token); status != 503 {
+					t.Errorf("answered %d, want 503", status)
+				}
+			}
+			if n := k.fetched.Load(); n > 3 {
+				t.Errorf("the key server was asked %d times for 20 pushes", n)
+			}
+			k.instead.Store(nil)
+			awaitKeys(t, url, token)
+		})
 	}
 }
 

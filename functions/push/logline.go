@@ -4,11 +4,13 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"sluice/internal/batch"
+	"sluice/internal/telemetry"
 )
 
 // logLine writes the one line of a request. Log-based metrics are made of these
@@ -115,6 +117,21 @@ const (
 // through Kafka have a topic of no name, and are left out.
 func (m *Message) NoteRanges(ranges []batch.Range) {
 	m.ranges = slices.DeleteFunc(slices.Clone(ranges), func(r batch.Range) bool { return r.Topic == "" })
+	for i := range m.ranges {
+		// Anybody who may publish can call a topic what he likes.
+		if topic := &m.ranges[i].Topic; !topicName.MatchString(*topic) {
+			*topic = "(no name that Kafka takes)"
+		}
+	}
+}
+
+var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
+
+// NoteTrace notes the trace context of the message's records, if it is one.
+func (m *Message) NoteTrace(traceparent string) {
+	if telemetry.ParseTraceparent(traceparent).IsValid() {
+		m.Note(slog.String("traceparent", traceparent[:55])) // what versions to come have behind it is not checked
+	}
 }
 
 // rangeFields are the fields of m's log line that say where its records came from.

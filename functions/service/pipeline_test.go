@@ -479,3 +479,22 @@ func TestBatchThatSaysTooMuchOfItself(t *testing.T) {
 		t.Errorf("%d letters, want one undecodable_payload that names the topic: %+v", len(letters), letters)
 	}
 }
+
+// Protects personal data from whoever may publish: what a forged batch has for a topic and a trace context is not logged as it stands.
+func TestForgedNamesAreNotLogged(t *testing.T) {
+	t.Parallel()
+	w := start(t, options{})
+	for _, trace := range []string{"jane@example.com", "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-jane@example.com"} {
+		e := batch.NewEncoder(batch.Header{Traceparent: trace})
+		e.Append(&batch.Record{Topic: "jane@example.com", Offset: 1, Value: []byte(good("a"))})
+		p, err := e.Payload(nil)
+		check(t, err)
+		w.publish(p)
+	}
+	if w.log.has("jane") {
+		t.Error("the log shows what is no topic and no trace context")
+	}
+	if !w.log.has("(no name that Kafka takes)/0:1-1") {
+		t.Error("the log does not tell where the records were")
+	}
+}
