@@ -16,7 +16,7 @@ locals {
       # A batch of 1,000 events is under a millisecond of CPU and a third of a
       # second of waiting for BigQuery: many requests share an instance.
       concurrency = 32
-      memory      = "1Gi"
+      memory      = 1024 # MiB
       max         = var.function_instances.max
       env = merge(
         {
@@ -35,7 +35,7 @@ locals {
       account     = local.accounts["dead-letter"]
       audience    = "https://dead-letter.sluice.internal"
       concurrency = 16
-      memory      = "512Mi"
+      memory      = 512
       max         = min(4, var.function_instances.max)
       env = {
         EVENTS_DLQ_TABLE   = google_bigquery_table.events_dlq.table_id
@@ -99,7 +99,7 @@ resource "google_cloud_run_v2_service" "function" {
       resources {
         limits = {
           cpu    = "1"
-          memory = each.value.memory
+          memory = "${each.value.memory}Mi"
         }
         # CPU is paid for only while a request runs; nothing works in between.
         cpu_idle          = true
@@ -115,6 +115,8 @@ resource "google_cloud_run_v2_service" "function" {
           PUSH_SERVICE_ACCOUNT = trimprefix(local.accounts["push"], "serviceAccount:")
           PUSH_TRUST_CLOUD_RUN = "true"
           HANDLER_TIMEOUT      = "${local.handler_timeout_seconds}s"
+          # Go's collector works harder before Cloud Run kills the instance: what is left is for stacks, and for what is not Go's.
+          GOMEMLIMIT = "${floor(each.value.memory * 0.85)}MiB"
           # The image has them. Without any, the functions know the built-in contract.
           CONTRACTS = local.own_contracts ? "/contracts" : ""
           # Also when no bridge writes to it any more: messages may refer to it for weeks.

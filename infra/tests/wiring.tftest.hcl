@@ -315,6 +315,20 @@ run "a_managed_kafka" {
   }
 }
 
+run "memory" {
+  assert {
+    condition = alltrue([
+      for key, limit in { ingest = "870MiB", dead-letter = "435MiB" } :
+      anytrue([for e in google_cloud_run_v2_service.function[key].template[0].containers[0].env : e.name == "GOMEMLIMIT" && e.value == limit])
+    ])
+    error_message = "Go knows how much memory an instance has."
+  }
+  assert {
+    condition     = google_cloud_run_v2_service.function["ingest"].template[0].containers[0].resources[0].limits["memory"] == "1024Mi"
+    error_message = "Ingest has 1 GiB: see TestMemoryOfFullBatches."
+  }
+}
+
 run "a_schema_registry" {
   variables {
     schema_registry = {
