@@ -202,6 +202,7 @@ func (f *Function) process(ctx context.Context, m *push.Message, w *worker, b *b
 	} else {
 		start := time.Now()
 		view, err := f.view(ctx, p.to, b)
+		defer view.Close()
 		if view != nil {
 			p.schemas = time.Since(start)
 		}

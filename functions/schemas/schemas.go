@@ -3,13 +3,15 @@
 //	s, err := schemas.New(contract, client, schemas.Config{}, meter, log)
 //	view, err := s.View(ctx, ids)  // of a message: asks the registry for those that are not known; outages are errors
 //	decoder.Use(view)              // gets them from there, without asking anybody
+//	defer view.Close()
 //	err = view.Wait(ctx)           // gives those that the registry does not know a little time to arrive
 //
 // Schemas never change: what is known stays, until there are too many. That the registry is down, or slow, says nothing
 // about an event: View fails, and the message comes again. That it does not know an id may be for its replicas' being
-// behind; so the first event with the id waits for Config.Wait, and only then events with it are rejected, for
-// Config.Reject, after which the registry is asked again. Where many ids turn out to be unknown the values are not what
-// they seem, and no more is waited.
+// behind; so events with the id wait until Config.Wait has passed since the first one came, and only then they are rejected, for
+// Config.Reject, after which the registry is asked again. A few messages wait here, so that their other events are not
+// kept; more would be all that an instance does: View fails for those. Where many ids turn out to be unknown the values
+// are not what they seem, and no more is waited.
 package schemas
 
 import (
@@ -45,6 +47,7 @@ type Config struct {
 	Poll        time.Duration // while waiting
 	Reject      time.Duration // how long an id counts as unknown
 	MaxUnknown  int           // so many of them at a time: then nothing is waited for
+	MaxWaiting  int           // messages that wait at a time
 	BreakerOpen time.Duration // how long a registry that fails is left alone
 }
 
@@ -52,7 +55,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Keep: 500, Fetch: 8 * time.Second, Wait: 10 * time.Second, Poll: 500 * time.Millisecond,
-		Reject: time.Minute, MaxUnknown: 8, BreakerOpen: 5 * time.Second,
+		Reject: time.Minute, MaxUnknown: 8, MaxWaiting: 8, BreakerOpen: 5 * time.Second,
 	}
 }
 
@@ -71,9 +74,11 @@ type Schemas struct {
 	flight   singleflight.Group
 	fetched  metric.Int64Counter
 
-	mu    sync.Mutex
-	known map[schema.ID]*known
-	clock uint64 // counts uses
+	mu      sync.Mutex
+	known   map[schema.ID]*known
+	clock   uint64                  // counts uses
+	first   map[schema.ID]time.Time // of the ids that are waited for: when they came first
+	waiting int                     // messages
 }
 
 // known is what is known of an id: one of the two.
@@ -93,7 +98,7 @@ func Missing(err error) bool { return errors.Is(err, errMissing) }
 // New returns the Schemas of a contract. meter may be nil.
 func New(c *contract.Contract, r Registry, config Config, meter metric.Meter, log *slog.Logger) (*Schemas, error) {
 	config = config.withDefaults()
-	s := &Schemas{contract: c, registry: r, config: config, known: make(map[schema.ID]*known)}
+	s := &Schemas{contract: c, registry: r, config: config, known: make(map[schema.ID]*known), first: make(map[schema.ID]time.Time)}
 	s.breaker = gobreaker.NewCircuitBreaker[*registry.Schema](gobreaker.Settings{
 		MaxRequests:  1,
 		Timeout:      config.BreakerOpen,
@@ -128,6 +133,9 @@ func (c Config) withDefaults() Config {
 	if c.MaxUnknown == 0 {
 		c.MaxUnknown = d.MaxUnknown
 	}
+	if c.MaxWaiting == 0 {
+		c.MaxWaiting = d.MaxWaiting
+	}
 	return c
 }
 
@@ -136,6 +144,7 @@ type View struct {
 	of      *Schemas
 	known   map[schema.ID]*known
 	missing []schema.ID // that the registry does not know, so far
+	waiting bool        // counts among Schemas.waiting
 }
 
 // Program is event.Schemas'. An id that the registry does not know, so far, gives an error that Missing knows.
@@ -174,6 +183,7 @@ func (s *Schemas) keep(id schema.ID, k *known) *known {
 	s.clock++
 	k.used = s.clock
 	s.known[id] = k
+	delete(s.first, id)
 	for len(s.known) > s.config.Keep {
 		var oldest schema.ID
 		least := s.clock + 1
@@ -191,7 +201,61 @@ func (s *Schemas) keep(id schema.ID, k *known) *known {
 // not be asked.
 func (s *Schemas) View(ctx context.Context, ids []schema.ID) (*View, error) {
 	v := &View{of: s, known: make(map[schema.ID]*known, len(ids)), missing: ids}
-	return v, v.fetch(ctx)
+	if err := v.fetch(ctx); err != nil {
+		return v, err
+	}
+	return v, v.begin()
+}
+
+// begin takes one of the places to wait, if anything is to be waited for.
+func (v *View) begin() error {
+	s := v.of
+	v.giveUp()
+	if len(v.missing) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting >= s.config.MaxWaiting {
+		return fmt.Errorf("the schema registry does not know the schema %s, which %d messages wait for already: this one comes again", v.missing[0], s.waiting)
+	}
+	s.waiting++
+	v.waiting = true
+	return nil
+}
+
+// Close gives up what a View holds. It may be called several times, and for nil.
+func (v *View) Close() {
+	if v == nil || !v.waiting {
+		return
+	}
+	v.of.mu.Lock()
+	v.of.waiting--
+	v.of.mu.Unlock()
+	v.waiting = false
+}
+
+// giveUp rejects the missing ids that have been waited for long enough.
+func (v *View) giveUp() {
+	s := v.of
+	now := time.Now()
+	many := s.unknown() >= s.config.MaxUnknown
+	var left []schema.ID
+	for _, id := range v.missing {
+		s.mu.Lock()
+		first, ok := s.first[id]
+		if !ok {
+			first = now
+			s.first[id] = now
+		}
+		s.mu.Unlock()
+		if many || now.Sub(first) >= s.config.Wait {
+			v.known[id] = s.reject(id)
+		} else {
+			left = append(left, id)
+		}
+	}
+	v.missing = left
 }
 
 // fetch asks for the ids that are missing, and keeps those that stay so.
@@ -298,28 +362,18 @@ func (s *Schemas) add(ctx context.Context, result string) {
 // Wait asks for the ids that the registry did not know until it knows all, or the time is up; then events with them are
 // rejected. The error is that the registry could not be asked, or ctx has ended.
 func (v *View) Wait(ctx context.Context) error {
-	s := v.of
-	deadline := time.Now().Add(s.config.Wait)
-	if s.unknown() >= s.config.MaxUnknown {
-		deadline = time.Now()
-	}
 	for len(v.missing) > 0 {
-		if time.Now().After(deadline) {
-			for _, id := range v.missing {
-				v.known[id] = s.reject(id)
-			}
-			v.missing = nil
-			return nil
-		}
 		select {
-		case <-time.After(s.config.Poll):
+		case <-time.After(v.of.config.Poll):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 		if err := v.fetch(ctx); err != nil {
 			return err
 		}
+		v.giveUp()
 	}
+	v.Close()
 	return nil
 }
 

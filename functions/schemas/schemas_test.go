@@ -217,6 +217,46 @@ func TestBoundedWaits(t *testing.T) {
 	}
 }
 
+// Protects an instance from doing nothing but wait: a few messages wait for a schema that is not there, the others come again; and all of them together wait
+// once, not one after the other.
+func TestFewWait(t *testing.T) {
+	w := start(t, Config{Wait: 300 * time.Millisecond, Poll: 10 * time.Millisecond, MaxWaiting: 3})
+	begin := time.Now()
+	var views []*View
+	for range 3 {
+		v, err := w.View(t.Context(), ids(8))
+		if err != nil {
+			t.Fatal(err)
+		}
+		views = append(views, v)
+	}
+	if _, err := w.View(t.Context(), ids(8)); err == nil || !strings.Contains(err.Error(), "comes again") {
+		t.Errorf("the fourth: %v", err)
+	}
+	views[0].Close()
+	views[0].Close()
+	if v, err := w.View(t.Context(), ids(8)); err != nil {
+		t.Errorf("after one has left: %v", err)
+	} else {
+		views[0] = v
+	}
+	for _, v := range views {
+		if err := v.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var r *event.Rejection
+		if _, err := v.Program(ids(8)[0]); !errors.As(err, &r) || r.Code != contract.CodeUnknownSchema {
+			t.Error(err)
+		}
+	}
+	if took := time.Since(begin); took < 300*time.Millisecond {
+		t.Errorf("they were rejected after %v", took)
+	}
+	if w.waiting != 0 || len(w.first) != 0 {
+		t.Errorf("%d are waiting, for %v", w.waiting, w.first)
+	}
+}
+
 // Protects from trying what cannot be: schemas of another format, or that cannot be compiled, are an answer, and are not asked for again.
 func TestUnusable(t *testing.T) {
 	w := start(t, Config{})

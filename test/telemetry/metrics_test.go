@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -20,7 +22,9 @@ import (
 	"sluice/internal/contract"
 	"sluice/internal/local"
 	"sluice/internal/local/pubsub"
+	"sluice/internal/local/registry"
 	"sluice/internal/local/warehouse"
+	"sluice/internal/schema"
 	"sluice/scripts/pipeline"
 )
 
@@ -128,8 +132,14 @@ func TestMetricsTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const avro = `{"type":"record","name":"Order","fields":[{"name":"id","type":"string"}]}`
+	orders, err := contract.ReadIn(contract.Folder{"order.avsc": avro}, "orders.yaml",
+		[]byte("contract: 1\ntopics: orders\nformat: avro\nregistry: https://registry.example.com\nschema: order.avsc\ncolumns: from schema\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	s, p := start(t, pipeline.Config{
-		Config: local.Config{Contracts: []*contract.Contract{dropping}},
+		Config: local.Config{Contracts: []*contract.Contract{dropping, orders}},
 		TuneBridge: func(c *bridge.Config) {
 			c.MeterOptions = []sdkmetric.Option{sdkmetric.WithReader(ours)}
 			c.ReferenceAbove = 0 // so that there are references to be counted
@@ -147,7 +157,17 @@ func TestMetricsTable(t *testing.T) {
 	if err := p.Produce(t.Context(), nil, make([]byte, 11_000_000), nil); err != nil { // more than a message carries
 		t.Fatal(err)
 	}
+	order := append(schema.ID{Number: int64(registry.ID(orders))}.Prefix(), "\x02a"...)
+	topic := "orders"
+	if err := p.ProduceMessage(t.Context(), &kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic, Partition: kafka.PartitionAny}, Value: order}); err != nil {
+		t.Fatal(err)
+	}
 	arrive(t, s, p)
+	for landed, end := 0, time.Now().Add(time.Minute); landed == 0; time.Sleep(10 * time.Millisecond) {
+		if err := s.Warehouse.DB().QueryRow("SELECT COUNT(*) FROM orders").Scan(&landed); err != nil || time.Now().After(end) {
+			t.Fatalf("the order has not landed: %v", err)
+		}
+	}
 	got := map[string]row{}
 	collect(t, theirs, got)
 	collect(t, ours, got)
