@@ -37,8 +37,9 @@ type publisher struct {
 	counters           *counters
 	metrics            *metrics
 	mu                 sync.Mutex
-	failing            int       // batches whose last try has failed
-	failingSince       time.Time // of the present trouble
+	failing            int              // batches whose last try has failed
+	failingSince       time.Time        // of the present trouble
+	told               map[failure]bool // its reasons
 }
 
 func newPublisher(cfg Config, client *pubsub.Client, log *slog.Logger, c *counters, m *metrics) *publisher {
@@ -89,9 +90,7 @@ func (p *publisher) publish(ctx context.Context, topic string, data []byte) (tak
 			}
 			return false, false
 		}
-		if try == 1 {
-			p.failed(topic, err)
-		}
+		p.failed(topic, err, try == 1)
 		p.counters.retries.Add(1)
 		// Half of the backoff is random, so that what failed together does not come
 		// back together.
@@ -130,17 +129,33 @@ func (p *publisher) try(ctx context.Context, req *pubsubpb.PublishRequest) error
 	return err
 }
 
-// failed notes that a batch has begun to fail. One line tells when publishing as a
-// whole does.
-func (p *publisher) failed(topic string, err error) {
+// failed notes that a try has failed; first says that it was a batch's first one. A line tells when publishing
+// as a whole begins to fail, and each further reason of the same trouble: another topic, or another code.
+func (p *publisher) failed(topic string, err error, first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.failing++; p.failing == 1 {
-		p.failingSince = time.Now()
-		p.counters.failing.Store(true)
-		p.log.Error("publishing fails; it is tried again until it succeeds",
-			"topic", topic, "code", status.Code(err).String(), "error", err.Error())
+	if first {
+		if p.failing++; p.failing == 1 {
+			p.failingSince = time.Now()
+			p.counters.failing.Store(true)
+		}
 	}
+	reason := failure{topic, status.Code(err)}
+	if p.told[reason] {
+		return
+	}
+	if p.told == nil {
+		p.told = make(map[failure]bool)
+	}
+	p.told[reason] = true
+	p.log.Error("publishing fails; it is tried again until it succeeds",
+		"topic", topic, "code", reason.code.String(), "error", err.Error())
+}
+
+// failure is a reason for which publishing fails.
+type failure struct {
+	topic string
+	code  codes.Code
 }
 
 // recovered notes that a batch that had failed is published.
@@ -154,6 +169,7 @@ func (p *publisher) ended(message string) {
 	defer p.mu.Unlock()
 	if p.failing--; p.failing == 0 {
 		p.counters.failing.Store(false)
+		clear(p.told)
 		p.log.Info(message, "after", time.Since(p.failingSince).Round(time.Millisecond).String())
 	}
 }

@@ -2,9 +2,11 @@ package bridge_test
 
 import (
 	"bytes"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -73,6 +75,56 @@ func TestPublishIsTriedAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// lines are log lines, counted by what they contain.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) count(part string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), part)
+}
+
+// Protects whoever looks into an outage: each reason of it is told, once, also one that comes later; and after it the next one is told anew.
+func TestEachReasonOfAnOutageIsTold(t *testing.T) {
+	var fault servers.PublishFault
+	var code atomic.Uint32
+	refuse := func(c codes.Code) {
+		code.Store(uint32(c))
+		fault.Set(func(string, *batch.Batch) error { return status.Error(codes.Code(code.Load()), "refused by the test") })
+	}
+	s := servers.New(t, 1, fault.Option())
+	log := new(lines)
+	s.Log = slog.New(slog.NewTextHandler(log, nil))
+	b := s.Start(nil)
+	for round := 1; round <= 2; round++ {
+		refuse(codes.Unavailable)
+		s.Produce(s.Numbered(100*(round-1), 100*round)...)
+		servers.Wait(t, "the first reason", func() bool { return log.count("code=Unavailable") == round })
+		retries := b.Stats().Retries
+		servers.Wait(t, "some retries", func() bool { return b.Stats().Retries >= retries+3 })
+		refuse(codes.PermissionDenied)
+		servers.Wait(t, "the second reason", func() bool { return log.count("code=PermissionDenied") == round })
+		refuse(codes.Unavailable)
+		retries = b.Stats().Retries
+		servers.Wait(t, "some retries", func() bool { return b.Stats().Retries >= retries+3 })
+		fault.Set(nil)
+		servers.Wait(t, "recovery", func() bool { return log.count("publishing has recovered") == round })
+	}
+	if n := log.count("publishing fails"); n != 4 {
+		t.Errorf("%d lines tell that publishing fails, want one for each reason and outage, 4", n)
+	}
+	b.Shutdown()
 }
 
 // A batch that is refused again and again holds up the offsets of its own partitions, and
