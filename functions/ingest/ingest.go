@@ -202,13 +202,13 @@ func (f *Function) process(ctx context.Context, m *push.Message, w *worker, b *b
 	} else {
 		start := time.Now()
 		view, err := f.view(ctx, p.to, b)
-		defer view.Close()
-		if view != nil {
+		if p.to.Schemas != nil {
 			p.schemas = time.Since(start)
 		}
 		if err != nil {
 			return err
 		}
+		defer view.Close()
 		if err := f.land(ctx, w, b, p, view); err != nil {
 			return err
 		}
