@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"sluice/internal/batch"
 	"sluice/internal/contract"
 	"sluice/internal/schema"
 )
@@ -178,6 +179,11 @@ func (r *random) matching(c *contract.Contract, text string) {
 			f.Accept = r.accept(column.Type)
 		}
 		column.Required = r.oneIn(12)
+		if byDefault, ok := map[contract.Type]string{
+			contract.String: "x", contract.Int64: "7", contract.Float64: "1.5", contract.Bool: "true", contract.Timestamp: "2026-01-31T00:00:00Z", contract.BigNumeric: "2",
+		}[column.Type]; ok && r.oneIn(5) && f.Accept == 0 {
+			f.Default = &byDefault
+		}
 		if least, most := "-1", "1000000000"; r.oneIn(6) && (column.Type == contract.Int64 || column.Type == contract.Float64 || column.Type == contract.BigNumeric) {
 			f.Range = &contract.Range{Min: &least, Max: &most}
 		} else if r.oneIn(6) && column.Type == contract.Timestamp {
@@ -293,6 +299,69 @@ func TestRandomWrittenEvents(t *testing.T) {
 	}
 	if accepted < *contracts*10 || taken < *contracts/10 {
 		t.Errorf("%d events of %d were accepted, %d fields taken: the test tries little", accepted, *contracts*60, taken)
+	}
+}
+
+// known are Schemas that know some ids.
+type known map[int64]*Program
+
+func (k known) Program(id schema.ID) (*Program, error) {
+	if p := k[id.Number]; p != nil {
+		return p, nil
+	}
+	return nil, errors.New("not known")
+}
+
+// Protects events from being read with their neighbour's schema: ids stand before some values and in headers of others, and a value may
+// begin as if it had a prefix.
+func TestIDsBeforeValuesAndInHeaders(t *testing.T) {
+	c, err := contract.Read("c.yaml", []byte("contract: 1\nbare: true\nrest: drop\nformat: avro\nregistry: {url: https://r, id_header: id}\ncolumns: [{name: a, type: STRING}, {name: n, type: INT64}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	schemas := known{}
+	for id, text := range map[int64]string{
+		7: `{"type":"record","name":"R","fields":[{"name":"a","type":"string"}]}`,
+		8: `{"type":"record","name":"R","fields":[{"name":"n","type":"int"},{"name":"m","type":"int"},{"name":"o","type":"int"},{"name":"p","type":"int"},{"name":"q","type":"int"},{"name":"a","type":"string"}]}`,
+	} {
+		p, err := schema.Avro(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if schemas[id], err = Compile(c, p, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, decoder := range []string{Fast, Strict} {
+		d, err := New(c, decoder, time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Use(schemas)
+		read := newReader(t, c.Table)
+		for _, e := range []struct{ header, value, want string }{
+			{"", "\x00\x00\x00\x00\x07\x02x", "x"},
+			{"8", "\x00\x00\x00\x00\x07\x02y", "y"}, // five numbers, and a text
+			{"", "\x00\x00\x00\x00\x07\x02z", "z"},
+			{"7", "\x02v", "v"},
+		} {
+			m := Meta{IngestedAt: 1, Offset: -1}
+			if e.header != "" {
+				m.Headers = []batch.RecordHeader{{Key: []byte("id"), Value: []byte(e.header)}}
+			}
+			row, err := d.AppendRow(nil, []byte(e.value), m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := read.read(t, row)
+			if _, number := got["n"]; got["a"] != e.want || number != (e.header == "8") {
+				t.Errorf("%s, header %q: %v, want %s", decoder, e.header, got, e.want)
+			}
+		}
+		var r *Rejection
+		if _, err := d.AppendRow(nil, make([]byte, c.MaxBytes+1), Meta{IngestedAt: 1, Offset: -1}); !errors.As(err, &r) || r.Code != contract.CodeTooLarge {
+			t.Errorf("an event that is too large: %v", err)
+		}
 	}
 }
 

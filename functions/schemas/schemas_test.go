@@ -257,6 +257,32 @@ func TestFewWait(t *testing.T) {
 	}
 }
 
+// Protects a registry from values that only look as if they named a schema: of very many ids in one message a few are waited for, the others are
+// asked for once.
+func TestManyIDs(t *testing.T) {
+	w := start(t, Config{Wait: 200 * time.Millisecond, Poll: 20 * time.Millisecond, MaxUnknown: 5})
+	var numbers []int
+	for i := range 200 {
+		numbers = append(numbers, 1000+i)
+	}
+	v, err := w.View(t.Context(), ids(numbers...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids(numbers...) {
+		var r *event.Rejection
+		if _, err := v.Program(id); !errors.As(err, &r) || r.Code != contract.CodeUnknownSchema {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	if n := w.asked.Load(); n > 300 {
+		t.Errorf("the registry was asked %d times for 200 ids", n)
+	}
+}
+
 // Protects from trying what cannot be: schemas of another format, or that cannot be compiled, are an answer, and are not asked for again.
 func TestUnusable(t *testing.T) {
 	w := start(t, Config{})

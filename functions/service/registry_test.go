@@ -232,6 +232,9 @@ func TestSchemaThatIsNotThereYet(t *testing.T) {
 	if rows, letters := w.count("SELECT COUNT(*) FROM orders"), w.letters(); rows != 3 || len(letters) > 0 {
 		t.Errorf("%d rows, letters %+v", rows, letters)
 	}
+	if lines := w.log.pushes(t); lines[len(lines)-1]["landed"] != 3.0 {
+		t.Errorf("the line says %v", lines[len(lines)-1])
+	}
 	begin := time.Now()
 	w.publish(pack(t, framed(77, 1)))
 	if took := time.Since(begin); took < 2*time.Second {
