@@ -102,6 +102,18 @@ func DefaultConfig() Config {
 	}
 }
 
+// Sections are the flags by purpose.
+func (c *Config) Sections() []settings.Section {
+	return []settings.Section{
+		{Title: "Kafka", Flags: []string{"kafka-brokers", "kafka-topics", "kafka-group", "kafka-offset-reset", "kafka-config", "kafka-oauth"}},
+		{Title: "Pub/Sub and Cloud Storage", Flags: []string{"google-cloud-project", "pubsub-topic", "pubsub-dead-letter-topic", "payload-bucket", "reference-above", "storage-emulator-host"}},
+		{Title: "Batches: what messages cost, and how long records wait", Flags: []string{"batch-groups", "batch-records", "batch-bytes", "linger", "max-linger", "max-message-bytes"}},
+		{Title: "Publishing and memory", Flags: []string{"max-inflight-bytes", "publish-concurrency", "publish-timeout", "retry-min", "retry-max"}},
+		{Title: "Rebalances and shutdown", Flags: []string{"revoke-timeout", "drain-timeout", "commit-timeout", "close-timeout"}},
+		{Title: "Operation", Flags: []string{"http-addr", "stuck-after", "log-level", "consumer-name"}},
+	}
+}
+
 // Flags declares the configuration on a flag set. The defaults are c's values.
 func (c *Config) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.Brokers, "kafka-brokers", c.Brokers, "Kafka bootstrap `servers`: host:port, separated by commas (required)")
@@ -146,7 +158,7 @@ func ParseConfig(fs *flag.FlagSet, args []string) (Config, error) {
 	c := DefaultConfig()
 	properties := c.Properties.FromEnvironment(os.Environ(), os.ReadFile)
 	c.Flags(fs)
-	err := settings.Parse(fs, args, "moves records from Kafka to Pub/Sub", func() error { return errors.Join(properties, c.Validate()) })
+	err := settings.Parse(fs, args, "moves records from Kafka to Pub/Sub", c.Sections(), func() error { return errors.Join(properties, c.Validate()) })
 	return c, err
 }
 

@@ -91,6 +91,20 @@ func DefaultConfig() Config {
 	}
 }
 
+// Sections are the flags by purpose.
+func (c *Config) Sections() []settings.Section {
+	return []settings.Section{
+		{Title: "What is served", Flags: []string{"function-target", "port"}},
+		{Title: "BigQuery, Pub/Sub and Cloud Storage", Flags: []string{"google-cloud-project", "bigquery-dataset", "fact-events-table", "events-dlq-table",
+			"pubsub-dead-letter-topic", "payload-bucket"}},
+		{Title: "Events", Flags: []string{"contracts", "schema-registry-url", "event-types", "event-max-age", "event-max-ahead", "event-decoder"}},
+		{Title: "Time and memory", Flags: []string{"handler-timeout", "append-timeout", "breaker-open", "max-inflight-bytes"}},
+		{Title: "Who may push", Flags: []string{"push-audience", "push-service-account", "push-trust-cloud-run"}},
+		{Title: "Operation", Flags: []string{"log-level", "k-revision"}},
+		{Title: "Servers of a test", Flags: []string{"bigquery-storage-emulator-host", "pubsub-emulator-host", "storage-emulator-host"}},
+	}
+}
+
 // Flags declares the fields on fs; their present values are the defaults. Each flag
 // is an environment variable too: --handler-timeout is HANDLER_TIMEOUT.
 func (c *Config) Flags(fs *flag.FlagSet) {

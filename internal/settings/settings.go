@@ -4,7 +4,7 @@
 //
 //	c := DefaultConfig()
 //	c.Flags(fs)                                            // declares them; the fields are the defaults
-//	err := settings.Parse(fs, args, "what it does", c.Validate)
+//	err := settings.Parse(fs, args, "what it does", c.Sections(), c.Validate)
 //	if errors.Is(err, flag.ErrHelp) { … }                  // -h was answered
 //	fmt.Fprintln(os.Stderr, err)                           // every mistake, a line each
 //
@@ -31,8 +31,8 @@ import (
 // Parse reads args and the environment into the flags of fs. The error joins every
 // value that cannot be read with what validate finds in the others, which is called
 // for nothing worse. For -h, what the program does and all flags are printed to
-// fs.Output(), and the error is flag.ErrHelp.
-func Parse(fs *flag.FlagSet, args []string, does string, validate func() error) error {
+// fs.Output(), by section, and the error is flag.ErrHelp.
+func Parse(fs *flag.FlagSet, args []string, does string, sections []Section, validate func() error) error {
 	var mistakes []error
 	out := fs.Output()
 	fs.SetOutput(io.Discard)
@@ -46,7 +46,7 @@ func Parse(fs *flag.FlagSet, args []string, does string, validate func() error) 
 		fmt.Fprintf(out, "%s %s.\n\n", fs.Name(), does)
 		fmt.Fprint(out, "Each flag can be set by an environment variable too, which has its name in capitals:\n"+
 			"--log-level is LOG_LEVEL. Flags win over variables, those over defaults.\n\n")
-		fs.PrintDefaults()
+		printSections(out, fs, sections)
 		return flag.ErrHelp
 	case err != nil:
 		return fmt.Errorf("%w; -h lists the flags", err)
@@ -55,6 +55,79 @@ func Parse(fs *flag.FlagSet, args []string, does string, validate func() error) 
 	}
 	mistakes = append(mistakes, nearMisses(fs, os.Environ())...)
 	return errors.Join(append(mistakes, validate())...)
+}
+
+// Section is a group of flags with one purpose, by their names, in the order in which a reader needs them.
+type Section struct {
+	Title string
+	Flags []string
+}
+
+// CheckSections says which flags are in no section, or in two, and which names are no flags: for tests.
+func CheckSections(fs *flag.FlagSet, sections []Section) error {
+	var wrong []error
+	seen := make(map[string]bool)
+	for _, s := range sections {
+		for _, name := range s.Flags {
+			switch {
+			case fs.Lookup(name) == nil:
+				wrong = append(wrong, fmt.Errorf("the section %s has %s, which is no flag", s.Title, name))
+			case seen[name]:
+				wrong = append(wrong, fmt.Errorf("%s is in two sections", name))
+			}
+			seen[name] = true
+		}
+	}
+	fs.VisitAll(func(f *flag.Flag) {
+		if !seen[f.Name] {
+			wrong = append(wrong, fmt.Errorf("%s is in no section", f.Name))
+		}
+	})
+	return errors.Join(wrong...)
+}
+
+// printSections prints the flags as package flag does, by section.
+func printSections(out io.Writer, fs *flag.FlagSet, sections []Section) {
+	if len(sections) == 0 {
+		fs.PrintDefaults()
+	}
+	for i, s := range sections {
+		if i > 0 {
+			fmt.Fprintln(out)
+		}
+		fmt.Fprintf(out, "%s:\n", s.Title)
+		for _, name := range s.Flags {
+			if f := fs.Lookup(name); f != nil {
+				one := flag.NewFlagSet("", flag.ContinueOnError) // package flag sorts them by name
+				one.SetOutput(out)
+				one.Var(f.Value, f.Name, f.Usage)
+				one.Lookup(name).DefValue = f.DefValue
+				one.PrintDefaults()
+			}
+		}
+	}
+}
+
+// Markdown is the reference of the flags, a table for each section.
+func Markdown(fs *flag.FlagSet, sections []Section) string {
+	var b strings.Builder
+	for _, s := range sections {
+		fmt.Fprintf(&b, "\n## %s\n\n| variable | default | what it is |\n|---|---|---|\n", s.Title)
+		for _, name := range s.Flags {
+			f := fs.Lookup(name)
+			if f == nil {
+				continue
+			}
+			_, usage := flag.UnquoteUsage(f)
+			usage = strings.Join(strings.Fields(usage), " ")
+			byDefault := f.DefValue
+			if byDefault != "" {
+				byDefault = "`" + strings.ReplaceAll(byDefault, "|", "\\|") + "`"
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", variable(f.Name), byDefault, strings.NewReplacer("|", "\\|", "<", "\\<").Replace(usage))
+		}
+	}
+	return b.String()
 }
 
 // nearMisses are variables that nobody reads and that differ from one of the flags' by a letter, or by

@@ -30,7 +30,7 @@ func parse(t *testing.T, args ...string) (config, string, error) {
 	fs.BoolVar(&c.Loud, "loud", c.Loud, "whether")
 	fs.TextVar(&c.Level, "level", c.Level, "least level")
 	fs.StringVar(&c.Name, "name", c.Name, "who")
-	err := settings.Parse(fs, args, "does nothing", func() error {
+	err := settings.Parse(fs, args, "does nothing", nil, func() error {
 		if c.Name == "" {
 			return settings.Mistake("name", "is empty: name somebody")
 		}
@@ -100,5 +100,38 @@ func TestNearMisses(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// Protects help that is complete: each flag stands in one section, in the section's order, with its default.
+func TestSections(t *testing.T) {
+	fs := flag.NewFlagSet("test", flag.ContinueOnError)
+	fs.String("b-flag", "x|y", "the `letter` b")
+	fs.Int("a-flag", 7, "the number a")
+	all := []settings.Section{{Title: "One", Flags: []string{"b-flag"}}, {Title: "Two", Flags: []string{"a-flag"}}}
+	if err := settings.CheckSections(fs, all); err != nil {
+		t.Error(err)
+	}
+	for want, sections := range map[string][]settings.Section{
+		"a-flag is in no section":      all[:1],
+		"a-flag is in two sections":    append(all, all[1]),
+		"has c-flag, which is no flag": append(all, settings.Section{Title: "Three", Flags: []string{"c-flag"}}),
+	} {
+		if err := settings.CheckSections(fs, sections); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	var out strings.Builder
+	fs.SetOutput(&out)
+	if err := settings.Parse(fs, []string{"-h"}, "does nothing", all, func() error { return nil }); !errors.Is(err, flag.ErrHelp) {
+		t.Error(err)
+	}
+	for _, part := range []string{"One:\n  -b-flag letter\n    \tthe letter b (default \"x|y\")\n\nTwo:\n  -a-flag int\n    \tthe number a (default 7)\n"} {
+		if !strings.Contains(out.String(), part) {
+			t.Errorf("%s\nwant %s", out.String(), part)
+		}
+	}
+	if got, want := settings.Markdown(fs, all[:1]), "\n## One\n\n| variable | default | what it is |\n|---|---|---|\n| `B_FLAG` | `x\\|y` | the letter b |\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -116,7 +116,7 @@ func configure(args []string, stderr io.Writer) (service.Config, error) {
 	fs := flag.NewFlagSet("functions", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	c.Flags(fs)
-	err := settings.Parse(fs, args, "serves the functions that Pub/Sub pushes to", c.Validate)
+	err := settings.Parse(fs, args, "serves the functions that Pub/Sub pushes to", c.Sections(), c.Validate)
 	return c, err
 }
 
