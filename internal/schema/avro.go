@@ -276,6 +276,11 @@ func (r *Reader) errEnd() error {
 
 // varint reads a number in zigzag encoding.
 func (r *Reader) varint() (int64, error) {
+	if r.at < len(r.in) && r.in[r.at] < 0x80 { // most are lengths and branches
+		b := int64(r.in[r.at])
+		r.at++
+		return b>>1 ^ -(b & 1), nil
+	}
 	v, n := binary.Uvarint(r.in[r.at:])
 	if n <= 0 {
 		if n == 0 {
