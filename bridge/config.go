@@ -106,9 +106,12 @@ func DefaultConfig() Config {
 func (c *Config) Sections() []settings.Section {
 	return []settings.Section{
 		{Title: "Kafka", Flags: []string{"kafka-brokers", "kafka-topics", "kafka-group", "kafka-offset-reset", "kafka-config", "kafka-oauth"}},
-		{Title: "Pub/Sub and Cloud Storage", Flags: []string{"google-cloud-project", "pubsub-topic", "pubsub-dead-letter-topic", "payload-bucket", "reference-above", "storage-emulator-host"}},
-		{Title: "Batches: what messages cost, and how long records wait", Flags: []string{"batch-groups", "batch-records", "batch-bytes", "linger", "max-linger", "max-message-bytes"}},
-		{Title: "Publishing and memory", Flags: []string{"max-inflight-bytes", "publish-concurrency", "publish-timeout", "retry-min", "retry-max"}},
+		{Title: "Pub/Sub and Cloud Storage", Flags: []string{"google-cloud-project", "pubsub-topic",
+			"pubsub-dead-letter-topic", "payload-bucket", "reference-above", "storage-emulator-host"}},
+		{Title: "Batches: what messages cost, and how long records wait", Flags: []string{"batch-groups", "batch-records",
+			"batch-bytes", "linger", "max-linger", "max-message-bytes"}},
+		{Title: "Publishing and memory", Flags: []string{"max-inflight-bytes", "publish-concurrency", "publish-timeout",
+			"retry-min", "retry-max"}},
 		{Title: "Rebalances and shutdown", Flags: []string{"revoke-timeout", "drain-timeout", "commit-timeout", "close-timeout"}},
 		{Title: "Operation", Flags: []string{"http-addr", "stuck-after", "log-level", "consumer-name"}},
 	}
@@ -158,7 +161,8 @@ func ParseConfig(fs *flag.FlagSet, args []string) (Config, error) {
 	c := DefaultConfig()
 	properties := c.Properties.FromEnvironment(os.Environ(), os.ReadFile)
 	c.Flags(fs)
-	err := settings.Parse(fs, args, "moves records from Kafka to Pub/Sub", c.Sections(), func() error { return errors.Join(properties, c.Validate()) })
+	err := settings.Parse(fs, args, "moves records from Kafka to Pub/Sub", c.Sections(),
+		func() error { return errors.Join(properties, c.Validate()) })
 	return c, err
 }
 

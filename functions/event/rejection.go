@@ -130,7 +130,8 @@ func disguise(value []byte) string {
 		if bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
 			return "begins with " + framedAs(value) + ": the contract says json; say format: json_schema in it, or use a serializer that writes plain JSON"
 		}
-		return "begins with " + framedAs(value) + ", and no JSON follows (Avro or Protobuf): the contract says json; say format: avro or format: protobuf in it, and registry"
+		return "begins with " + framedAs(value) + ", and no JSON follows (Avro or Protobuf): the contract says json; say " +
+			"format: avro or format: protobuf in it, and registry"
 	case has(`"{`):
 		return "is a string that holds JSON: it is encoded twice; send the inner object"
 	}

@@ -246,7 +246,8 @@ func (v versions) Program(id schema.ID) (*Program, error) {
 		return p, nil
 	}
 	return nil, &Rejection{Code: contract.CodeUnknownSchema,
-		Message: "the event names the schema " + id.String() + ", which is not among the contract's: add its file to the ids of schema, deploy, and replay"}
+		Message: "the event names the schema " + id.String() + ", which is not among the contract's: add its file to the " +
+			"ids of schema, deploy, and replay"}
 }
 
 // program returns the program that value was written with, and the value behind its prefix.
@@ -341,7 +342,8 @@ func (w *writtenDecoder) reject(err error, p *Program, value []byte) error {
 	}
 	switch fault.Limit {
 	case schema.TooLarge:
-		return &Rejection{Code: contract.CodeTooLarge, Message: "the event has more than " + strconv.Itoa(longer*w.contract.MaxBytes) + " bytes as JSON: send less"}
+		return &Rejection{Code: contract.CodeTooLarge,
+			Message: "the event has more than " + strconv.Itoa(longer*w.contract.MaxBytes) + " bytes as JSON: send less"}
 	case schema.TooDeep:
 		return rejectTooDeep(w.contract.MaxDepth)
 	case schema.Invalid:

@@ -106,7 +106,8 @@ func New(c *contract.Contract, r Registry, config Config, meter metric.Meter, lo
 		IsSuccessful: func(err error) bool { return err == nil || errors.Is(err, registry.ErrUnknown) },
 		IsExcluded:   func(err error) bool { return errors.Is(err, context.Canceled) }, // whoever asked has left
 		OnStateChange: func(_ string, from, to gobreaker.State) {
-			log.Warn("circuit breaker of the schema registry", slog.String("contract", c.Name), slog.String("from", from.String()), slog.String("to", to.String()))
+			log.Warn("circuit breaker of the schema registry", slog.String("contract", c.Name), slog.String("from",
+				from.String()), slog.String("to", to.String()))
 		},
 	})
 	if meter == nil {
@@ -114,7 +115,8 @@ func New(c *contract.Contract, r Registry, config Config, meter metric.Meter, lo
 	}
 	var err error
 	s.fetched, err = meter.Int64Counter("sluice.functions.schemas", metric.WithUnit("{schema}"),
-		metric.WithDescription("Schemas that the registry was asked for: of result found, unknown, unusable (it cannot be compiled for its contract) or failed."))
+		metric.WithDescription("Schemas that the registry was asked for: of result found, unknown, unusable (it cannot be "+
+			"compiled for its contract) or failed."))
 	return s, err
 }
 
@@ -217,7 +219,8 @@ func (v *View) begin() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.waiting >= s.config.MaxWaiting {
-		return fmt.Errorf("the schema registry does not know the schema %s, which %d messages wait for already: this one comes again", v.missing[0], s.waiting)
+		return fmt.Errorf("the schema registry does not know the schema %s, which %d messages wait for already: this one "+
+			"comes again", v.missing[0], s.waiting)
 	}
 	s.waiting++
 	v.waiting = true
@@ -330,7 +333,8 @@ func (s *Schemas) compile(ctx context.Context, id schema.ID, found *registry.Sch
 		return s.keep(id, &known{rejected: &event.Rejection{Code: contract.CodeUndecodableValue, Message: fmt.Sprintf(format, args...)}})
 	}
 	if found.Type != s.contract.Format {
-		return refuse("the event was written with %s, which is of the type %s, and the contract says format: %s: give its topic a contract of that format",
+		return refuse("the event was written with %s, which is of the type %s, and the contract says format: %s: give its "+
+			"topic a contract of that format",
 			found, found.Type, s.contract.Format)
 	}
 	p, err := found.Program(id.Indexes())
@@ -355,7 +359,8 @@ func (s *Schemas) count(ctx context.Context, err error) {
 
 func (s *Schemas) add(ctx context.Context, result string) {
 	if s.fetched != nil {
-		s.fetched.Add(ctx, 1, metric.WithAttributes(attribute.String("sluice.contract", s.contract.Name), attribute.String("sluice.result", result)))
+		s.fetched.Add(ctx, 1, metric.WithAttributes(attribute.String("sluice.contract", s.contract.Name),
+			attribute.String("sluice.result", result)))
 	}
 }
 
@@ -379,11 +384,14 @@ func (v *View) Wait(ctx context.Context) error {
 
 // reject keeps for a while that events which name the id are rejected.
 func (s *Schemas) reject(id schema.ID) *known {
-	what := fmt.Sprintf("the event names the schema %s, which the registry %s does not know: register it there, or have the producer use that registry; then replay", id, s.contract.Registry.URL)
+	what := fmt.Sprintf("the event names the schema %s, which the registry %s does not know: register it there, or "+
+		"have the producer use that registry; then replay", id, s.contract.Registry.URL)
 	if id.Glue {
-		what = fmt.Sprintf("the event names the schema %s of AWS Glue, which is not asked: give the contract the schema's file and this id (ids of schema) instead of registry", id)
+		what = fmt.Sprintf("the event names the schema %s of AWS Glue, which is not asked: give the contract the schema's "+
+			"file and this id (ids of schema) instead of registry", id)
 	}
-	return s.keep(id, &known{until: time.Now().Add(s.config.Reject), rejected: &event.Rejection{Code: contract.CodeUnknownSchema, Message: what}})
+	return s.keep(id, &known{until: time.Now().Add(s.config.Reject),
+		rejected: &event.Rejection{Code: contract.CodeUnknownSchema, Message: what}})
 }
 
 // unknown is how many ids are rejected because the registry does not know them.

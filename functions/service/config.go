@@ -95,9 +95,11 @@ func DefaultConfig() Config {
 func (c *Config) Sections() []settings.Section {
 	return []settings.Section{
 		{Title: "What is served", Flags: []string{"function-target", "port"}},
-		{Title: "BigQuery, Pub/Sub and Cloud Storage", Flags: []string{"google-cloud-project", "bigquery-dataset", "fact-events-table", "events-dlq-table",
+		{Title: "BigQuery, Pub/Sub and Cloud Storage", Flags: []string{"google-cloud-project", "bigquery-dataset",
+			"fact-events-table", "events-dlq-table",
 			"pubsub-dead-letter-topic", "payload-bucket"}},
-		{Title: "Events", Flags: []string{"contracts", "schema-registry-url", "event-types", "event-max-age", "event-max-ahead", "event-decoder"}},
+		{Title: "Events", Flags: []string{"contracts", "schema-registry-url", "event-types", "event-max-age",
+			"event-max-ahead", "event-decoder"}},
 		{Title: "Time and memory", Flags: []string{"handler-timeout", "append-timeout", "breaker-open", "max-inflight-bytes"}},
 		{Title: "Who may push", Flags: []string{"push-audience", "push-service-account", "push-trust-cloud-run"}},
 		{Title: "Operation", Flags: []string{"log-level", "k-revision"}},
@@ -129,7 +131,8 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 	fs.DurationVar(&c.EventMaxAhead, "event-max-ahead", c.EventMaxAhead, "of the built-in contract: how far ahead event_timestamp may be; BigQuery's partitions take 1 year")
 	fs.StringVar(&c.EventDecoder, "event-decoder", c.EventDecoder, "fast, or strict: the slower reference, if the fast one should ever be in doubt")
 
-	fs.StringVar(&c.SchemaRegistryURL, "schema-registry-url", c.SchemaRegistryURL, "address of the schema registry to ask instead of the one that contracts name, such as a test's; empty: theirs")
+	fs.StringVar(&c.SchemaRegistryURL, "schema-registry-url", c.SchemaRegistryURL, "address of the schema registry to "+
+		"ask instead of the one that contracts name, such as a test's; empty: theirs")
 
 	fs.DurationVar(&c.HandlerTimeout, "handler-timeout", c.HandlerTimeout, "bound of one push; must be below the subscription's ack deadline")
 	fs.DurationVar(&c.AppendTimeout, "append-timeout", c.AppendTimeout, "bound of one request to BigQuery; must be below handler-timeout")

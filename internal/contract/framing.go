@@ -37,7 +37,8 @@ func NoPrefix(value []byte, format Format) string {
 	case value[0] == 0 || value[0] == GlueVersion && len(value) < 2:
 		what = fmt.Sprintf("ends within it, after %d bytes", len(value))
 	case value[0] == GlueVersion && value[1] != GluePlain:
-		what = fmt.Sprintf("begins with AWS Glue's and is compressed by the serializer (%d): switch that off, Kafka's producer can compress", value[1])
+		what = fmt.Sprintf("begins with AWS Glue's and is compressed by the serializer (%d): switch that off, Kafka's "+
+			"producer can compress", value[1])
 	case value[0] == GlueVersion:
 		what = fmt.Sprintf("ends within AWS Glue's, after %d bytes", len(value))
 	case value[0] == '{':
@@ -61,7 +62,8 @@ func (c *Contract) SplitID(value, header []byte) (schema.ID, []byte, error) {
 		id, ok := schema.HeaderID(header)
 		if !ok {
 			return id, nil, &FramingError{Field: "header:" + c.IDHeader, What: fmt.Sprintf(
-				"header:%s has %d bytes and is no id of a schema: want Confluent's 17 or 5 bytes, a number of 4 or 8 bytes, or digits", c.IDHeader, len(header))}
+				"header:%s has %d bytes and is no id of a schema: want Confluent's 17 or 5 bytes, a number of 4 or 8 bytes, or "+
+					"digits", c.IDHeader, len(header))}
 		}
 		if id.Message != "" {
 			return id, value, nil
@@ -82,7 +84,8 @@ func (c *Contract) withMessage(id schema.ID, value []byte) (schema.ID, []byte, e
 	}
 	indexes, rest, ok := schema.SplitIndexes(value)
 	if !ok {
-		return id, nil, &FramingError{What: fmt.Sprintf("behind the id %s, the event does not say which message of its Protobuf schema it is: have its producer use the serializer of a schema registry", id)}
+		return id, nil, &FramingError{What: fmt.Sprintf("behind the id %s, the event does not say which message of its "+
+			"Protobuf schema it is: have its producer use the serializer of a schema registry", id)}
 	}
 	id.Message = string(indexes)
 	return id, rest, nil

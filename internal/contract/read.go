@@ -402,7 +402,8 @@ func (r *reader) duration(n *yaml.Node, what string) time.Duration {
 
 // The keys of the language. The schema has the same: see schema_test.go.
 var (
-	contractKeys  = []string{"contract", "name", "description", "topics", "bare", "format", "registry", "schema", "table", "event", "columns", "rest", "drop", "sample", "limits"}
+	contractKeys = []string{"contract", "name", "description", "topics", "bare", "format", "registry", "schema",
+		"table", "event", "columns", "rest", "drop", "sample", "limits"}
 	tableKeys     = []string{"name", "partition_by", "cluster_by"}
 	partitionKeys = []string{"column", "every", "expire"}
 	eventKeys     = []string{"id", "time", "type"}

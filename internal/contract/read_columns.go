@@ -539,7 +539,8 @@ func (r *reader) accept(n *yaml.Node, c *Column, f *Field, what string) {
 		}
 		switch {
 		case ok && form == FormEntries && c.Type != Record:
-			r.wrong(item, "%s accepts entries, which makes an array of objects with key and value: make its type RECORD, with columns of these names", what)
+			r.wrong(item, "%s accepts entries, which makes an array of objects with key and value: make its type RECORD, "+
+				"with columns of these names", what)
 		case !ok && repeatedForms[text] != 0:
 			r.wrong(item, "%s accepts %s, which is for columns of mode REPEATED", what, text)
 		case !ok:

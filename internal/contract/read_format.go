@@ -32,7 +32,8 @@ func (r *reader) format(o object) {
 	c.Format = FormatJSON
 	if text, ok := r.text(o.get("format"), "format"); ok {
 		if c.Format = Format(text); !slices.Contains(formats, c.Format) {
-			r.wrong(o.get("format"), "format is %s: want json, avro, protobuf, or json_schema for JSON behind a schema registry's prefix", strconv.Quote(text))
+			r.wrong(o.get("format"), "format is %s: want json, avro, protobuf, or json_schema for JSON behind a schema "+
+				"registry's prefix", strconv.Quote(text))
 			return
 		}
 	}
@@ -49,7 +50,8 @@ func (r *reader) format(o object) {
 		return // the prefix is skipped
 	}
 	if registry == nil && file == nil {
-		r.wrong(o.node, "the format is %s, and the contract does not say where the schema is: give registry, the address of the schema registry, or schema, a file in the contract's folder", c.Format)
+		r.wrong(o.node, "the format is %s, and the contract does not say where the schema is: give registry, the address "+
+			"of the schema registry, or schema, a file in the contract's folder", c.Format)
 		return
 	}
 	if registry != nil {

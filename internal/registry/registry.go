@@ -109,7 +109,8 @@ func New(r contract.Registry, lookup func(string) (string, bool)) (*Client, erro
 	} else if ca != "" {
 		pool := x509.NewCertPool()
 		if !pool.AppendCertsFromPEM([]byte(ca)) {
-			return nil, errors.New("SCHEMA_REGISTRY_CA has no certificate in PEM: give that of the authority that the registry's certificate comes from")
+			return nil, errors.New("SCHEMA_REGISTRY_CA has no certificate in PEM: give that of the authority that the " +
+				"registry's certificate comes from")
 		}
 		transport.TLSClientConfig.RootCAs = pool
 	}
@@ -142,7 +143,8 @@ func New(r contract.Registry, lookup func(string) (string, bool)) (*Client, erro
 		}
 		pair, err := tls.X509KeyPair([]byte(certificate), []byte(key))
 		if err != nil {
-			return nil, errors.New("SCHEMA_REGISTRY_CERTIFICATE and SCHEMA_REGISTRY_KEY are no pair in PEM: give the client's certificate and its key")
+			return nil, errors.New("SCHEMA_REGISTRY_CERTIFICATE and SCHEMA_REGISTRY_KEY are no pair in PEM: give the " +
+				"client's certificate and its key")
 		}
 		transport.TLSClientConfig.Certificates = []tls.Certificate{pair}
 	case contract.AuthGoogle:
@@ -183,7 +185,8 @@ func variable(lookup func(string) (string, bool), name string, needed bool) (str
 		return "", fmt.Errorf("%s_FILE names an empty file: put the value there", name)
 	}
 	if needed {
-		return "", fmt.Errorf("%s is not set, and the contract's registry needs it: set it from a secret, or set %s_FILE to the path of a mounted one", name, name)
+		return "", fmt.Errorf("%s is not set, and the contract's registry needs it: set it from a secret, or set %s_FILE "+
+			"to the path of a mounted one", name, name)
 	}
 	return "", nil
 }
@@ -202,7 +205,8 @@ func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 // Schema returns the schema of that id, with all that it refers to.
 func (c *Client) Schema(ctx context.Context, id schema.ID) (*Schema, error) {
 	if id.Glue {
-		return nil, fmt.Errorf("%w: it is AWS Glue's, which speaks another protocol: name the schema's file under ids of schema in the contract", ErrUnknown)
+		return nil, fmt.Errorf("%w: it is AWS Glue's, which speaks another protocol: name the schema's file under ids of "+
+			"schema in the contract", ErrUnknown)
 	}
 	var found sr.SubjectSchema
 	var err error

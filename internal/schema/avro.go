@@ -145,7 +145,8 @@ func (c *avroCompiler) compile(from *avro.SchemaNode, path, namespace string) (*
 			n = inner
 		}
 		if n == nil {
-			return nil, fmt.Errorf("the Avro schema names the type %s at %s and does not define it: it belongs to the schema's references", from.Type, cmpPath(path))
+			return nil, fmt.Errorf("the Avro schema names the type %s at %s and does not define it: it belongs to the "+
+				"schema's references", from.Type, cmpPath(path))
 		}
 		return n, nil
 	}

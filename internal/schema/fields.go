@@ -336,8 +336,9 @@ func comment(f protoreflect.FieldDescriptor) string {
 var protoColumns = map[protoreflect.Kind]string{
 	protoreflect.BoolKind: "BOOL", protoreflect.StringKind: "STRING", protoreflect.BytesKind: "BYTES", protoreflect.EnumKind: "STRING",
 	protoreflect.Int32Kind: "INT64", protoreflect.Sint32Kind: "INT64", protoreflect.Uint32Kind: "INT64", protoreflect.Int64Kind: "INT64",
-	protoreflect.Sint64Kind: "INT64", protoreflect.Sfixed32Kind: "INT64", protoreflect.Fixed32Kind: "INT64", protoreflect.Sfixed64Kind: "INT64",
-	protoreflect.Uint64Kind: "NUMERIC", protoreflect.Fixed64Kind: "NUMERIC", // beyond INT64
+	protoreflect.Sint64Kind: "INT64", protoreflect.Sfixed32Kind: "INT64", protoreflect.Fixed32Kind: "INT64",
+	protoreflect.Sfixed64Kind: "INT64",
+	protoreflect.Uint64Kind:   "NUMERIC", protoreflect.Fixed64Kind: "NUMERIC", // beyond INT64
 	protoreflect.FloatKind: "FLOAT64", protoreflect.DoubleKind: "FLOAT64",
 }
 

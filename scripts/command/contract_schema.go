@@ -88,7 +88,8 @@ func (s *schemaFlags) ask(ctx context.Context) (*foundSchema, error) {
 		return nil, err
 	}
 	if found.Type == contract.FormatJSONSchema {
-		return nil, fmt.Errorf("%s is a JSON Schema: what an event is, infer finds out of sample events; say format: json_schema in the contract", found)
+		return nil, fmt.Errorf("%s is a JSON Schema: what an event is, infer finds out of sample events; say format: "+
+			"json_schema in the contract", found)
 	}
 	p, err := found.Program([]int{0})
 	if err != nil {

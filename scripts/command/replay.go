@@ -64,7 +64,8 @@ func parseReplayFlags(local *Local, args []string) (replayFlags, error) {
 	flags.Var(&f.events, "events-since", "read only rows of events that happened from this `time` on to find out which letters have landed: BigQuery reads, and bills, no older\n"+
 		"partitions. A letter whose event is older counts as not landed, and is sent again, which the view hides")
 	flags.BoolVar(&f.filter.Landed, "landed", false, "take letters too that have landed since they failed")
-	flags.StringVar(&f.registry, "registry", "", "`address` of the schema registry, instead of the one that contracts name; credentials come from SCHEMA_REGISTRY_* of the environment")
+	flags.StringVar(&f.registry, "registry", "", "`address` of the schema registry, instead of the one that contracts "+
+		"name; credentials come from SCHEMA_REGISTRY_* of the environment")
 	flags.StringVar(&f.transform, "transform", "", "jq `expression` that repairs each event; why it failed is in $code and $field")
 	flags.Int64Var(&f.limit, "limit", 0, "send at most so many `letters`; 0: all")
 	flags.Float64Var(&f.rate, "rate", 0, "send at most so many `letters` per second; 0: as fast as it goes")

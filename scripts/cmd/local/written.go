@@ -70,11 +70,13 @@ func (f *runFlags) written(ctx context.Context, in source, c *contract.Contract)
 			return nil, fmt.Errorf("the contract %s names no id for %s: add one to the ids of schema", c.Name, c.Schema.Name)
 		}
 	case registry.Needed(c) && f.attached():
-		return nil, command.UsageError("the contract %s names a registry: with --kafka its events are to be in Kafka already, leave out --input", c.Name)
+		return nil, command.UsageError("the contract %s names a registry: with --kafka its events are to be in Kafka "+
+			"already, leave out --input", c.Name)
 	case registry.Needed(c):
 		id = int64(registry.ID(c)) // in the embedded registry
 	case c.Registry.Subject == "":
-		return nil, fmt.Errorf("the contract %s does not say which schema its events are to be written with: put it beside the contract and name it with schema, or say subject and version of it in registry", c.Name)
+		return nil, fmt.Errorf("the contract %s does not say which schema its events are to be written with: put it "+
+			"beside the contract and name it with schema, or say subject and version of it in registry", c.Name)
 	default:
 		client, err := asking.New(*c.Registry, os.LookupEnv)
 		if err != nil {
