@@ -285,14 +285,16 @@ func (b *Bridge) take(i int, now time.Time) {
 		offset := b.fetcher.Offset(i)
 		p.doubt = max(p.doubt, offset)
 		b.counters.kafkaErrors.Add(1)
-		b.log.Warn("Kafka partition error", "topic", p.key.topic, "partition", p.key.id, "offset", kafka.Offset(offset).String(), "code", code.String())
+		b.log.Warn("Kafka partition error", "topic", p.key.topic, "partition", p.key.id, "offset",
+			kafka.Offset(offset).String(), "code", code.String())
 		return
 	}
 	r := &b.record
 	r.Topic, r.Partition = p.key.topic, p.key.id
 	if code := b.fetcher.Record(i, r); code != 0 {
 		b.counters.kafkaErrors.Add(1)
-		b.log.Warn("a record's headers cannot be read: it goes on without them", "topic", p.key.topic, "partition", p.key.id, "offset", r.Offset, "code", code.String())
+		b.log.Warn("a record's headers cannot be read: it goes on without them", "topic", p.key.topic, "partition",
+			p.key.id, "offset", r.Offset, "code", code.String())
 	}
 	b.add(p, r, now)
 	p.led(r.Offset, b.fetcher.LeaderEpoch(i))
@@ -325,7 +327,8 @@ func (b *Bridge) collect() {
 func (b *Bridge) store() {
 	var offsets []kafka.TopicPartition
 	b.ledger.advanced(func(p *partition, next int64) {
-		offsets = append(offsets, kafka.TopicPartition{Topic: &p.key.topic, Partition: p.key.id, Offset: kafka.Offset(next), LeaderEpoch: p.leaderBefore(next)})
+		offsets = append(offsets, kafka.TopicPartition{Topic: &p.key.topic, Partition: p.key.id,
+			Offset: kafka.Offset(next), LeaderEpoch: p.leaderBefore(next)})
 	})
 	if len(offsets) == 0 {
 		return

@@ -198,7 +198,8 @@ type group struct {
 
 // packing is when a batch leaves.
 func (c *Config) packing() batch.Packing {
-	return batch.Packing{Records: c.BatchRecords, Bytes: c.BatchBytes, Linger: c.Linger, MaxLinger: c.MaxLinger, ReferenceAbove: c.ReferenceAbove}
+	return batch.Packing{Records: c.BatchRecords, Bytes: c.BatchBytes, Linger: c.Linger, MaxLinger: c.MaxLinger,
+		ReferenceAbove: c.ReferenceAbove}
 }
 
 // groups returns those of a valid configuration.
@@ -259,7 +260,8 @@ func (c *Config) Validate() error {
 					bad(flag, "topic %d is no POSIX extended regular expression: %v", i+1, err)
 				}
 			} else if !topicPattern.MatchString(t) {
-				bad(flag, "topic %d is no topic name: use 1 to 249 letters, digits, dots, underscores and hyphens, or begin a regular expression with ^", i+1)
+				bad(flag, "topic %d is no topic name: use 1 to 249 letters, digits, dots, underscores and hyphens, or begin a "+
+					"regular expression with ^", i+1)
 			}
 		}
 	}
@@ -283,7 +285,8 @@ func (c *Config) Validate() error {
 		bad("pubsub-topic", "is no Pub/Sub topic: use its ID (a letter, then 2 to 254 letters, digits and -_.~+%%) or projects/P/topics/T")
 	}
 	if !pubsubPattern.MatchString(c.DeadLetterTopic) {
-		bad("pubsub-dead-letter-topic", "is no Pub/Sub topic: use its ID (a letter, then 2 to 254 letters, digits and -_.~+%%) or projects/P/topics/T")
+		bad("pubsub-dead-letter-topic", "is no Pub/Sub topic: use its ID (a letter, then 2 to 254 letters, digits and "+
+			"-_.~+%%) or projects/P/topics/T")
 	}
 	if c.PayloadBucket != "" && !reference.ValidBucket.MatchString(c.PayloadBucket) {
 		bad("payload-bucket", "is no bucket: use its name, without gs://")

@@ -30,7 +30,8 @@ func (b *Bridge) deadLetter(p *partition, r *batch.Record, now time.Time) {
 	if head.Rejection.Left&batch.LeftHeaders != 0 {
 		what += fmt.Sprintf("its %d headers are left out; ", len(r.Headers))
 	}
-	head.Rejection.Message = fmt.Sprintf("the record takes %d bytes, more than the %d that fit into a Pub/Sub message; %sread it from Kafka, or have the producer send less",
+	head.Rejection.Message = fmt.Sprintf("the record takes %d bytes, more than the %d that fit into a Pub/Sub message; "+
+		"%sread it from Kafka, or have the producer send less",
 		n, b.cfg.maxRecordBytes(), what)
 	enc := b.encoders.get()
 	enc.Reset(batch.Header{Traceparent: recordTrace(r), Origin: batch.Origin{Consumer: b.cfg.Consumer, FailedAt: now.UnixMicro()}})

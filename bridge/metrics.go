@@ -90,22 +90,29 @@ func newMetrics(stats func() Stats, cfg Config) (*metrics, error) {
 	counter("batches", "{batch}", "Batches that were sent.", func(s *Stats) int64 { return s.Batches })
 	counter("packed", "By", "Batches that were sent, before compression.", func(s *Stats) int64 { return s.PackedBytes })
 	counter("out", "By", "Batches that were sent, after compression.", func(s *Stats) int64 { return s.PayloadBytes })
-	counter("references", "{batch}", "Batches that were written to the bucket, and whose messages refer to it.", func(s *Stats) int64 { return s.References })
-	counter("store_errors", "{batch}", "Batches that could not be written to the bucket and went as messages.", func(s *Stats) int64 { return s.StoreErrors })
-	counter("dead_lettered", "{record}", "Records that the dead-letter topic has acknowledged.", func(s *Stats) int64 { return s.DeadLettered },
+	counter("references", "{batch}", "Batches that were written to the bucket, and whose messages refer to it.",
+		func(s *Stats) int64 { return s.References })
+	counter("store_errors", "{batch}", "Batches that could not be written to the bucket and went as messages.",
+		func(s *Stats) int64 { return s.StoreErrors })
+	counter("dead_lettered", "{record}", "Records that the dead-letter topic has acknowledged.",
+		func(s *Stats) int64 { return s.DeadLettered },
 		metric.WithAttributes(attribute.String("error.type", "too_large")))
 	counter("rebalances", "{rebalance}", "Assignments and revocations of partitions.", func(s *Stats) int64 { return s.Rebalances })
 	counter("partitions.lost", "{partition}", "Partitions that the group took away without asking.", func(s *Stats) int64 { return s.Lost })
-	counter("partitions.revived", "{partition}", "Partitions that stood still and were assigned anew.", func(s *Stats) int64 { return s.Revived })
+	counter("partitions.revived", "{partition}", "Partitions that stood still and were assigned anew.",
+		func(s *Stats) int64 { return s.Revived })
 	counter("kafka_errors", "{error}", "Errors that the Kafka client has reported.", func(s *Stats) int64 { return s.KafkaErrors })
-	counter("commit_errors", "{error}", "Offsets that could not be stored or committed at the first try.", func(s *Stats) int64 { return s.CommitErrors })
-	counter("late_results", "{batch}", "Batches whose result came when their partition was no longer ours.", func(s *Stats) int64 { return s.LateResults })
+	counter("commit_errors", "{error}", "Offsets that could not be stored or committed at the first try.",
+		func(s *Stats) int64 { return s.CommitErrors })
+	counter("late_results", "{batch}", "Batches whose result came when their partition was no longer ours.",
+		func(s *Stats) int64 { return s.LateResults })
 
 	level("inflight", "By", "Bytes packed and unacknowledged, before compression.", func(s *Stats) int64 { return s.InflightBytes })
 	level("inflight.limit", "By", "Bytes in flight at which fetching pauses.", func(*Stats) int64 { return cfg.MaxInflightBytes })
 	level("inflight.batches", "{batch}", "Batches on their way.", func(s *Stats) int64 { return s.InflightBatches })
 	level("partitions.assigned", "{partition}", "Partitions assigned to this instance.", func(s *Stats) int64 { return s.Assigned })
-	level("partitions.paused", "{partition}", "Partitions that are not fetched from because of the bytes in flight.", func(s *Stats) int64 { return s.Paused })
+	level("partitions.paused", "{partition}", "Partitions that are not fetched from because of the bytes in flight.",
+		func(s *Stats) int64 { return s.Paused })
 
 	gauge("unacknowledged.age", "s", "Age of the oldest record that is taken and not acknowledged; 0 if there is none.",
 		func(s *Stats, tell tell) { tell(s.OldestUnacknowledged.Seconds()) })
@@ -120,7 +127,8 @@ func newMetrics(stats func() Stats, cfg Config) (*metrics, error) {
 	gauge("lag", "{record}", "Records in a partition that are not acknowledged by Pub/Sub; absent while it is not known.",
 		func(s *Stats, tell tell) {
 			for p, n := range s.Lag {
-				tell(float64(n), attribute.String("messaging.destination.name", p.Topic), attribute.String("messaging.destination.partition.id", strconv.Itoa(int(p.Partition))))
+				tell(float64(n), attribute.String("messaging.destination.name", p.Topic),
+					attribute.String("messaging.destination.partition.id", strconv.Itoa(int(p.Partition))))
 			}
 		})
 
@@ -145,7 +153,8 @@ func newMetrics(stats func() Stats, cfg Config) (*metrics, error) {
 		metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)) // the conventions'
 	keep(err)
 	m.batchRecords, err = meter.Int64Histogram("sluice.bridge.batch.records", metric.WithUnit("{record}"),
-		metric.WithDescription("Records in a batch."), metric.WithExplicitBucketBoundaries(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000))
+		metric.WithDescription("Records in a batch."), metric.WithExplicitBucketBoundaries(1, 2, 5, 10, 20, 50, 100, 200,
+			500, 1000, 2000, 5000, 10000))
 	keep(err)
 	m.batchBytes, err = meter.Int64Histogram("sluice.bridge.batch.size", metric.WithUnit("By"),
 		metric.WithDescription("Bytes in a batch, before compression."),

@@ -96,7 +96,8 @@ func (b *Bridge) rewound(p *partition, offset int64) {
 	if p.packed {
 		b.flush(p.packer) // a claim is a run of ascending offsets
 	}
-	b.log.Warn("a partition's offsets went back: its log was cut off or its topic created anew; its committed offset stays until they have caught up",
+	b.log.Warn("a partition's offsets went back: its log was cut off or its topic created anew; its committed offset "+
+		"stays until they have caught up",
 		"topic", p.key.topic, "partition", p.key.id, "from", p.next, "to", offset)
 	p.clear, p.doubt, p.leaders = position{}, math.MaxInt64, nil
 }

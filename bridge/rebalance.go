@@ -113,7 +113,8 @@ func (b *Bridge) pin(c *kafka.Consumer, parts []kafka.TopicPartition) {
 func (b *Bridge) hasCommitted(c *kafka.Consumer, topic string, left func() int) bool {
 	md, err := c.GetMetadata(&topic, false, left())
 	if err != nil {
-		b.log.Warn("a topic's partitions are not known: if one was added, what came to it so far is skipped", "topic", topic, "error", err.Error())
+		b.log.Warn("a topic's partitions are not known: if one was added, what came to it so far is skipped", "topic",
+			topic, "error", err.Error())
 		return false
 	}
 	var all []kafka.TopicPartition

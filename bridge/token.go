@@ -21,7 +21,8 @@ type tokenAnswer struct {
 // time, so that it is asked beside the loop, which hands over what it answers.
 func (b *Bridge) refreshToken() {
 	if b.tokens == nil {
-		b.log.Error("librdkafka asks for an OAUTHBEARER token: set --kafka-oauth=google, or sasl.oauthbearer.method=oidc for it to get tokens itself")
+		b.log.Error("librdkafka asks for an OAUTHBEARER token: set --kafka-oauth=google, or sasl.oauthbearer.method=oidc " +
+			"for it to get tokens itself")
 		return
 	}
 	go func() {

@@ -164,15 +164,18 @@ func New(c *kafka.Consumer, max int) (*Fetcher, error) {
 	rk := reflect.ValueOf(c).Elem()
 	for _, name := range []string{"handle", "rk"} {
 		if rk.Kind() != reflect.Struct || !rk.FieldByName(name).IsValid() {
-			return nil, errors.New("fetch: this version of confluent-kafka-go keeps no rd_kafka_t in Consumer.handle.rk: pin the version that go.mod names")
+			return nil, errors.New("fetch: this version of confluent-kafka-go keeps no rd_kafka_t in Consumer.handle.rk: pin " +
+				"the version that go.mod names")
 		}
 		rk = rk.FieldByName(name)
 	}
 	if rk.Kind() != reflect.Pointer || !strings.HasSuffix(rk.Type().Elem().Name(), "rd_kafka_s") || rk.IsNil() {
-		return nil, fmt.Errorf("fetch: Consumer.handle.rk is a %s and no pointer to a live rd_kafka_t: pin the version of confluent-kafka-go that go.mod names", rk.Type())
+		return nil, fmt.Errorf("fetch: Consumer.handle.rk is a %s and no pointer to a live rd_kafka_t: pin the version of "+
+			"confluent-kafka-go that go.mod names", rk.Type())
 	}
 	if C.complete() == 0 {
-		return nil, errors.New("fetch: the librdkafka that this program is linked with lacks functions that librdkafka 2.x has: build with the one that comes with confluent-kafka-go")
+		return nil, errors.New("fetch: the librdkafka that this program is linked with lacks functions that librdkafka " +
+			"2.x has: build with the one that comes with confluent-kafka-go")
 	}
 	client := (*C.rd_kafka_t)(rk.UnsafePointer())
 	f := &Fetcher{client: client, queue: C.rd_kafka_queue_new(client)}

@@ -197,11 +197,14 @@ func (f forwarded) rejection() batch.Rejection {
 	r := batch.Rejection{Code: string(contract.CodeAttemptsExhausted)}
 	switch {
 	case f.subscription == "":
-		r.Message = "The message came to the dead-letter topic without a reason and without the attributes of a message that Pub/Sub gave up: somebody published it there."
+		r.Message = "The message came to the dead-letter topic without a reason and without the attributes of a message " +
+			"that Pub/Sub gave up: somebody published it there."
 	case f.attempts > 0:
-		r.Message = fmt.Sprintf("Pub/Sub gave the message up after %d deliveries to %s: the log of its function says why each failed. Replay it when that is repaired.", f.attempts, f.subscription)
+		r.Message = fmt.Sprintf("Pub/Sub gave the message up after %d deliveries to %s: the log of its function says why "+
+			"each failed. Replay it when that is repaired.", f.attempts, f.subscription)
 	default:
-		r.Message = fmt.Sprintf("Pub/Sub gave the message up after too many deliveries to %s: the log of its function says why each failed. Replay it when that is repaired.", f.subscription)
+		r.Message = fmt.Sprintf("Pub/Sub gave the message up after too many deliveries to %s: the log of its function "+
+			"says why each failed. Replay it when that is repaired.", f.subscription)
 	}
 	return r
 }

@@ -228,7 +228,8 @@ func (d *fastDecoder) jsonText(raw []byte) (text []byte, at span, _ *problem) {
 	return text, at, nil
 }
 
-var problemJSONText = &problem{contract.CodeInvalidValue, "is a string that holds no valid JSON: send the value itself, or its JSON as text"}
+var problemJSONText = &problem{contract.CodeInvalidValue, "is a string that holds no valid JSON: send the value " +
+	"itself, or its JSON as text"}
 
 // repeated appends the elements of the array at start.
 func (d *fastDecoder) repeated(row, b []byte, index, rank int32, start int) []byte {

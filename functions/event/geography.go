@@ -17,8 +17,10 @@ import (
 var (
 	problemWKT     = &problem{contract.CodeInvalidValue, "is no geography: send well-known text such as POINT(8.5 47.4)"}
 	problemGeoJSON = &problem{contract.CodeInvalidValue, "is no geography: send the geometry of GeoJSON (RFC 7946)"}
-	problemDegrees = &problem{contract.CodeOutOfRange, "has a place outside the degrees -180 to 180 and -90 to 90: send longitude before latitude"}
-	problemRing    = &problem{contract.CodeInvalidValue, "has a ring that is not closed, or of fewer than three corners: let each end where it begins"}
+	problemDegrees = &problem{contract.CodeOutOfRange, "has a place outside the degrees -180 to 180 and -90 to 90: " +
+		"send longitude before latitude"}
+	problemRing = &problem{contract.CodeInvalidValue, "has a ring that is not closed, or of fewer than three " +
+		"corners: let each end where it begins"}
 )
 
 // appendGeography appends a GEOGRAPHY: text, as it stands, that is well-known text or GeoJSON.

@@ -87,7 +87,8 @@ func (j *Judge) Judge(topic string, r *batch.Record) (rejected bool, err error) 
 		if !c.Serves(topic) {
 			continue
 		}
-		_, err := j.decoders[i].AppendRow(nil, r.Value, Meta{Topic: topic, Offset: r.Offset, Timestamp: r.Timestamp, Key: r.Key, Headers: r.Headers})
+		_, err := j.decoders[i].AppendRow(nil, r.Value, Meta{Topic: topic, Offset: r.Offset, Timestamp: r.Timestamp,
+			Key: r.Key, Headers: r.Headers})
 		if err == nil || errors.Is(err, ErrDropped) || errors.Is(err, ErrSampled) {
 			return false, nil
 		}

@@ -317,7 +317,8 @@ func (p *plan) settleRest(s *scope) {
 	switch {
 	case sections == len(record.from) && sections > 0:
 	case sections > 0:
-		p.wrong(record.line, "column %s: of its paths some lie in an object that has a column for its rest, and some do not: what its columns leave would go to either", record.Name)
+		p.wrong(record.line, "column %s: of its paths some lie in an object that has a column for its rest, and some do "+
+			"not: what its columns leave would go to either", record.Name)
 	case outer.rest != contract.RestColumn:
 		s.rest = outer.rest
 	}

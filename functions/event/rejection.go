@@ -26,16 +26,19 @@ func rejectSyntax(value []byte, offset int) *Rejection {
 		return rejectDisguise(value, what)
 	}
 	if at := invalidUTF8(value); at >= 0 {
-		return &Rejection{Code: contract.CodeInvalidUTF8, Message: "the event is not valid UTF-8 at byte " + strconv.Itoa(at) + ": encode it as UTF-8"}
+		return &Rejection{Code: contract.CodeInvalidUTF8,
+			Message: "the event is not valid UTF-8 at byte " + strconv.Itoa(at) + ": encode it as UTF-8"}
 	}
 	if n := len(value); n > 0 && value[n-1] == 0 && offset >= len(bytes.TrimRight(value, "\x00")) {
-		return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is followed by NUL bytes, as a string of C has them: leave them out"}
+		return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is followed by NUL bytes, as a string of C " +
+			"has them: leave them out"}
 	}
 	if at, what := stringFault(value, offset); what != "" {
 		return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is not valid JSON at byte " + strconv.Itoa(at) + ": " + what}
 	}
 	if offset >= len(value) {
-		return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is not valid JSON: it ends too early, after " + strconv.Itoa(len(value)) + " bytes"}
+		return &Rejection{Code: contract.CodeInvalidJSON,
+			Message: "the event is not valid JSON: it ends too early, after " + strconv.Itoa(len(value)) + " bytes"}
 	}
 	return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is not valid JSON at byte " + strconv.Itoa(offset)}
 }
@@ -128,7 +131,8 @@ func disguise(value []byte) string {
 			body = value[contract.GluePrefix:]
 		}
 		if bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
-			return "begins with " + framedAs(value) + ": the contract says json; say format: json_schema in it, or use a serializer that writes plain JSON"
+			return "begins with " + framedAs(value) + ": the contract says json; say format: json_schema in it, or use a " +
+				"serializer that writes plain JSON"
 		}
 		return "begins with " + framedAs(value) + ", and no JSON follows (Avro or Protobuf): the contract says json; say " +
 			"format: avro or format: protobuf in it, and registry"
@@ -189,11 +193,13 @@ func rejectNoObject(value []byte) *Rejection {
 }
 
 func rejectTooLarge(size, limit int) *Rejection {
-	return &Rejection{Code: contract.CodeTooLarge, Message: "the event has " + strconv.Itoa(size) + " bytes: send at most " + strconv.Itoa(limit)}
+	return &Rejection{Code: contract.CodeTooLarge, Message: "the event has " + strconv.Itoa(size) + " bytes: send at " +
+		"most " + strconv.Itoa(limit)}
 }
 
 func rejectTooDeep(limit int) *Rejection {
-	return &Rejection{Code: contract.CodeTooDeep, Message: "the event nests objects and arrays deeper than " + strconv.Itoa(limit) + " levels: flatten it"}
+	return &Rejection{Code: contract.CodeTooDeep,
+		Message: "the event nests objects and arrays deeper than " + strconv.Itoa(limit) + " levels: flatten it"}
 }
 
 // rejectDuplicate takes the column of the name, which is empty if the name is no

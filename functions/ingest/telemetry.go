@@ -27,7 +27,8 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 	m := &metrics{}
 	var err error
 	if m.records, err = meter.Int64Counter("sluice.ingest.records", metric.WithUnit("{record}"),
-		metric.WithDescription("Records of acknowledged messages; those with error.type are rejected for that code, the others landed.")); err != nil {
+		metric.WithDescription("Records of acknowledged messages; those with error.type are rejected for that code, the "+
+			"others landed.")); err != nil {
 		return nil, err
 	}
 	if m.leftOut, err = meter.Int64Counter("sluice.ingest.left_out", metric.WithUnit("{record}"),
@@ -107,7 +108,8 @@ func (f *Function) span(m *push.Message, l *line, begin time.Time, err error) {
 			attribute.Int("sluice.landed", l.landed),
 			attribute.Int("sluice.rejected", rejected),
 		),
-		Steps: []telemetry.Step{{Name: "decode", Took: l.decode}, {Name: "append", Took: l.append}, {Name: "publish dead letters", Took: l.publish}},
+		Steps: []telemetry.Step{{Name: "decode", Took: l.decode}, {Name: "append", Took: l.append}, {Name: "publish dead " +
+			"letters", Took: l.publish}},
 	}
 	w.Tell(f.config.Tracer)
 }

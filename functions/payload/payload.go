@@ -36,7 +36,8 @@ func NewOpener(bucket *reference.Bucket, meter metric.Meter) (*Opener, error) {
 	}
 	var err error
 	o.opened, err = meter.Int64Counter("sluice.functions.references", metric.WithUnit("{message}"),
-		metric.WithDescription("Messages that refer to an object with their payload: of result opened, gone (a delivery before has brought it home) or damaged."))
+		metric.WithDescription("Messages that refer to an object with their payload: of result opened, gone (a delivery "+
+			"before has brought it home) or damaged."))
 	return o, err
 }
 
@@ -75,7 +76,8 @@ func (o *Opener) serves(r *reference.Reference) error {
 	case o.bucket == nil:
 		return fmt.Errorf("the message refers to an object of the bucket %q, and PAYLOAD_BUCKET is not set: set it to the bridge's", r.Bucket)
 	case o.bucket.Name() != r.Bucket:
-		return fmt.Errorf("the message refers to an object of the bucket %q, and PAYLOAD_BUCKET is %q: set it to the bridge's", r.Bucket, o.bucket.Name())
+		return fmt.Errorf("the message refers to an object of the bucket %q, and PAYLOAD_BUCKET is %q: set it to the "+
+			"bridge's", r.Bucket, o.bucket.Name())
 	}
 	return nil
 }

@@ -97,7 +97,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer h.gate.leave()
 	// What remains when the function panics or leaves by runtime.Goexit: silence is
 	// never an acknowledgement.
-	a := answer{status: http.StatusInternalServerError, outcome: "crashed", hint: "internal error", err: errors.New("the function ended without an answer")}
+	a := answer{status: http.StatusInternalServerError, outcome: "crashed", hint: "internal error",
+		err: errors.New("the function ended without an answer")}
 	defer func() {
 		if p := recover(); p != nil {
 			a.err = panicError(p)

@@ -60,6 +60,7 @@ func (m *Metrics) record(function string, message *Message, a answer, start time
 	m.duration.Record(ctx, total.Seconds(), set)
 	m.consumed.Add(ctx, 1, set)
 	if !message.PublishTime.IsZero() {
-		m.delivery.Record(ctx, max(0, start.Sub(message.PublishTime).Seconds()), metric.WithAttributes(attribute.String("sluice.function", function)))
+		m.delivery.Record(ctx, max(0, start.Sub(message.PublishTime).Seconds()),
+			metric.WithAttributes(attribute.String("sluice.function", function)))
 	}
 }

@@ -111,7 +111,8 @@ func (c *Config) Sections() []settings.Section {
 // is an environment variable too: --handler-timeout is HANDLER_TIMEOUT.
 func (c *Config) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.Port, "port", c.Port, "port to listen on")
-	fs.StringVar(&c.Target, "function-target", c.Target, "function to serve at /: Ingest or DeadLetter; empty: both, at /Ingest and /DeadLetter")
+	fs.StringVar(&c.Target, "function-target", c.Target, "function to serve at /: Ingest or DeadLetter; empty: both, "+
+		"at /Ingest and /DeadLetter")
 	fs.TextVar(&c.LogLevel, "log-level", c.LogLevel, "least severe lines to log: DEBUG, INFO, WARN or ERROR")
 	fs.StringVar(&c.Revision, "k-revision", c.Revision, "name of this revision in dead letters; Cloud Run sets it")
 
@@ -120,16 +121,24 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.FactEventsTable, "fact-events-table", c.FactEventsTable, "table of the events of the built-in contract")
 	fs.StringVar(&c.EventsDLQTable, "events-dlq-table", c.EventsDLQTable, "table of the rejected events")
 	fs.StringVar(&c.DeadLetterTopic, "pubsub-dead-letter-topic", c.DeadLetterTopic, "topic for events that can never be inserted")
-	fs.StringVar(&c.PayloadBucket, "payload-bucket", c.PayloadBucket, "bucket of Cloud Storage with the payloads that messages refer to: the bridge's. Empty: there are none")
-	fs.StringVar(&c.BigQueryEmulator, "bigquery-storage-emulator-host", c.BigQueryEmulator, "host:port of a Storage Write API server to use instead of BigQuery's, without encryption or credentials")
-	fs.StringVar(&c.PubSubEmulator, "pubsub-emulator-host", c.PubSubEmulator, "host:port of a Pub/Sub server to use instead of Google's, without encryption or credentials")
-	fs.StringVar(&c.StorageEmulator, "storage-emulator-host", c.StorageEmulator, "host:port of a Cloud Storage server to use instead of Google's, without encryption or credentials")
+	fs.StringVar(&c.PayloadBucket, "payload-bucket", c.PayloadBucket, "bucket of Cloud Storage with the payloads that "+
+		"messages refer to: the bridge's. Empty: there are none")
+	fs.StringVar(&c.BigQueryEmulator, "bigquery-storage-emulator-host", c.BigQueryEmulator, "host:port of a Storage "+
+		"Write API server to use instead of BigQuery's, without encryption or credentials")
+	fs.StringVar(&c.PubSubEmulator, "pubsub-emulator-host", c.PubSubEmulator, "host:port of a Pub/Sub server to use "+
+		"instead of Google's, without encryption or credentials")
+	fs.StringVar(&c.StorageEmulator, "storage-emulator-host", c.StorageEmulator, "host:port of a Cloud Storage server "+
+		"to use instead of Google's, without encryption or credentials")
 
-	fs.StringVar(&c.Contracts, "contracts", c.Contracts, "folder of the streams' contracts, one file NAME.yaml each, or one such file; empty: the built-in contract, for every topic")
+	fs.StringVar(&c.Contracts, "contracts", c.Contracts, "folder of the streams' contracts, one file NAME.yaml each, "+
+		"or one such file; empty: the built-in contract, for every topic")
 	fs.Var(&c.EventTypes, "event-types", "of the built-in contract: values that event_type may have, separated by commas")
-	fs.DurationVar(&c.EventMaxAge, "event-max-age", c.EventMaxAge, "of the built-in contract: how far back event_timestamp may be; BigQuery's partitions take 5 years")
-	fs.DurationVar(&c.EventMaxAhead, "event-max-ahead", c.EventMaxAhead, "of the built-in contract: how far ahead event_timestamp may be; BigQuery's partitions take 1 year")
-	fs.StringVar(&c.EventDecoder, "event-decoder", c.EventDecoder, "fast, or strict: the slower reference, if the fast one should ever be in doubt")
+	fs.DurationVar(&c.EventMaxAge, "event-max-age", c.EventMaxAge, "of the built-in contract: how far back "+
+		"event_timestamp may be; BigQuery's partitions take 5 years")
+	fs.DurationVar(&c.EventMaxAhead, "event-max-ahead", c.EventMaxAhead, "of the built-in contract: how far ahead "+
+		"event_timestamp may be; BigQuery's partitions take 1 year")
+	fs.StringVar(&c.EventDecoder, "event-decoder", c.EventDecoder, "fast, or strict: the slower reference, if the fast "+
+		"one should ever be in doubt")
 
 	fs.StringVar(&c.SchemaRegistryURL, "schema-registry-url", c.SchemaRegistryURL, "address of the schema registry to "+
 		"ask instead of the one that contracts name, such as a test's; empty: theirs")
@@ -137,11 +146,15 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 	fs.DurationVar(&c.HandlerTimeout, "handler-timeout", c.HandlerTimeout, "bound of one push; must be below the subscription's ack deadline")
 	fs.DurationVar(&c.AppendTimeout, "append-timeout", c.AppendTimeout, "bound of one request to BigQuery; must be below handler-timeout")
 	fs.DurationVar(&c.BreakerOpen, "breaker-open", c.BreakerOpen, "how long BigQuery is left alone after several failures in a row")
-	fs.Int64Var(&c.MaxInFlight, "max-inflight-bytes", c.MaxInFlight, "memory that the requests of an instance may hold together; above it they are answered 429. About a quarter of the instance's")
+	fs.Int64Var(&c.MaxInFlight, "max-inflight-bytes", c.MaxInFlight, "memory that the requests of an instance may hold "+
+		"together; above it they are answered 429. About a quarter of the instance's")
 
-	fs.StringVar(&c.PushAudience, "push-audience", c.PushAudience, "audience of the OIDC tokens that Pub/Sub pushes with; empty: tokens are left to Cloud Run's IAM check")
-	fs.StringVar(&c.PushServiceAccount, "push-service-account", c.PushServiceAccount, "email of the service account that Pub/Sub pushes as; needed with push-audience")
-	fs.BoolVar(&c.PushTrustCloudRun, "push-trust-cloud-run", c.PushTrustCloudRun, "Cloud Run's IAM check is on: it verifies tokens and removes their signatures, so that only their claims are checked here. Never without that check")
+	fs.StringVar(&c.PushAudience, "push-audience", c.PushAudience, "audience of the OIDC tokens that Pub/Sub pushes "+
+		"with; empty: tokens are left to Cloud Run's IAM check")
+	fs.StringVar(&c.PushServiceAccount, "push-service-account", c.PushServiceAccount, "email of the service account "+
+		"that Pub/Sub pushes as; needed with push-audience")
+	fs.BoolVar(&c.PushTrustCloudRun, "push-trust-cloud-run", c.PushTrustCloudRun, "Cloud Run's IAM check is on: it "+
+		"verifies tokens and removes their signatures, so that only their claims are checked here. Never without that check")
 }
 
 // The names that Google Cloud allows, as far as a slip of the hand goes.

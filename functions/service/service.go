@@ -116,7 +116,8 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 	}
 	if c.serves(DeadLetter) {
 		t := contract.EventsDLQ()
-		f, err := deadletter.New(deadletter.Config{Table: t, Contracts: contracts, Tracer: c.Tracer}, s.appender(c, write, t, c.EventsDLQTable, log))
+		f, err := deadletter.New(deadletter.Config{Table: t, Contracts: contracts, Tracer: c.Tracer}, s.appender(c, write,
+			t, c.EventsDLQTable, log))
 		if err != nil {
 			return nil, err
 		}

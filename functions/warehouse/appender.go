@@ -161,7 +161,8 @@ func (a *Appender) Append(ctx context.Context, rows [][]byte) error {
 func (a *Appender) append(parent context.Context, rows [][]byte) (s standing, err error) {
 	done, err := a.breaker.Allow()
 	if err != nil {
-		return s, fmt.Errorf("append to %s: not tried, because its last %d requests or more have failed: %w", a.config.Table, a.config.BreakerFailures, err)
+		return s, fmt.Errorf("append to %s: not tried, because its last %d requests or more have failed: %w",
+			a.config.Table, a.config.BreakerFailures, err)
 	}
 	outcome := errCallerLeft
 	defer func() { done(outcome) }() // after a panic too: a probe must not keep its place for ever

@@ -64,7 +64,8 @@ func (w *write) requests() func(yield func([]int) bool) {
 		for i, row := range w.rows {
 			n := rowSize(row)
 			if w.a.overhead()+n > w.a.config.MaxRequest {
-				w.reject(i, CodeTooLarge, fmt.Sprintf("As a row the event has %d bytes, and a request to BigQuery at most %d.", len(row), w.a.config.MaxRequest))
+				w.reject(i, CodeTooLarge, fmt.Sprintf("As a row the event has %d bytes, and a request to BigQuery at most %d.",
+					len(row), w.a.config.MaxRequest))
 				continue
 			}
 			if len(part) > 0 && size+n > w.a.config.MaxRequest {
@@ -113,7 +114,8 @@ func (w *write) settle(ctx context.Context, part []int) error {
 // append sends the rows of the indices in one request.
 func (w *write) append(ctx context.Context, part []int) error {
 	if w.budget--; w.budget < 0 {
-		return fmt.Errorf("append to %s: too many requests for %d rows, %d of which are refused so far", w.a.config.Table, len(w.rows), len(w.rejected))
+		return fmt.Errorf("append to %s: too many requests for %d rows, %d of which are refused so far", w.a.config.Table,
+			len(w.rows), len(w.rejected))
 	}
 	request := w.rows
 	if len(part) < len(w.rows) {

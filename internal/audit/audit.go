@@ -362,7 +362,8 @@ func (c *Config) over(name string, spans []Span) (string, error) {
 		if strings.ContainsAny(s.Topic, `'\`) {
 			return "", fmt.Errorf("audit: the topic %q is none: Kafka takes letters, digits, dots, underscores and hyphens", s.Topic)
 		}
-		rows[i] = fmt.Sprintf("SELECT '%s' AS kafka_topic, CAST(%d AS INT64) AS kafka_partition, CAST(%d AS INT64) AS first_offset, CAST(%d AS INT64) AS last_offset",
+		rows[i] = fmt.Sprintf("SELECT '%s' AS kafka_topic, CAST(%d AS INT64) AS kafka_partition, CAST(%d AS INT64) AS "+
+			"first_offset, CAST(%d AS INT64) AS last_offset",
 			s.Topic, s.Partition, s.First, s.End-1)
 	}
 	return before + "spans AS (\n  " + strings.Join(rows, " UNION ALL\n  ") + "\n)," + after, nil
@@ -438,7 +439,8 @@ func (r *Report) findGaps(ctx context.Context, engine query.Engine, c Config, sp
 			r.Notes = append(r.Notes, fmt.Sprintf("More than %d gaps: the rest is not listed here, and all of it counts as missing.", c.MaxGaps))
 			break
 		}
-		r.Gaps = append(r.Gaps, Gap{Topic: row[0].(string), Partition: int32(row[1].(int64)), First: row[2].(int64), Last: row[3].(int64), Missing: row[4].(int64)})
+		r.Gaps = append(r.Gaps, Gap{Topic: row[0].(string), Partition: int32(row[1].(int64)), First: row[2].(int64),
+			Last: row[3].(int64), Missing: row[4].(int64)})
 	}
 	return nil
 }
@@ -486,10 +488,12 @@ func (r *Report) explain(ctx context.Context, k *Kafka, c Config, marks map[plac
 		p.NotInKafka += g.NotInKafka
 	}
 	if skipped {
-		r.Notes = append(r.Notes, fmt.Sprintf("%d records of the gaps are in Kafka and have not arrived: what is behind them was not looked up, and counts as missing.", c.MaxRead))
+		r.Notes = append(r.Notes, fmt.Sprintf("%d records of the gaps are in Kafka and have not arrived: what is behind "+
+			"them was not looked up, and counts as missing.", c.MaxRead))
 	}
 	if unknown {
-		r.Notes = append(r.Notes, "Some gaps are in partitions where the group has committed nothing, or nothing any more: they were not looked up in Kafka, and count as missing.")
+		r.Notes = append(r.Notes, "Some gaps are in partitions where the group has committed nothing, or nothing any "+
+			"more: they were not looked up in Kafka, and count as missing.")
 	}
 	return nil
 }
@@ -524,16 +528,19 @@ func (r *Report) finish(kafka bool) {
 		expired = expired || g.Expired
 	}
 	if t.Missing > 0 && !kafka {
-		r.Notes = append(r.Notes, "Without Kafka, offsets that hold no record (transaction markers, compacted records) and records on their way count as missing, and records before the first or after the last that arrived are not looked for: name the brokers to tell them apart.")
+		r.Notes = append(r.Notes, "Without Kafka, offsets that hold no record (transaction markers, compacted records) "+
+			"and records on their way count as missing, and records before the first or after the last that arrived are not looked for: name the brokers to tell them apart.")
 	}
 	if t.Missing > 0 && r.EventsSince != nil {
-		r.Notes = append(r.Notes, fmt.Sprintf("Rows of events before %s were not read, and their records count as missing: audit without that bound to know.", r.EventsSince.UTC().Format(time.RFC3339)))
+		r.Notes = append(r.Notes, fmt.Sprintf("Rows of events before %s were not read, and their records count as "+
+			"missing: audit without that bound to know.", r.EventsSince.UTC().Format(time.RFC3339)))
 	}
 	if expired {
 		r.Notes = append(r.Notes, "Kafka does not keep some of the missing offsets any more: whether they held records cannot be known.")
 	}
 	if t.InFlight > 0 {
-		r.Notes = append(r.Notes, "Records in flight are below others that have arrived, but their offsets are not committed: the bridge will publish them, or publish them again.")
+		r.Notes = append(r.Notes, "Records in flight are below others that have arrived, but their offsets are not "+
+			"committed: the bridge will publish them, or publish them again.")
 	}
 }
 

@@ -105,7 +105,8 @@ func (k *Kafka) consumed(ctx context.Context, c Config) (map[place]consumed, err
 		}
 	}
 	if len(marks) == 0 {
-		return nil, fmt.Errorf("group %s has committed no offset of these topics: check its name, or audit without Kafka if it has yet to commit", k.group)
+		return nil, fmt.Errorf("group %s has committed no offset of these topics: check its name, or audit without Kafka "+
+			"if it has yet to commit", k.group)
 	}
 	return marks, nil
 }

@@ -24,7 +24,8 @@ func (r *Report) Print(w io.Writer) error {
 		r.Dataset, bound(r.Since, "the first"), bound(r.Until, "the last"), source)
 
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "topic\tpartition\toffsets\tconsumed\tlanded\tdead-lettered\tboth\tmissing\tnot in Kafka\tin flight\tduplicate rows\tquality %\t")
+	fmt.Fprintln(t, "topic\tpartition\toffsets\tconsumed\tlanded\tdead-lettered\tboth\tmissing\tnot in Kafka\tin "+
+		"flight\tduplicate rows\tquality %\t")
 	line := func(topic, partition, offsets string, c Counts) {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.3f\t\n", topic, partition, offsets,
 			c.Consumed, c.Landed, c.DeadLettered, c.Both, c.Missing, c.NotInKafka, c.InFlight, c.DuplicateRows, c.QualityPercent)
@@ -38,7 +39,8 @@ func (r *Report) Print(w io.Writer) error {
 	}
 	fmt.Fprintln(w)
 	for _, t := range r.Topics {
-		fmt.Fprintf(w, "%s: %d events were sent more than once by their producers, in %d extra records.\n", t.Topic, t.RepeatedEvents, t.ProducerDuplicates)
+		fmt.Fprintf(w, "%s: %d events were sent more than once by their producers, in %d extra records.\n", t.Topic,
+			t.RepeatedEvents, t.ProducerDuplicates)
 	}
 	if n := r.Totals.LeftOut; n > 0 {
 		fmt.Fprintf(w, "%d of the consumed records were left out, as their contracts say.\n", n)
@@ -47,14 +49,16 @@ func (r *Report) Print(w io.Writer) error {
 		fmt.Fprintf(w, "Without Kafka coordinates: %d rows landed, %d were dead-lettered, %d left out.\n", n.Landed, n.DeadLettered, n.LeftOut)
 	}
 	if o := r.Orphans; o != nil {
-		fmt.Fprintf(w, "Objects that nobody has fetched for %s: %d, of %d bytes. A bridge that was killed leaves some; with a backlog, messages wait for them.\n", o.OlderThan, o.Objects, o.Bytes)
+		fmt.Fprintf(w, "Objects that nobody has fetched for %s: %d, of %d bytes. A bridge that was killed leaves some; "+
+			"with a backlog, messages wait for them.\n", o.OlderThan, o.Objects, o.Bytes)
 	}
 	for i, g := range r.Gaps {
 		if i == maxPrinted {
 			fmt.Fprintf(w, "… and %d more gaps: --json lists them.\n", len(r.Gaps)-maxPrinted)
 			break
 		}
-		fmt.Fprintf(w, "Gap: %s/%d offsets %d…%d: %d missing, %d not in Kafka, %d in flight.\n", g.Topic, g.Partition, g.First, g.Last, g.Missing, g.NotInKafka, g.InFlight)
+		fmt.Fprintf(w, "Gap: %s/%d offsets %d…%d: %d missing, %d not in Kafka, %d in flight.\n", g.Topic, g.Partition,
+			g.First, g.Last, g.Missing, g.NotInKafka, g.InFlight)
 	}
 	for _, note := range r.Notes {
 		fmt.Fprintln(w, note)

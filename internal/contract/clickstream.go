@@ -61,7 +61,8 @@ func Clickstream(t *Table, types []string, maxAge, maxAhead time.Duration) (*Con
 		switch {
 		case column.Name == properties:
 			if column.Type != JSON || column.Required {
-				return nil, fmt.Errorf("contract: table %s: column %s is %s, want JSON of mode NULLABLE: not every event has other members", t.Name, column.Name, column.Type)
+				return nil, fmt.Errorf("contract: table %s: column %s is %s, want JSON of mode NULLABLE: not every event has "+
+					"other members", t.Name, column.Name, column.Type)
 			}
 			f, c.Rest = Field{Source: FromRest}, RestColumn
 		case column.Name == eventType && column.Type == String:

@@ -24,7 +24,8 @@ func (c *Contract) Diff(old *Contract) []Change {
 	}
 	switch before, after := old.Partition, c.Partition; {
 	case before.Column != after.Column || before.Every != after.Every:
-		d.breaks("the table's partitions change from %s to %s, which BigQuery cannot do: name a new table", partitionText(before), partitionText(after))
+		d.breaks("the table's partitions change from %s to %s, which BigQuery cannot do: name a new table",
+			partitionText(before), partitionText(after))
 	case before.Expire != after.Expire:
 		d.add("the partitions expire after %s, no longer after %s", expireText(after), expireText(before))
 	}
@@ -119,7 +120,8 @@ var wider = map[Type][]Type{Int64: {Numeric, BigNumeric, Float64}, Numeric: {Big
 func (d *differ) column(name string, old, c *Column) {
 	if old.Type != c.Type || old.Element != c.Element {
 		if !slices.Contains(wider[old.Type], c.Type) || old.Repeated != c.Repeated {
-			d.breaks("column %s changes from %s to %s, which BigQuery cannot do: give the new one another name, or name a new table", name, old.SQLType(), c.SQLType())
+			d.breaks("column %s changes from %s to %s, which BigQuery cannot do: give the new one another name, or name a "+
+				"new table", name, old.SQLType(), c.SQLType())
 			return
 		}
 		d.add("column %s widens from %s to %s", name, old.SQLType(), c.SQLType())
@@ -130,7 +132,8 @@ func (d *differ) column(name string, old, c *Column) {
 		narrower := c.MaxLength > 0 && (old.MaxLength == 0 || c.MaxLength < old.MaxLength) ||
 			c.Precision > 0 && (old.Precision == 0 || whole(c) < whole(old) || c.Scale < old.Scale)
 		if narrower {
-			d.breaks("column %s narrows from %s to %s, which BigQuery cannot do: keep it, and let the contract's rules be stricter", name, old.SQLType(), c.SQLType())
+			d.breaks("column %s narrows from %s to %s, which BigQuery cannot do: keep it, and let the contract's rules be "+
+				"stricter", name, old.SQLType(), c.SQLType())
 		} else {
 			d.add("column %s widens from %s to %s", name, old.SQLType(), c.SQLType())
 		}

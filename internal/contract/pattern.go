@@ -57,7 +57,8 @@ func ParseLayout(pattern string, t Type) (Layout, error) {
 		}
 		d, ok := directives[rest[:n]]
 		if !ok {
-			return l, fmt.Errorf("has %s, which is not known here: use %%Y %%m %%d %%H %%M %%S %%z and their like, %%S.%%f for seconds with a fraction", rest[:n])
+			return l, fmt.Errorf("has %s, which is not known here: use %%Y %%m %%d %%H %%M %%S %%z and their like, %%S.%%f "+
+				"for seconds with a fraction", rest[:n])
 		}
 		for _, part := range d.parts {
 			if has[part] {

@@ -431,7 +431,8 @@ func (r *reader) contract(root *yaml.Node) {
 		c.Name, at = name, o.get("name")
 	}
 	if !contractName.MatchString(c.Name) {
-		r.wrong(at, "the contract's name is %s: give it a name: of small letters, digits, _ and -, which begins with a letter and has at most 63 characters",
+		r.wrong(at, "the contract's name is %s: give it a name: of small letters, digits, _ and -, which begins with a "+
+			"letter and has at most 63 characters",
 			strconv.Quote(c.Name))
 	}
 	c.Description, _ = r.text(o.get("description"), "description")
@@ -439,7 +440,8 @@ func (r *reader) contract(root *yaml.Node) {
 	r.format(o)
 	r.topics(o.get("topics"))
 	if len(c.Topics) == 0 && c.Pattern == nil && !c.Bare && o.get("topics") == nil {
-		r.wrong(root, "the contract takes no events: name its Kafka topics with topics, or say bare: true for events that are published to Pub/Sub directly")
+		r.wrong(root, "the contract takes no events: name its Kafka topics with topics, or say bare: true for events that "+
+			"are published to Pub/Sub directly")
 	}
 	c.Table = &Table{Name: strings.ReplaceAll(c.Name, "-", "_")}
 
@@ -450,7 +452,8 @@ func (r *reader) contract(root *yaml.Node) {
 	} else if n = r.columnsOf(o, n); n != nil {
 		c.Table.Columns, c.Fields = r.readColumns(n, nil, &c.Rest)
 		if c.Rest == RestInherit {
-			r.wrong(root, "the contract does not say what becomes of members that no column takes: give a column of type JSON rest: true, or say rest: drop, or rest: reject")
+			r.wrong(root, "the contract does not say what becomes of members that no column takes: give a column of type "+
+				"JSON rest: true, or say rest: drop, or rest: reject")
 		}
 	}
 	r.systemColumns()
@@ -483,7 +486,8 @@ func (r *reader) expiry(n *yaml.Node) {
 		return
 	}
 	if oldest := r.c.Fields[i].Range; oldest == nil || oldest.Oldest == 0 || oldest.Oldest > p.Expire {
-		r.wrong(n, "the partitions expire after %g days, and column %s takes older values: BigQuery would take such rows and delete them at once; give the column range: {oldest: …} of less",
+		r.wrong(n, "the partitions expire after %g days, and column %s takes older values: BigQuery would take such rows "+
+			"and delete them at once; give the column range: {oldest: …} of less",
 			p.Expire.Hours()/24, p.Column)
 	}
 }
@@ -532,7 +536,8 @@ func (r *reader) table(n *yaml.Node) {
 	c := r.c
 	if name, ok := r.text(o.get("name"), "the table's name"); ok {
 		if !identifier(name) {
-			r.wrong(o.get("name"), "the table's name is %s: use letters, digits and underscores, not beginning with a digit, without the dataset", strconv.Quote(name))
+			r.wrong(o.get("name"), "the table's name is %s: use letters, digits and underscores, not beginning with a digit, "+
+				"without the dataset", strconv.Quote(name))
 		}
 		c.Table.Name = name
 	}
@@ -552,7 +557,8 @@ func (r *reader) table(n *yaml.Node) {
 		column := c.Table.Columns[i]
 		switch {
 		case column.Repeated || !slices.Contains(clusterable, column.Type):
-			r.wrong(item, "cluster_by names %s, which is %s: BigQuery clusters by single values of %s", column.Name, column.kind(), joinTypes(clusterable))
+			r.wrong(item, "cluster_by names %s, which is %s: BigQuery clusters by single values of %s", column.Name,
+				column.kind(), joinTypes(clusterable))
 		case slices.Contains(c.Cluster, column.Name):
 			r.wrong(item, "cluster_by names %s twice: remove one", column.Name)
 		}
@@ -682,7 +688,8 @@ func (r *reader) conditions(n *yaml.Node, what string) []Condition {
 	for _, item := range items {
 		item = r.resolve(item)
 		if item.Kind != yaml.MappingNode || len(item.Content) != 2 {
-			r.wrong(item, "%s is %s: want a mapping from one column to its values, such as event_name: [ping]; several are a list of such", what, kindOf(item))
+			r.wrong(item, "%s is %s: want a mapping from one column to its values, such as event_name: [ping]; several are a "+
+				"list of such", what, kindOf(item))
 			continue
 		}
 		i, ok := r.comparable(item.Content[0], what)

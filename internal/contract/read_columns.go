@@ -67,7 +67,8 @@ var exclusive = []Form{
 // reserved are the prefixes of column names that BigQuery keeps to itself, see
 // https://cloud.google.com/bigquery/docs/schemas#column_names.
 var reserved = []string{
-	"_TABLE_", "_FILE_", "_PARTITION", "_ROW_TIMESTAMP", "__ROOT__", "_COLIDENTIFIER", "_CHANGE_SEQUENCE_NUMBER", "_CHANGE_TYPE", "_CHANGE_TIMESTAMP",
+	"_TABLE_", "_FILE_", "_PARTITION", "_ROW_TIMESTAMP", "__ROOT__", "_COLIDENTIFIER", "_CHANGE_SEQUENCE_NUMBER",
+	"_CHANGE_TYPE", "_CHANGE_TIMESTAMP",
 }
 
 func number(columns int) protowire.Number { return protowire.Number(columns + 1) }
@@ -130,7 +131,8 @@ func (r *reader) readType(n *yaml.Node, c *Column, what string) bool {
 	}
 	parts := typeText.FindStringSubmatch(text)
 	if parts == nil {
-		r.wrong(n, "%s has the type %s, which cannot be read: want one such as STRING, STRING(64), NUMERIC(10, 2) or RANGE<DATE>; an ARRAY is mode: REPEATED, a STRUCT is RECORD with columns",
+		r.wrong(n, "%s has the type %s, which cannot be read: want one such as STRING, STRING(64), NUMERIC(10, 2) or "+
+			"RANGE<DATE>; an ARRAY is mode: REPEATED, a STRUCT is RECORD with columns",
 			what, strconv.Quote(text))
 		return false
 	}
@@ -233,7 +235,8 @@ func (r *reader) columnName(n *yaml.Node, s *readScope, name, what string) {
 	}
 	s.seen[folded] = n.Line
 	if !identifier(name) {
-		r.wrong(n, "the column's name is %s: use at most 300 letters, digits and underscores, not beginning with a digit; what the member is called goes to from",
+		r.wrong(n, "the column's name is %s: use at most 300 letters, digits and underscores, not beginning with a digit; "+
+			"what the member is called goes to from",
 			strconv.Quote(name))
 	}
 	for _, prefix := range reserved {
@@ -317,7 +320,8 @@ func (r *reader) source(n *yaml.Node, o object, s *readScope, c *Column, f *Fiel
 	if isSystem {
 		switch {
 		case f.Source != own.source:
-			r.wrong(from, "%s: every table has this column for where the event came from: give it %s, or leave it out and use another name for your own",
+			r.wrong(from, "%s: every table has this column for where the event came from: give it %s, or leave it out and "+
+				"use another name for your own",
 				what, sourceKey(own.source))
 		case c.Type != own.typ:
 			r.wrong(from, "%s is %s: it is %s in every table", what, c.Type, own.typ)
@@ -464,7 +468,8 @@ func (r *reader) overlapping(s *readScope, paths []readPath) {
 				}
 			case p.column == nil:
 				if same {
-					r.wrong(q.node, "column %s takes %s whole, so that nothing is left of it for column %s: remove one", s.record+q.name, q.path, s.record+p.name)
+					r.wrong(q.node, "column %s takes %s whole, so that nothing is left of it for column %s: remove one",
+						s.record+q.name, q.path, s.record+p.name)
 				}
 			case q.column == nil:
 				if same || p.column.Type != JSON && p.column.Type != Record || p.column.Repeated {
@@ -482,7 +487,8 @@ func (r *reader) overlapping(s *readScope, paths []readPath) {
 				}
 			case p.column == q.column:
 				if p.column.Type != JSON {
-					r.wrong(q.node, "column %s has the path %s and, within it, %s: a %s has no members; remove one", s.record+q.name, p.path, q.path, p.column.kind())
+					r.wrong(q.node, "column %s has the path %s and, within it, %s: a %s has no members; remove one",
+						s.record+q.name, p.path, q.path, p.column.kind())
 				}
 			default:
 				step := q.path[len(p.path)]
@@ -573,16 +579,19 @@ func (r *reader) accept(n *yaml.Node, c *Column, f *Field, what string) {
 func (r *reader) ambiguous(c *Column, f *Field, at []*yaml.Node, what string) {
 	for i, l := range f.Layouts {
 		if f.Accept&(FormEpochDays|FormEpochSeconds|FormEpochMillis|FormEpochMicros) != 0 && l.digitsOnly() {
-			r.wrong(at[i], "%s has the pattern %s, which is a number, and accepts an epoch: a value could be read as each; choose one", what, strconv.Quote(l.Text))
+			r.wrong(at[i], "%s has the pattern %s, which is a number, and accepts an epoch: a value could be read as each; "+
+				"choose one", what, strconv.Quote(l.Text))
 		}
 		for _, other := range f.Layouts[:i] {
 			if text, ok := other.clash(l); ok {
-				r.wrong(at[i], "%s has the patterns %s and %s: %q is another time by each; choose one", what, strconv.Quote(other.Text), strconv.Quote(l.Text), text)
+				r.wrong(at[i], "%s has the patterns %s and %s: %q is another time by each; choose one", what,
+					strconv.Quote(other.Text), strconv.Quote(l.Text), text)
 			}
 		}
 		if iso, ok := isoLayouts[c.Type]; ok && f.Accept&(FormISO|FormRFC3339|FormISO8601) != 0 {
 			if text, ok := iso.clash(l); ok {
-				r.wrong(at[i], "%s has the pattern %s: %q is another time by it than by ISO 8601, which it accepts too; choose one", what, strconv.Quote(l.Text), text)
+				r.wrong(at[i], "%s has the pattern %s: %q is another time by it than by ISO 8601, which it accepts too; choose "+
+					"one", what, strconv.Quote(l.Text), text)
 			}
 		}
 	}
@@ -717,7 +726,8 @@ func (r *reader) topics(n *yaml.Node) {
 		switch {
 		case !ok:
 		case !topicName.MatchString(topic) || topic == "." || topic == "..":
-			r.wrong(item, "topics has %s, which is no name of a topic: use letters, digits, dots, _ and -; a regular expression is {pattern: '…'}", strconv.Quote(topic))
+			r.wrong(item, "topics has %s, which is no name of a topic: use letters, digits, dots, _ and -; a regular "+
+				"expression is {pattern: '…'}", strconv.Quote(topic))
 		case slices.Contains(r.c.Topics, topic):
 			r.wrong(item, "topics has %s twice: remove one", topic)
 		default:

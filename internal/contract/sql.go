@@ -100,7 +100,8 @@ func (q Query) Rows() string {
 		if at == "" {
 			at = IngestedAt
 		}
-		selects[i] = fmt.Sprintf("SELECT '%s' AS contract, kafka_topic, kafka_partition, kafka_offset, kafka_timestamp, ingested_at, replay_id, %s AS event_id, %s AS event_timestamp FROM %s.%s",
+		selects[i] = fmt.Sprintf("SELECT '%s' AS contract, kafka_topic, kafka_partition, kafka_offset, kafka_timestamp, "+
+			"ingested_at, replay_id, %s AS event_id, %s AS event_timestamp FROM %s.%s",
 			c.Name, id, sqlName(at), q.Dataset, c.Table.Name)
 	}
 	return "(" + strings.Join(selects, " UNION ALL ") + ") AS fact_events"

@@ -30,7 +30,8 @@ func checkPattern(text string) error {
 		return errors.New("matches no name that a topic can have")
 	}
 	if spells(tree, func(r rune) bool { return !strings.ContainsRune(topicCharacters, r) }) {
-		return errors.New("spells a character that no topic's name has: letters, digits, dots, underscores and hyphens are those that one can have")
+		return errors.New("spells a character that no topic's name has: letters, digits, dots, underscores and hyphens " +
+			"are those that one can have")
 	}
 	return nil
 }

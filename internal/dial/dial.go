@@ -34,5 +34,6 @@ func transport(ping, wait time.Duration) *http.Transport {
 }
 
 func every(ping, wait time.Duration) option.ClientOption {
-	return option.WithGRPCDialOption(grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: ping, Timeout: wait, PermitWithoutStream: true}))
+	return option.WithGRPCDialOption(grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: ping, Timeout: wait,
+		PermitWithoutStream: true}))
 }

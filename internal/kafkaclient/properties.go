@@ -90,7 +90,8 @@ func (p *Properties) Set(s string) error {
 	}
 	if slices.ContainsFunc(secret, func(part string) bool { return strings.Contains(name, part) }) {
 		variable := environment + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
-		return fmt.Errorf("%s is a secret, which every process of the machine can read on the command line: set %s, or %s_FILE to the path of a mounted file", name, variable, variable)
+		return fmt.Errorf("%s is a secret, which every process of the machine can read on the command line: set %s, or "+
+			"%s_FILE to the path of a mounted file", name, variable, variable)
 	}
 	return p.set(name, value)
 }

@@ -59,7 +59,8 @@ func reach(ctx context.Context, c client, event func() kafka.Event) error {
 		case reason != nil && waited > reachPatience:
 			return fmt.Errorf("no broker of Kafka can be reached: %w", reason)
 		case waited > reachTimeout:
-			return fmt.Errorf("no broker of Kafka has answered in %v, without a reason: do its addresses and security.protocol fit? %w", reachTimeout, err)
+			return fmt.Errorf("no broker of Kafka has answered in %v, without a reason: do its addresses and "+
+				"security.protocol fit? %w", reachTimeout, err)
 		}
 	}
 }

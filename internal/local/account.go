@@ -33,7 +33,8 @@ func (s *Stack) Account(ctx context.Context, from, to Offsets) (Account, error) 
 	if err != nil {
 		return Account{}, fmt.Errorf("counting the records in the warehouse: %w", err)
 	}
-	return Account{Landed: c.Landed + c.Both, DeadLettered: c.DeadLettered, LeftOut: c.LeftOut, DuplicateRows: c.DuplicateRows, Missing: c.Missing}, nil
+	return Account{Landed: c.Landed + c.Both, DeadLettered: c.DeadLettered, LeftOut: c.LeftOut,
+		DuplicateRows: c.DuplicateRows, Missing: c.Missing}, nil
 }
 
 // Audit is what ./scripts/audit does: everything that the bridges' group has committed

@@ -164,7 +164,8 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.PubSub, err = pubsub.Start(pubsub.Config{Project: Project, BackoffScale: c.Push.BackoffScale, MaxOutstanding: c.Push.MaxOutstanding, Now: c.PubSubNow, Log: c.Log})
+	s.PubSub, err = pubsub.Start(pubsub.Config{Project: Project, BackoffScale: c.Push.BackoffScale,
+		MaxOutstanding: c.Push.MaxOutstanding, Now: c.PubSubNow, Log: c.Log})
 	if err != nil {
 		return nil, err
 	}

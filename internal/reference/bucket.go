@@ -49,7 +49,8 @@ func Open(ctx context.Context, name, emulator string) (*Bucket, error) {
 		}
 		options = append(options, option.WithHTTPClient(&http.Client{Transport: transport}))
 	} else {
-		options = append(options, option.WithEndpoint("http://"+strings.TrimPrefix(emulator, "http://")+"/storage/v1/"), option.WithoutAuthentication())
+		options = append(options, option.WithEndpoint("http://"+strings.TrimPrefix(emulator, "http://")+"/storage/v1/"),
+			option.WithoutAuthentication())
 	}
 	client, err := storage.NewClient(ctx, options...)
 	if err != nil {

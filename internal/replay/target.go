@@ -61,7 +61,8 @@ func (p PubSub) Send(ctx context.Context, letters []*Letter) error {
 			e = batch.NewEncoder(batch.Header{ReplayID: l.Replay})
 			encoders[l.Topic] = e
 		}
-		e.Append(&batch.Record{Topic: l.Topic, Partition: l.Partition, Offset: l.Offset, Timestamp: l.Timestamp, Key: l.Key, Value: l.Value, Headers: l.Headers})
+		e.Append(&batch.Record{Topic: l.Topic, Partition: l.Partition, Offset: l.Offset, Timestamp: l.Timestamp,
+			Key: l.Key, Value: l.Value, Headers: l.Headers})
 	}
 	for topic := range encoders {
 		if err := flush(topic); err != nil {
@@ -164,7 +165,8 @@ func (k *Kafka) to(l *Letter) (string, error) {
 	case k.config.Topic != "":
 		return k.config.Topic, nil
 	case !k.known[l.Topic]:
-		return "", fmt.Errorf("a dead letter names the topic %q, which group %s has never read: name the topic to send to with --topic, or the letters with --kafka-topic", l.Topic, k.config.Group)
+		return "", fmt.Errorf("a dead letter names the topic %q, which group %s has never read: name the topic to send to "+
+			"with --topic, or the letters with --kafka-topic", l.Topic, k.config.Group)
 	}
 	return l.Topic, nil
 }

@@ -504,6 +504,9 @@ func sameAsLibrary(t *testing.T, text string, s *avro.Schema, p *Program, value 
 		}
 		return false
 	}
+	if theirs != nil && strings.Contains(theirs.Error(), "overflows time.Duration") {
+		return false // what is no time of a day is a number here
+	}
 	if theirs != nil || len(rest) > 0 {
 		t.Fatalf("schema %s\nvalue %x\nwe read %s, the library says %v and leaves %d bytes", text, value, got, theirs, len(rest))
 	}

@@ -101,12 +101,14 @@ By hand, for the dataset clickstream:
 	if err != nil {
 		return err
 	}
-	report, err := audit.Run(ctx, engine, k, audit.Config{Dataset: tables.name(), Contracts: contracts, Topics: topics, Since: since.Time, Until: until.Time, EventsSince: eventsSince.Time})
+	report, err := audit.Run(ctx, engine, k, audit.Config{Dataset: tables.name(), Contracts: contracts, Topics: topics,
+		Since: since.Time, Until: until.Time, EventsSince: eventsSince.Time})
 	if err != nil {
 		return err
 	}
 	if report.Totals.Missing > 0 && tables.local() && report.EventsSince == nil {
-		report.Notes = append(report.Notes, "A run that was killed leaves in the embedded Pub/Sub's memory what had not arrived: the next ./scripts/run --data "+
+		report.Notes = append(report.Notes, "A run that was killed leaves in the embedded Pub/Sub's memory what had not "+
+			"arrived: the next ./scripts/run --data "+
 			tables.data+" reads it from Kafka again.")
 	}
 	if *bucketName != "" {

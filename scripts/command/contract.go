@@ -30,7 +30,8 @@ import (
 func Contract(local *Local) Command {
 	return func(ctx context.Context, args []string) error {
 		tools := map[string]func(context.Context, []string) error{
-			"check": checkContract, "infer": inferContract, "diff": diffContracts, "tables": printTables, "show": showPreset, "deploy": deployContracts,
+			"check": checkContract, "infer": inferContract, "diff": diffContracts, "tables": printTables, "show": showPreset,
+			"deploy":  deployContracts,
 			"promote": func(ctx context.Context, args []string) error { return promote(ctx, local, args) },
 		}
 		if len(args) == 0 || tools[args[0]] == nil {

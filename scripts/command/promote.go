@@ -96,6 +96,7 @@ have there: lines for the contract, and the statement that fills the column for 
 		nulls[i] = p.Name + " IS NULL"
 	}
 	fmt.Printf("UPDATE %s.%s\nSET %s\nWHERE %s;\n", tables.name(), c.Table.Name, strings.Join(sets, ",\n    "), strings.Join(nulls, " AND "))
-	fmt.Printf("-- BigQuery changes no rows that came in the last 30 minutes: add AND ingested_at < TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 90 MINUTE).\n")
+	fmt.Printf("-- BigQuery changes no rows that came in the last 30 minutes: add AND ingested_at < " +
+		"TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 90 MINUTE).\n")
 	return nil
 }

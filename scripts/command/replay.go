@@ -107,7 +107,8 @@ Without --execute it only says what it would send.
 	f.filter.Codes, f.filter.Since, f.filter.Until, f.filter.EventsSince = f.codes, f.since.Time, f.until.Time, f.events.Time
 	if f.resume != "" {
 		// The rest is kept in the file.
-		own := map[string]bool{"resume": true, "execute": true, "data": true, "project": true, "dataset": true, "location": true, "contracts": true,
+		own := map[string]bool{"resume": true, "execute": true, "data": true, "project": true, "dataset": true,
+			"location": true, "contracts": true,
 			"rate": true, "json": true, "registry": true, "kafka": true, "kafka-config": true, "kafka-oauth": true}
 		var foreign string
 		flags.Visit(func(given *flag.Flag) {

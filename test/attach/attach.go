@@ -158,7 +158,8 @@ func (a *Attached) startWarehouse(ctx context.Context) error {
 	if a.config.BigQueryREST != "" {
 		return a.attachBigQuery(ctx, tables)
 	}
-	w, err := warehouse.Start(warehouse.Config{Dir: a.config.Dir, Project: a.config.Project, Dataset: local.Dataset, Tables: tables, Log: a.config.Log})
+	w, err := warehouse.Start(warehouse.Config{Dir: a.config.Dir, Project: a.config.Project, Dataset: local.Dataset,
+		Tables: tables, Log: a.config.Log})
 	if err != nil {
 		return err
 	}
@@ -198,7 +199,8 @@ func (a *Attached) startKafka(ctx context.Context) error {
 	}
 	a.admin = admin
 	a.onStop(func(context.Context) error { admin.Close(); return nil })
-	result, err := admin.CreateTopics(ctx, []client.TopicSpecification{{Topic: a.config.Topic, NumPartitions: a.config.Partitions, ReplicationFactor: -1}}, client.SetAdminOperationTimeout(20*time.Second))
+	result, err := admin.CreateTopics(ctx, []client.TopicSpecification{{Topic: a.config.Topic,
+		NumPartitions: a.config.Partitions, ReplicationFactor: -1}}, client.SetAdminOperationTimeout(20*time.Second))
 	if err != nil {
 		return err
 	}
@@ -219,7 +221,8 @@ func (a *Attached) startKafka(ctx context.Context) error {
 
 // pubSubOptions reach Pub/Sub without encryption and credentials.
 func (a *Attached) pubSubOptions() []option.ClientOption {
-	return []option.ClientOption{option.WithEndpoint(a.pubsub), option.WithoutAuthentication(), option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials()))}
+	return []option.ClientOption{option.WithEndpoint(a.pubsub), option.WithoutAuthentication(),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials()))}
 }
 
 func (a *Attached) startFunctions(ctx context.Context) error {

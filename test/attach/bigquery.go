@@ -23,7 +23,8 @@ import (
 
 // attachBigQuery creates the dataset and the tables that are missing.
 func (a *Attached) attachBigQuery(ctx context.Context, tables []*contract.Table) error {
-	client, err := bigquery.NewClient(ctx, a.config.Project, option.WithEndpoint("http://"+a.config.BigQueryREST), option.WithoutAuthentication())
+	client, err := bigquery.NewClient(ctx, a.config.Project, option.WithEndpoint("http://"+a.config.BigQueryREST),
+		option.WithoutAuthentication())
 	if err != nil {
 		return err
 	}

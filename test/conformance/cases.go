@@ -200,7 +200,8 @@ func partitionsAdded(t *testing.T, s *Servers) {
 	p.bridge()
 	p.produce(nil, event("first"))
 	p.landed(1)
-	result, err := p.admin.CreatePartitions(t.Context(), []kafka.PartitionsSpecification{{Topic: p.topic, IncreaseTo: 3}}, kafka.SetAdminOperationTimeout(20*time.Second))
+	result, err := p.admin.CreatePartitions(t.Context(), []kafka.PartitionsSpecification{{Topic: p.topic,
+		IncreaseTo: 3}}, kafka.SetAdminOperationTimeout(20*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +265,8 @@ func topicRecreated(t *testing.T, s *Servers) {
 	for _, m := range several("new", 3) {
 		p.produceWhenThere(m)
 	}
-	got := p.await(3, "SELECT event_id FROM clickstream.fact_events WHERE kafka_topic = '%s' AND event_id LIKE 'new%%' GROUP BY event_id ORDER BY event_id", p.topic)
+	got := p.await(3, "SELECT event_id FROM clickstream.fact_events WHERE kafka_topic = '%s' AND event_id LIKE 'new%%' "+
+		"GROUP BY event_id ORDER BY event_id", p.topic)
 	if diff := cmp.Diff([]string{"new0", "new1", "new2"}, got); diff != "" {
 		t.Error(diff)
 	}
@@ -274,7 +276,8 @@ func topicRecreated(t *testing.T, s *Servers) {
 func (p *pipeline) committed(offset kafka.Offset) {
 	p.t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
-		result, err := p.admin.ListConsumerGroupOffsets(p.t.Context(), []kafka.ConsumerGroupTopicPartitions{{Group: p.topic, Partitions: []kafka.TopicPartition{{Topic: &p.topic, Partition: 0}}}})
+		result, err := p.admin.ListConsumerGroupOffsets(p.t.Context(),
+			[]kafka.ConsumerGroupTopicPartitions{{Group: p.topic, Partitions: []kafka.TopicPartition{{Topic: &p.topic, Partition: 0}}}})
 		at := kafka.Offset(-1)
 		if err == nil && len(result.ConsumerGroupsTopicPartitions) == 1 && len(result.ConsumerGroupsTopicPartitions[0].Partitions) == 1 {
 			at = result.ConsumerGroupsTopicPartitions[0].Partitions[0].Offset
@@ -297,7 +300,8 @@ func groupReset(t *testing.T, s *Servers) {
 	p.landed(10)
 	p.committed(10)
 	stop()
-	back := []kafka.ConsumerGroupTopicPartitions{{Group: p.topic, Partitions: []kafka.TopicPartition{{Topic: &p.topic, Partition: 0, Offset: 4}}}}
+	back := []kafka.ConsumerGroupTopicPartitions{{Group: p.topic, Partitions: []kafka.TopicPartition{{Topic: &p.topic,
+		Partition: 0, Offset: 4}}}}
 	for end := time.Now().Add(patience); ; time.Sleep(500 * time.Millisecond) {
 		// The broker refuses while it still believes in the member that left.
 		result, err := p.admin.AlterConsumerGroupOffsets(t.Context(), back)
@@ -309,7 +313,8 @@ func groupReset(t *testing.T, s *Servers) {
 		}
 	}
 	p.bridge()
-	got := p.await(6, "SELECT kafka_offset, COUNT(*) FROM clickstream.fact_events WHERE kafka_topic = '%s' GROUP BY kafka_offset HAVING COUNT(*) = 2 ORDER BY kafka_offset", p.topic)
+	got := p.await(6, "SELECT kafka_offset, COUNT(*) FROM clickstream.fact_events WHERE kafka_topic = '%s' GROUP BY "+
+		"kafka_offset HAVING COUNT(*) = 2 ORDER BY kafka_offset", p.topic)
 	if diff := cmp.Diff([]string{"4 | 2", "5 | 2", "6 | 2", "7 | 2", "8 | 2", "9 | 2"}, got); diff != "" {
 		t.Error(diff)
 	}
@@ -322,7 +327,8 @@ func groupReset(t *testing.T, s *Servers) {
 // lands, and the gaps stop nothing.
 func compacted(t *testing.T, s *Servers) {
 	p := newPipeline(t, s, "compacted")
-	p.create(1, map[string]string{"cleanup.policy": "compact", "segment.ms": "200", "min.cleanable.dirty.ratio": "0.01", "min.compaction.lag.ms": "0", "delete.retention.ms": "0"})
+	p.create(1, map[string]string{"cleanup.policy": "compact", "segment.ms": "200", "min.cleanable.dirty.ratio": "0.01",
+		"min.compaction.lag.ms": "0", "delete.retention.ms": "0"})
 	for round := range 5 {
 		records := several(fmt.Sprint("r", round, "-"), 4)
 		for i := range records {
@@ -369,7 +375,8 @@ func compacted(t *testing.T, s *Servers) {
 // available are the offsets that a consumer finds in partition 0.
 func (p *pipeline) available() []string {
 	p.t.Helper()
-	c, err := kafka.NewConsumer(p.client(map[string]kafka.ConfigValue{"group.id": p.topic + "-look", "enable.auto.commit": false, "enable.partition.eof": true}))
+	c, err := kafka.NewConsumer(p.client(map[string]kafka.ConfigValue{"group.id": p.topic + "-look",
+		"enable.auto.commit": false, "enable.partition.eof": true}))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -396,7 +403,8 @@ func (p *pipeline) load(records int) <-chan struct{} {
 	produced := make(chan struct{})
 	go func() {
 		defer close(produced)
-		producer, err := kafka.NewProducer(p.client(map[string]kafka.ConfigValue{"linger.ms": 20, "acks": "all", "enable.idempotence": true, "go.delivery.reports": false}))
+		producer, err := kafka.NewProducer(p.client(map[string]kafka.ConfigValue{"linger.ms": 20, "acks": "all",
+			"enable.idempotence": true, "go.delivery.reports": false}))
 		if err != nil {
 			p.t.Error(err)
 			return
@@ -483,9 +491,11 @@ func leaderLost(t *testing.T, s *Servers) {
 		}
 	}()
 	<-produced
-	got := p.rows("SELECT COUNT(*) FROM (SELECT event_id FROM clickstream.fact_events WHERE kafka_topic = '%s' GROUP BY event_id) AS ids", p.topic)
+	got := p.rows("SELECT COUNT(*) FROM (SELECT event_id FROM clickstream.fact_events WHERE kafka_topic = '%s' GROUP "+
+		"BY event_id) AS ids", p.topic)
 	for end := time.Now().Add(patience); got[0] != fmt.Sprint(records) && time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
-		got = p.rows("SELECT COUNT(*) FROM (SELECT event_id FROM clickstream.fact_events WHERE kafka_topic = '%s' GROUP BY event_id) AS ids", p.topic)
+		got = p.rows("SELECT COUNT(*) FROM (SELECT event_id FROM clickstream.fact_events WHERE kafka_topic = '%s' GROUP "+
+			"BY event_id) AS ids", p.topic)
 	}
 	if got[0] != fmt.Sprint(records) {
 		t.Errorf("%s events landed, want %d", got[0], records)

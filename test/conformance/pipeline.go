@@ -38,7 +38,8 @@ type pipeline struct {
 // functions. The Kafka topic is the case's to create.
 func newPipeline(t *testing.T, s *Servers, name string) *pipeline {
 	t.Helper()
-	p := &pipeline{Servers: s, t: t, topic: fmt.Sprintf("%s-%d", name, time.Now().UnixNano()), log: telemetry.NewLogger(t.Output(), slog.LevelWarn)}
+	p := &pipeline{Servers: s, t: t, topic: fmt.Sprintf("%s-%d", name, time.Now().UnixNano()),
+		log: telemetry.NewLogger(t.Output(), slog.LevelWarn)}
 	var err error
 	if p.admin, err = kafka.NewAdminClient(p.client(nil)); err != nil {
 		t.Fatal(err)
@@ -186,7 +187,8 @@ func (p *pipeline) create(partitions int, settings map[string]string) {
 	for name, value := range settings {
 		all[name] = value
 	}
-	result, err := p.admin.CreateTopics(p.t.Context(), []kafka.TopicSpecification{{Topic: p.topic, NumPartitions: partitions, ReplicationFactor: p.Replicas, Config: all}}, kafka.SetAdminOperationTimeout(20*time.Second))
+	result, err := p.admin.CreateTopics(p.t.Context(), []kafka.TopicSpecification{{Topic: p.topic,
+		NumPartitions: partitions, ReplicationFactor: p.Replicas, Config: all}}, kafka.SetAdminOperationTimeout(20*time.Second))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -280,11 +282,13 @@ func (p *pipeline) await(n int, query string, arguments ...any) []string {
 // as "partition | offset", in order.
 func (p *pipeline) landed(n int) []string {
 	p.t.Helper()
-	return p.await(n, "SELECT kafka_partition, kafka_offset FROM clickstream.fact_events WHERE kafka_topic = '%s' GROUP BY kafka_partition, kafka_offset ORDER BY kafka_partition, kafka_offset", p.topic)
+	return p.await(n, "SELECT kafka_partition, kafka_offset FROM clickstream.fact_events WHERE kafka_topic = '%s' "+
+		"GROUP BY kafka_partition, kafka_offset ORDER BY kafka_partition, kafka_offset", p.topic)
 }
 
 // deadLettered waits for n dead letters and returns the columns, in order of the offsets.
 func (p *pipeline) deadLettered(n int, columns string) []string {
 	p.t.Helper()
-	return p.await(n, "SELECT %s FROM clickstream.events_dlq WHERE kafka_topic = '%s' ORDER BY kafka_partition, kafka_offset", columns, p.topic)
+	return p.await(n, "SELECT %s FROM clickstream.events_dlq WHERE kafka_topic = '%s' ORDER BY kafka_partition, "+
+		"kafka_offset", columns, p.topic)
 }

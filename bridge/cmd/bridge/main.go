@@ -102,7 +102,8 @@ func serve(ctx context.Context, cfg bridge.Config, log *slog.Logger) error {
 			return fmt.Errorf("--http-addr (HTTP_ADDR): %w", err)
 		}
 		log.Info("status server started", "status_address", l.Addr().String())
-		srv := &http.Server{Handler: b.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
+		srv := &http.Server{Handler: b.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+			WriteTimeout: 30 * time.Second}
 		go func() {
 			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				log.Error("the status server has ended", "error", err.Error())

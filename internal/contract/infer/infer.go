@@ -23,14 +23,18 @@ type Options struct {
 // its user: those of the specifications of Segment, RudderStack, Snowplow, GA4, PostHog,
 // Matomo, Mixpanel and Amplitude, and common ones, in the order of trust.
 var (
-	idNames   = []string{"event_id", "eventId", "messageId", "message_id", "uuid", "insert_id", "insertId", "$insert_id", "event_uuid", "idaction", "id", "_id"}
+	idNames = []string{"event_id", "eventId", "messageId", "message_id", "uuid", "insert_id", "insertId",
+		"$insert_id", "event_uuid", "idaction", "id", "_id"}
 	vague     = map[string]bool{"id": true, "_id": true, "idaction": true}
 	timeNames = []string{
-		"event_timestamp", "eventTimestamp", "timestamp", "originalTimestamp", "original_timestamp", "derived_tstamp", "collector_tstamp", "dvce_created_tstamp",
-		"event_time", "eventTime", "occurred_at", "occurredAt", "client_event_time", "serverTimestamp", "created_at", "createdAt", "sentAt", "sent_at", "time", "ts", "datetime", "date_time", "cdt",
+		"event_timestamp", "eventTimestamp", "timestamp", "originalTimestamp", "original_timestamp", "derived_tstamp",
+		"collector_tstamp", "dvce_created_tstamp",
+		"event_time", "eventTime", "occurred_at", "occurredAt", "client_event_time", "serverTimestamp", "created_at",
+		"createdAt", "sentAt", "sent_at", "time", "ts", "datetime", "date_time", "cdt",
 	}
 	typeNames = []string{"event_type", "eventType", "event_name", "eventName", "event", "type", "action", "name"}
-	userNames = []string{"user_id", "userId", "user_pseudo_id", "distinct_id", "anonymousId", "anonymous_id", "domain_userid", "visitorId", "visitor_id", "_id", "uid", "device_id"}
+	userNames = []string{"user_id", "userId", "user_pseudo_id", "distinct_id", "anonymousId", "anonymous_id",
+		"domain_userid", "visitorId", "visitor_id", "_id", "uid", "device_id"}
 )
 
 // money are words in names of members that hold amounts of it.
@@ -250,7 +254,8 @@ func (n *node) keyedArray() bool {
 func (w *writer) keyed(n *node, path contract.Path) {
 	for _, key := range n.keys {
 		value := n.keyed[key]
-		at := append(slices.Clone(path[:len(path)-1]), path[len(path)-1], contract.Step{Kind: contract.Select, Name: "key", Value: key}, contract.Step{Name: "value"})
+		at := append(slices.Clone(path[:len(path)-1]), path[len(path)-1], contract.Step{Kind: contract.Select, Name: "key",
+			Value: key}, contract.Step{Name: "value"})
 		if !w.enough(value) {
 			continue
 		}
@@ -366,7 +371,8 @@ func (w *writer) plain(n *node, c column, text, numbers, digits int) column {
 // which leading zeros count, are not.
 func (w *writer) quantity(n *node, path contract.Path) bool {
 	name := path[len(path)-1].Name
-	return money.MatchString(name) && !strings.HasSuffix(strings.ToLower(name), "id") || name == "int_value" || name == "double_value" || name == "float_value" || quantityName.MatchString(name)
+	return money.MatchString(name) && !strings.HasSuffix(strings.ToLower(name),
+		"id") || name == "int_value" || name == "double_value" || name == "float_value" || quantityName.MatchString(name)
 }
 
 var quantityName = regexp.MustCompile(`(?i)count|quantity|duration|(^|_)(width|height|position|index|size)$|percent`)

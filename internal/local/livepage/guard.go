@@ -35,7 +35,8 @@ func (g *guard) readOnly() string {
 	if g.loopback {
 		return ""
 	}
-	return "Others can reach this page, so it only shows: publishing, switches, replays and statements of your own work where ./scripts/run listens on 127.0.0.1."
+	return "Others can reach this page, so it only shows: publishing, switches, replays and statements of your own " +
+		"work where ./scripts/run listens on 127.0.0.1."
 }
 
 // wrap checks every request.

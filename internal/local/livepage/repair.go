@@ -47,7 +47,8 @@ func (p *Page) audit(w http.ResponseWriter, r *http.Request) {
 		}
 		waited := time.Since(begun)
 		if counts.Missing == 0 || waited > auditTime {
-			reply(w, Verdict{counts, float64(waited.Milliseconds()), p.stack.PubSub.Stats(local.Ingest).Backlog + p.stack.PubSub.Stats(local.DeadLetter).Backlog})
+			reply(w, Verdict{counts, float64(waited.Milliseconds()),
+				p.stack.PubSub.Stats(local.Ingest).Backlog + p.stack.PubSub.Stats(local.DeadLetter).Backlog})
 			return
 		}
 		select {

@@ -182,7 +182,8 @@ func (s *sampler) sample(ctx context.Context) Tick {
 		return true
 	})
 
-	c := counts{at: now, rows: total.Rows, dead: total.DeadLetters, bridged: sum.RecordsOut, pushed: ingest.Acked + ingest.Failed, dlPushed: dead.Acked + dead.Failed}
+	c := counts{at: now, rows: total.Rows, dead: total.DeadLetters, bridged: sum.RecordsOut,
+		pushed: ingest.Acked + ingest.Failed, dlPushed: dead.Acked + dead.Failed}
 	for _, end := range p.stack.Ends() {
 		c.produced += end
 	}
@@ -198,7 +199,8 @@ func (s *sampler) sample(ctx context.Context) Tick {
 	point, rates := s.point(c, y.lag, ingest.Backlog+dead.Backlog)
 	y.arriving = point.In
 
-	t := Tick{Point: point, Produced: c.produced, Rows: c.rows, DeadLetters: c.dead, Bridged: rates.bridged, Pushed: rates.pushed, Switches: p.switches.list()}
+	t := Tick{Point: point, Produced: c.produced, Rows: c.rows, DeadLetters: c.dead, Bridged: rates.bridged,
+		Pushed: rates.pushed, Switches: p.switches.list()}
 	part := func(id string, state State, says string, numbers ...Number) {
 		t.Parts = append(t.Parts, Part{id, state, says, numbers})
 	}
@@ -215,7 +217,8 @@ func (s *sampler) sample(ctx context.Context) Tick {
 	state, says = y.bridge()
 	part("bridge", state, says, count("lag", y.lag), count("in flight", inflight), count("batches", sum.Batches))
 	state, says = y.pubsub()
-	part("pubsub", state, says, count("backlog", int64(ingest.Backlog)), count("pushing", int64(ingest.Outstanding)), count("delivered again", ingest.Failed))
+	part("pubsub", state, says, count("backlog", int64(ingest.Backlog)), count("pushing", int64(ingest.Outstanding)),
+		count("delivered again", ingest.Failed))
 	state, says = function(y.functionsUp, &y.ingest)
 	part("ingest", state, says, rate("requests", rates.pushed), count("acknowledged", ingest.Acked), count("answered 503", ingest.Failed))
 	state, says = table(y.warehouseUp, y.functionsUp, &y.ingest)

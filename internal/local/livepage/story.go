@@ -129,7 +129,8 @@ func (p *Page) story(ctx context.Context, c Coordinates) (*Story, error) {
 	if t, ok := p.sent.get(c); ok {
 		s.Sent = true
 		s.step(t.begun.UnixMicro(), "You pressed Publish", "", "this page's clock", "")
-		s.step(t.acked.UnixMicro(), "Kafka acknowledged the record", fmt.Sprintf("partition %d, offset %d", c.Partition, c.Offset), "the producer's delivery report", "")
+		s.step(t.acked.UnixMicro(), "Kafka acknowledged the record", fmt.Sprintf("partition %d, offset %d", c.Partition,
+			c.Offset), "the producer's delivery report", "")
 	}
 	if kafkaAt > 0 {
 		s.step(kafkaAt, "The record's timestamp", "set by the producer, to the millisecond", "kafka_timestamp", "")
@@ -282,7 +283,8 @@ func (s *Story) delivery(d *Delivery) {
 	case d.Outcome != "ack":
 		s.step(answered, fmt.Sprintf("%s answered %d: deliver it again", d.Function, d.Status), d.Error, source, "bad")
 	case dead:
-		s.step(after(d.DecodeMS+d.AppendMS), "BigQuery acknowledged the row in events_dlq", fmt.Sprintf("append took %.1f ms", d.AppendMS), source, "end")
+		s.step(after(d.DecodeMS+d.AppendMS), "BigQuery acknowledged the row in events_dlq", fmt.Sprintf("append took %.1f "+
+			"ms", d.AppendMS), source, "end")
 	case failure != nil:
 		failure.told = true
 		at, what := after(d.DecodeMS), "Ingest rejected the event: "+failure.code
@@ -290,7 +292,8 @@ func (s *Story) delivery(d *Delivery) {
 			at, what = after(d.DecodeMS+d.AppendMS), "BigQuery refused the row"
 		}
 		s.step(at, what, failure.why, source, "bad")
-		s.step(after(d.DecodeMS+d.AppendMS+d.PublishMS), "The dead-letter topic acknowledged it", fmt.Sprintf("with the other rejects of its batch, in %.1f ms", d.PublishMS), source, "")
+		s.step(after(d.DecodeMS+d.AppendMS+d.PublishMS), "The dead-letter topic acknowledged it",
+			fmt.Sprintf("with the other rejects of its batch, in %.1f ms", d.PublishMS), source, "")
 	case row != nil:
 		row.told = true
 		s.step(row.at, "Ingest began to make the row", fmt.Sprintf("decoding the batch took %.1f ms", d.DecodeMS), "ingested_at", "")
@@ -324,7 +327,8 @@ func (s *Story) rest(since int64) {
 		}
 	}
 	if forgotten {
-		s.Notes = append(s.Notes, fmt.Sprintf("This page remembers the latest %d push requests: of an earlier one only the row speaks.", remembered))
+		s.Notes = append(s.Notes, fmt.Sprintf("This page remembers the latest %d push requests: of an earlier one only "+
+			"the row speaks.", remembered))
 	}
 }
 
@@ -347,7 +351,8 @@ func (p *Page) rows(ctx context.Context, s *Story) (kafkaAt int64, err error) {
 	of := func(table, moment string) (rows [][]Field, marks []mark, err error) {
 		// The numbers are numbers: nothing of the request's text is in the statement.
 		names, answer, err := warehouse.Answer(ctx, conn, fmt.Sprintf(
-			"SELECT *, epoch_us(kafka_timestamp) AS kafka_us, epoch_us(%s) AS moment_us FROM %s WHERE kafka_topic = '%s' AND kafka_partition = %d AND kafka_offset = %d ORDER BY moment_us",
+			"SELECT *, epoch_us(kafka_timestamp) AS kafka_us, epoch_us(%s) AS moment_us FROM %s WHERE kafka_topic = '%s' AND "+
+				"kafka_partition = %d AND kafka_offset = %d ORDER BY moment_us",
 			moment, table, s.Topic, s.Partition, s.Offset))
 		if err != nil {
 			return nil, nil, err

@@ -66,7 +66,8 @@ func newSwitches(s *local.Stack) *switches {
 			About: "No connection to BigQuery. Ingest answers 503, messages wait in Pub/Sub, nothing is dead-lettered."},
 		{ID: "warehouse-slow", Name: "BigQuery slow", breaks: faulty(warehouse.Fault{Wait: 3 * time.Second, Count: -1}),
 			About: "Every append waits three seconds. Latency grows, Pub/Sub narrows its push window, nothing fails."},
-		{ID: "warehouse-rejects", Name: "BigQuery rejects rows", breaks: faulty(warehouse.Fault{Count: -1, Table: "fact_events", BadRow: oneInTwenty}),
+		{ID: "warehouse-rejects", Name: "BigQuery rejects rows", breaks: faulty(warehouse.Fault{Count: -1,
+			Table: "fact_events", BadRow: oneInTwenty}),
 			About: "One row in twenty is refused, and its whole request with it. The others land, the refused become dead letters."},
 		{ID: "publish-refused", Name: "Pub/Sub refuses", breaks: func(context.Context) (func(context.Context) error, error) {
 			h := s.PubSub.FailPublish(pubsub.PublishFault{Topic: local.Topic, Code: codes.Unavailable, Count: -1})
@@ -76,7 +77,8 @@ func newSwitches(s *local.Stack) *switches {
 			return s.StartFunctions, s.StopFunctions(ctx)
 		}, About: "No instance of Ingest or DeadLetter runs. Pub/Sub keeps pushing and backs off."},
 		{ID: "bridge-killed", Name: "Bridge killed", breaks: w.killBridge,
-			About: "kill -9: nothing is drained or committed. Its group misses it after some seconds, and the next bridge begins at the last commit: a few records come twice, none is missing."},
+			About: "kill -9: nothing is drained or committed. Its group misses it after some seconds, and the next bridge " +
+				"begins at the last commit: a few records come twice, none is missing."},
 		{ID: "kafka-down", Name: "Kafka down", breaks: takeDown(s.Kafka),
 			About: "No broker can be reached. Producers keep their records, the bridge waits."},
 	}

@@ -123,7 +123,8 @@ func (b *subscriber) CreateSubscription(ctx context.Context, r *pubsubpb.Subscri
 func checkPush(r *pubsubpb.Subscription) error {
 	endpoint, err := url.Parse(r.PushConfig.PushEndpoint)
 	if err != nil || endpoint.Host == "" || endpoint.Scheme != "http" && endpoint.Scheme != "https" {
-		return status.Errorf(codes.InvalidArgument, "Invalid push endpoint given (endpoint=%s): want http:// or https://", r.PushConfig.PushEndpoint)
+		return status.Errorf(codes.InvalidArgument, "Invalid push endpoint given (endpoint=%s): want http:// or https://",
+			r.PushConfig.PushEndpoint)
 	}
 	switch {
 	case r.EnableExactlyOnceDelivery:
@@ -260,7 +261,8 @@ func (s *Server) unpull(name string) {
 // Pull is for pull subscriptions, as in Pub/Sub.
 func (b *subscriber) Pull(ctx context.Context, r *pubsubpb.PullRequest) (*pubsubpb.PullResponse, error) {
 	if b.s.subscription(r.Subscription) != nil {
-		return nil, status.Errorf(codes.FailedPrecondition, "This method is not supported for this subscription type (%s is a push subscription).", r.Subscription)
+		return nil, status.Errorf(codes.FailedPrecondition, "This method is not supported for this subscription type (%s "+
+			"is a push subscription).", r.Subscription)
 	}
 	return b.GServer.Pull(ctx, r)
 }

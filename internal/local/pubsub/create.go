@@ -76,7 +76,8 @@ func (s *Server) CreatePushSubscription(ctx context.Context, p PushSubscription)
 		sub.MessageRetentionDuration = durationpb.New(p.Retention)
 	}
 	if p.DeadLetterTopic != "" {
-		sub.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: s.TopicName(p.DeadLetterTopic), MaxDeliveryAttempts: int32(p.MaxDeliveryAttempts)}
+		sub.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: s.TopicName(p.DeadLetterTopic),
+			MaxDeliveryAttempts: int32(p.MaxDeliveryAttempts)}
 	}
 	_, err = client.CreateSubscription(ctx, sub)
 	return err

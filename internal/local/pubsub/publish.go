@@ -61,7 +61,8 @@ func checkRequest(r *pubsubpb.PublishRequest) error {
 		return status.Error(codes.InvalidArgument, "The value for messages is missing.")
 	}
 	if n := len(r.Messages); n > maxRequestMessages {
-		return status.Errorf(codes.InvalidArgument, "The value for message_count is too large. You passed %d in the request, but the maximum value is %d.", n, maxRequestMessages)
+		return status.Errorf(codes.InvalidArgument, "The value for message_count is too large. You passed %d in the "+
+			"request, but the maximum value is %d.", n, maxRequestMessages)
 	}
 	for i, m := range r.Messages {
 		if len(m.Data) == 0 && len(m.Attributes) == 0 {
@@ -77,7 +78,8 @@ func checkRequest(r *pubsubpb.PublishRequest) error {
 			case strings.HasPrefix(key, "goog"):
 				return status.Errorf(codes.InvalidArgument, "Message %d: an attribute key begins with goog, which is reserved.", i)
 			case len(value) > maxAttributeValue:
-				return status.Errorf(codes.InvalidArgument, "Message %d: an attribute value has %d bytes, the maximum is %d.", i, len(value), maxAttributeValue)
+				return status.Errorf(codes.InvalidArgument, "Message %d: an attribute value has %d bytes, the maximum is %d.", i,
+					len(value), maxAttributeValue)
 			}
 		}
 		if n := len(m.OrderingKey); n > maxOrderingKey {

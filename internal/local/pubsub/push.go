@@ -261,7 +261,8 @@ func maxAttempts(p *pubsubpb.DeadLetterPolicy) int32 {
 // that fails, the message is delivered again.
 func (s *subscription) deadLetter(i *item, config *pubsubpb.Subscription) {
 	parts := strings.SplitN(s.name, "/", 4) // projects/P/subscriptions/S
-	m := &pubsubpb.PubsubMessage{Data: i.message.Data, OrderingKey: i.message.OrderingKey, Attributes: make(map[string]string, len(i.message.Attributes)+4)}
+	m := &pubsubpb.PubsubMessage{Data: i.message.Data, OrderingKey: i.message.OrderingKey,
+		Attributes: make(map[string]string, len(i.message.Attributes)+4)}
 	for key, value := range i.message.Attributes {
 		m.Attributes[key] = value
 	}

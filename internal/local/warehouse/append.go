@@ -68,7 +68,8 @@ func (s *Server) FlushRows(context.Context, *storagepb.FlushRowsRequest) (*stora
 }
 
 func onlyDefault() error {
-	return status.Error(codes.Unimplemented, "the embedded warehouse serves only the default stream of each table: append to projects/P/datasets/D/tables/T/streams/_default")
+	return status.Error(codes.Unimplemented, "the embedded warehouse serves only the default stream of each table: "+
+		"append to projects/P/datasets/D/tables/T/streams/_default")
 }
 
 // resolve finds the table of a default stream's name, which is the table's name
@@ -88,14 +89,16 @@ func (s *Server) resolve(ctx context.Context, stream string) (*table, error) {
 	}
 	// Without the header BigQuery looks in the US.
 	if s.config.Location != "" && !strings.EqualFold(s.config.Location, "US") && !routed(ctx, stream, full) {
-		return nil, status.Errorf(codes.NotFound, "Requested entity was not found: %s is in %s; name the write_stream in the header x-goog-request-params", full, s.config.Location)
+		return nil, status.Errorf(codes.NotFound, "Requested entity was not found: %s is in %s; name the write_stream in "+
+			"the header x-goog-request-params", full, s.config.Location)
 	}
 	var t *table
 	if parts[1] == s.config.Project && parts[3] == s.config.Dataset {
 		t = s.store.table(parts[5])
 	}
 	if t == nil {
-		return nil, withStorageError(codes.NotFound, storagepb.StorageError_TABLE_NOT_FOUND, full, "Requested entity was not found. Entity: "+full).Err()
+		return nil, withStorageError(codes.NotFound, storagepb.StorageError_TABLE_NOT_FOUND, full, "Requested entity was "+
+			"not found. Entity: "+full).Err()
 	}
 	return t, nil
 }
@@ -278,7 +281,8 @@ func (c *connection) append(r *storagepb.AppendRowsRequest) *pending {
 		c.descriptor, c.plan = d, nil
 	}
 	if c.descriptor == nil {
-		return fatal(status.Error(codes.InvalidArgument, "Invalid writer schema: proto_rows.writer_schema must be set on the first request of a connection"))
+		return fatal(status.Error(codes.InvalidArgument, "Invalid writer schema: proto_rows.writer_schema must be set on "+
+			"the first request of a connection"))
 	}
 	rows := r.GetProtoRows().GetRows().GetSerializedRows()
 
@@ -364,7 +368,8 @@ func (c *connection) fail(f *Fault) *pending {
 func (c *connection) mismatch(err error) *status.Status {
 	var m *mismatch
 	if errors.As(err, &m) && m.extra {
-		return withStorageError(codes.InvalidArgument, storagepb.StorageError_SCHEMA_MISMATCH_EXTRA_FIELDS, c.server.TableName(c.table.name), m.text)
+		return withStorageError(codes.InvalidArgument, storagepb.StorageError_SCHEMA_MISMATCH_EXTRA_FIELDS,
+			c.server.TableName(c.table.name), m.text)
 	}
 	return status.New(codes.InvalidArgument, err.Error())
 }
@@ -374,11 +379,13 @@ func fatal(err error) *pending { return &pending{fatal: err} }
 // refusal refuses a whole request because of some rows, in BigQuery's words.
 func refusal(rows []rowError) *storagepb.AppendRowsResponse {
 	r := &storagepb.AppendRowsResponse{Response: &storagepb.AppendRowsResponse_Error{Error: &rpcstatus.Status{
-		Code:    int32(codes.InvalidArgument),
-		Message: "Errors found while processing rows. Please refer to the row_errors field for details. The list may not be complete because of the size limitations.",
+		Code: int32(codes.InvalidArgument),
+		Message: "Errors found while processing rows. Please refer to the row_errors field for details. The list may not " +
+			"be complete because of the size limitations.",
 	}}}
 	for _, row := range rows {
-		r.RowErrors = append(r.RowErrors, &storagepb.RowError{Index: int64(row.index), Code: storagepb.RowError_FIELDS_ERROR, Message: row.message})
+		r.RowErrors = append(r.RowErrors, &storagepb.RowError{Index: int64(row.index),
+			Code: storagepb.RowError_FIELDS_ERROR, Message: row.message})
 	}
 	return r
 }

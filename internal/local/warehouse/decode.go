@@ -64,7 +64,8 @@ func newPlan(d *descriptorpb.DescriptorProto, s *shape, p Partition, now func() 
 		return nil, err
 	}
 	if len(extra) > 0 {
-		return nil, &mismatch{extra: true, text: fmt.Sprintf("Input schema has more fields than BigQuery schema, extra fields: '%s'", strings.Join(extra, ","))}
+		return nil, &mismatch{extra: true, text: fmt.Sprintf("Input schema has more fields than BigQuery schema, extra "+
+			"fields: '%s'", strings.Join(extra, ","))}
 	}
 	pl := &plan{message: m, shape: s, stamp: -1, partition: -1}
 	for i, c := range s.columns {
@@ -100,11 +101,13 @@ func newMessage(d *descriptorpb.DescriptorProto, around []*descriptorpb.Descript
 			if repeated {
 				want = "REPEATED"
 			}
-			return nil, nil, &mismatch{text: fmt.Sprintf("The proto field mode for field '%s' does not match: proto field is %s, BigQuery column is %s", name, want, c.Mode())}
+			return nil, nil, &mismatch{text: fmt.Sprintf("The proto field mode for field '%s' does not match: proto field is "+
+				"%s, BigQuery column is %s", name, want, c.Mode())}
 		}
 		wire, ok := compatible(f.GetType(), c.Type)
 		if !ok {
-			return nil, nil, &mismatch{text: fmt.Sprintf("The proto field mismatched with BigQuery field at %s.%s, the proto field type %s, BigQuery field type %s",
+			return nil, nil, &mismatch{text: fmt.Sprintf("The proto field mismatched with BigQuery field at %s.%s, the proto "+
+				"field type %s, BigQuery field type %s",
 				d.GetName(), f.GetName(), strings.ToLower(strings.TrimPrefix(f.GetType().String(), "TYPE_")), c.Type)}
 		}
 		if present[column] {
@@ -115,11 +118,13 @@ func newMessage(d *descriptorpb.DescriptorProto, around []*descriptorpb.Descript
 			return nil, nil, &mismatch{text: fmt.Sprintf("Invalid proto schema: field '%s' has the number %d", name, f.GetNumber())}
 		}
 		present[column] = true
-		out := &field{name: prefix + c.Name, column: column, columnType: c, kind: c.Type, wire: wire, typ: f.GetType(), nested: prefix != "" || c.Repeated}
+		out := &field{name: prefix + c.Name, column: column, columnType: c, kind: c.Type, wire: wire, typ: f.GetType(),
+			nested: prefix != "" || c.Repeated}
 		if within := inner(c); within != nil {
 			of := nestedType(around, f.GetTypeName())
 			if of == nil {
-				return nil, nil, &mismatch{text: fmt.Sprintf("Invalid proto schema: field '%s' has the type '%s', which the descriptor does not have", name, f.GetTypeName())}
+				return nil, nil, &mismatch{text: fmt.Sprintf("Invalid proto schema: field '%s' has the type '%s', which the "+
+					"descriptor does not have", name, f.GetTypeName())}
 			}
 			if len(around) > maxNesting {
 				return nil, nil, &mismatch{text: fmt.Sprintf("Invalid proto schema: field '%s' is nested more than %d deep", name, maxNesting)}
@@ -181,7 +186,8 @@ func nestedType(around []*descriptorpb.DescriptorProto, name string) *descriptor
 func compatible(p descriptorpb.FieldDescriptorProto_Type, c contract.Type) (protowire.Type, bool) {
 	switch p {
 	case descriptorpb.FieldDescriptorProto_TYPE_INT64, descriptorpb.FieldDescriptorProto_TYPE_INT32,
-		descriptorpb.FieldDescriptorProto_TYPE_SINT64, descriptorpb.FieldDescriptorProto_TYPE_SINT32, descriptorpb.FieldDescriptorProto_TYPE_UINT32:
+		descriptorpb.FieldDescriptorProto_TYPE_SINT64, descriptorpb.FieldDescriptorProto_TYPE_SINT32,
+		descriptorpb.FieldDescriptorProto_TYPE_UINT32:
 		switch c {
 		case contract.Timestamp, contract.DateTime, contract.Time:
 			return protowire.VarintType, p == descriptorpb.FieldDescriptorProto_TYPE_INT64
@@ -244,7 +250,8 @@ func (p *plan) decode(rows [][]byte) decoded {
 			// A null partition is __NULL__, which takes everything.
 			if us, ok := microseconds(values[p.partition]); ok && (us < oldest || us > newest) {
 				d.errors = append(d.errors, rowError{i, fmt.Sprintf("The row's partition is out of range: column %s must lie between %s and %s",
-					p.shape.columns[p.partition].Name, time.UnixMicro(oldest).UTC().Format(time.DateOnly), time.UnixMicro(newest).UTC().Format(time.DateOnly))})
+					p.shape.columns[p.partition].Name, time.UnixMicro(oldest).UTC().Format(time.DateOnly),
+					time.UnixMicro(newest).UTC().Format(time.DateOnly))})
 				continue
 			}
 		}

@@ -178,7 +178,8 @@ func (s *store) createTable(ctx context.Context, t *contract.Table, p Partition)
 	if err != nil {
 		return err
 	}
-	written := &table{name: t.Name, dataset: s.dataset, partition: p, conn: conn, jobs: make(chan *job, 256), control: make(chan func()), gone: make(chan struct{}), ended: make(chan struct{})}
+	written := &table{name: t.Name, dataset: s.dataset, partition: p, conn: conn, jobs: make(chan *job, 256),
+		control: make(chan func()), gone: make(chan struct{}), ended: make(chan struct{})}
 	written.shape.Store(newShape(stored, 1))
 	written.writing.Go(written.write)
 	s.mu.Lock()

@@ -182,7 +182,8 @@ func (t *table) openAppender() error {
 		values[i] = fmt.Sprintf(value, names[i])
 		columns[i] = quote(c.Name)
 	}
-	insert := fmt.Sprintf("INSERT INTO %s.%s (%s) SELECT %s FROM staged", quote(t.dataset), quote(t.name), strings.Join(columns, ", "), strings.Join(values, ", "))
+	insert := fmt.Sprintf("INSERT INTO %s.%s (%s) SELECT %s FROM staged", quote(t.dataset), quote(t.name),
+		strings.Join(columns, ", "), strings.Join(values, ", "))
 	appender, err := duckdb.NewQueryAppender(t.conn, insert, "staged", types, names)
 	if err != nil {
 		return fmt.Errorf("open appender: %w", err)

@@ -63,7 +63,8 @@ func parseRunFlags(args []string) (runFlags, error) {
 	flags.StringVar(&f.topic, "topic", "", "Kafka `topic` to send to (default: the contract's first one)")
 	flags.Uint64Var(&f.seed, "seed", 1, "seed of the generated events: the same seed makes the same events")
 	flags.IntVar(&f.events, "events", -1, "send this many events (default: all of --input, or no end)")
-	flags.Float64Var(&f.rate, "rate", 0, "events per second (default: 1000 generated events per second, or as fast as it goes with --once or --input; 0 given: as fast as it goes)")
+	flags.Float64Var(&f.rate, "rate", 0, "events per second (default: 1000 generated events per second, or as fast as "+
+		"it goes with --once or --input; 0 given: as fast as it goes)")
 	flags.Float64Var(&f.bad, "bad", 1, "`percent` of the generated events that are bad")
 	flags.Float64Var(&f.duplicate, "duplicate", 0, "`percent` of the generated events that repeat an earlier one")
 	flags.BoolVar(&f.once, "once", false, "stop when every record has landed or been dead-lettered; exit status 1 if one is missing")
@@ -126,7 +127,8 @@ The servers are embedded, the bridge and the functions are the ones that are dep
 	case f.contract != "" && f.contracts != "":
 		return f, command.UsageError("--contract and --contracts do not go together: give one file, or a folder")
 	case (f.contract != "" || f.contracts != "") && f.attached():
-		return f, command.UsageError("--contract and --contracts are for the embedded servers: they go with none of --kafka, --pubsub and --bigquery")
+		return f, command.UsageError("--contract and --contracts are for the embedded servers: they go with none of " +
+			"--kafka, --pubsub and --bigquery")
 	case f.once && len(f.input) == 0 && f.events < 0:
 		return f, command.UsageError("--once needs an end: give --events or --input")
 	}

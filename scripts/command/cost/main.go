@@ -25,7 +25,8 @@ func Run(args []string, stdout, stderr io.Writer) int {
 	fs.SetOutput(stderr)
 	rates := fs.String("rate", "1000,10000,100000,1000000", "events per `second`, several separated by commas")
 	a := assumptions()
-	fs.Float64Var(&a.Partitions, "partitions", a.Partitions, "of the topics; a bridge works on some of them, so there are no more bridges than that")
+	fs.Float64Var(&a.Partitions, "partitions", a.Partitions, "of the topics; a bridge works on some of them, so there "+
+		"are no more bridges than that")
 	fs.DurationVar(&a.Packing.Linger, "linger", a.Packing.Linger, "the bridge's wait of a batch that is worth a message")
 	fs.DurationVar(&a.Packing.MaxLinger, "max-linger", a.Packing.MaxLinger, "the bridge's wait of a smaller one")
 	fs.IntVar(&a.Packing.Records, "batch-records", a.Packing.Records, "most records in a batch")
@@ -35,7 +36,8 @@ func Run(args []string, stdout, stderr io.Writer) int {
 	asJSON := fs.Bool("json", false, "print one JSON object for each rate")
 	asMarkdown := fs.Bool("markdown", false, "print the page infra/COSTS.md")
 	fs.Usage = func() {
-		fmt.Fprint(stderr, "Says what the pipeline costs at list price, beside one message an event, insertAll, Dataflow and a BigQuery subscription.\n\n")
+		fmt.Fprint(stderr, "Says what the pipeline costs at list price, beside one message an event, insertAll, Dataflow "+
+			"and a BigQuery subscription.\n\n")
 		fs.PrintDefaults()
 	}
 	switch err := fs.Parse(args); {
@@ -54,7 +56,8 @@ func Run(args []string, stdout, stderr io.Writer) int {
 		at = append(at, rate)
 	}
 	if a.Packing.Records < 1 || *sample < 1 || !(a.Partitions >= 1) || a.Packing.Linger < 0 || a.Packing.MaxLinger < 0 || fs.NArg() > 0 {
-		fmt.Fprintln(stderr, "cost: --partitions, --batch-records and --sample are 1 or more, times are not negative, and there are only flags; see -h")
+		fmt.Fprintln(stderr, "cost: --partitions, --batch-records and --sample are 1 or more, times are not negative, and "+
+			"there are only flags; see -h")
 		return 2
 	}
 	q, err := Measure(*sample)
@@ -64,7 +67,8 @@ func Run(args []string, stdout, stderr io.Writer) int {
 	}
 	for _, rate := range at {
 		if need := a.bridges(rate, q.PackCPU); need > a.Partitions {
-			fmt.Fprintf(stderr, "cost: %.0f events/s need %.0f bridges, and %.0f partitions feed no more than as many: give the topics more partitions\n", rate, need, a.Partitions)
+			fmt.Fprintf(stderr, "cost: %.0f events/s need %.0f bridges, and %.0f partitions feed no more than as many: give "+
+				"the topics more partitions\n", rate, need, a.Partitions)
 		}
 	}
 	switch {
@@ -105,13 +109,16 @@ func group(digits string) string {
 
 func writeTable(w io.Writer, q Quantities, a Assumptions, rates []float64) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "measured: %.0f bytes an event, %.0f a row, %.2f µs CPU to pack, %.2f µs to decode\n\n", q.EventBytes, q.RowBytes, q.PackCPU*1e6, q.IngestCPU*1e6)
+	fmt.Fprintf(w, "measured: %.0f bytes an event, %.0f a row, %.2f µs CPU to pack, %.2f µs to decode\n\n",
+		q.EventBytes, q.RowBytes, q.PackCPU*1e6, q.IngestCPU*1e6)
 	for _, rate := range rates {
 		p := q.packing(&a, rate)
-		fmt.Fprintf(t, "%s events/s, %.0f a message, %.1f-fold compression\t$ a month\t$ a million\t$ a billion\t\n", group(fmt.Sprintf("%.0f", rate)), p.Records, q.EventBytes*p.Records/p.Payload)
+		fmt.Fprintf(t, "%s events/s, %.0f a message, %.1f-fold compression\t$ a month\t$ a million\t$ a billion\t\n",
+			group(fmt.Sprintf("%.0f", rate)), p.Records, q.EventBytes*p.Records/p.Payload)
 		bills := Bills(q, a, rate)
 		for _, b := range bills {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t\n", b.Way, money(b.Total()), money(perMillion(b.Total(), rate)), money(1000*perMillion(b.Total(), rate)))
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t\n", b.Way, money(b.Total()), money(perMillion(b.Total(), rate)),
+				money(1000*perMillion(b.Total(), rate)))
 		}
 		fmt.Fprintf(t, "%s\t\t\t\t\n\t\t\t\t\n", strings.ReplaceAll(verdict(bills), "**", ""))
 	}

@@ -153,7 +153,8 @@ func decode(payloads [][]byte) (int, error) {
 		wire = wire[:0]
 		for i := range b.Records {
 			r := &b.Records[i]
-			wire, err = d.AppendRow(wire, r.Value, event.Meta{IngestedAt: r.Timestamp * 1000, Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp})
+			wire, err = d.AppendRow(wire, r.Value, event.Meta{IngestedAt: r.Timestamp * 1000, Topic: r.Topic,
+				Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp})
 			if err != nil {
 				return 0, fmt.Errorf("a generated event is no row: %w", err)
 			}

@@ -70,8 +70,9 @@ func Start(ctx context.Context, c Config) (_ *Emulator, err error) {
 	}
 	e := &Emulator{config: c, rest: "127.0.0.1:" + strconv.Itoa(ports[0]), grpc: "127.0.0.1:" + strconv.Itoa(ports[1])}
 	e.process, err = process.Start(process.Config{
-		Command: []string{binary, "--project", c.Project, "--dataset", c.Dataset, "--rest", e.rest, "--grpc", e.grpc, "--file", filepath.Join(c.Dir, "bigquery.db")},
-		Log:     filepath.Join(c.Dir, "bigquery-emulator.log"),
+		Command: []string{binary, "--project", c.Project, "--dataset", c.Dataset, "--rest", e.rest, "--grpc", e.grpc,
+			"--file", filepath.Join(c.Dir, "bigquery.db")},
+		Log: filepath.Join(c.Dir, "bigquery-emulator.log"),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("bigquery emulator: %w", err)

@@ -85,7 +85,8 @@ func Start(ctx context.Context, c Config) (_ *Cluster, err error) {
 	}
 	k := &Cluster{config: c, jars: jars}
 	for id := range c.Brokers {
-		k.brokers = append(k.brokers, &broker{id: id, port: ports[2*id], controller: ports[2*id+1], dir: filepath.Join(c.Dir, "broker-"+strconv.Itoa(id))})
+		k.brokers = append(k.brokers, &broker{id: id, port: ports[2*id], controller: ports[2*id+1],
+			dir: filepath.Join(c.Dir, "broker-"+strconv.Itoa(id))})
 	}
 	defer func() {
 		if err != nil {
@@ -229,7 +230,8 @@ func (k *Cluster) Client() *client.ConfigMap {
 	m := &client.ConfigMap{"bootstrap.servers": k.Brokers(), "enable.metrics.push": false}
 	if s := k.config.Security; s != nil {
 		for name, value := range map[string]string{
-			"security.protocol": "SASL_SSL", "sasl.mechanisms": "SCRAM-SHA-512", "sasl.username": s.User, "sasl.password": s.Password, "ssl.ca.pem": s.Authority,
+			"security.protocol": "SASL_SSL", "sasl.mechanisms": "SCRAM-SHA-512", "sasl.username": s.User,
+			"sasl.password": s.Password, "ssl.ca.pem": s.Authority,
 		} {
 			(*m)[name] = value
 		}

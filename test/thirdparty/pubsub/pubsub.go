@@ -58,8 +58,9 @@ func Start(ctx context.Context, c Config) (*Emulator, error) {
 		return nil, fmt.Errorf("pubsub emulator: %w", err)
 	}
 	p, err := process.Start(process.Config{
-		Command: []string{"java", "-Xms64m", "-Xmx1g", "-XX:TieredStopAtLevel=1", "-jar", jar, "--host=127.0.0.1", "--port=" + strconv.Itoa(ports[0])},
-		Log:     filepath.Join(c.Dir, "pubsub-emulator.log"),
+		Command: []string{"java", "-Xms64m", "-Xmx1g", "-XX:TieredStopAtLevel=1", "-jar", jar, "--host=127.0.0.1",
+			"--port=" + strconv.Itoa(ports[0])},
+		Log: filepath.Join(c.Dir, "pubsub-emulator.log"),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("pubsub emulator: %w", err)
