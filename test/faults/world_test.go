@@ -200,10 +200,52 @@ func (w *world) settle(ended time.Time) figures {
 		duplicateRows: t.DuplicateRows, delay: delay}
 }
 
+// recount counts again what the audit counts, without its SQL: each offset that Kafka has is looked for among the raw rows of both
+// tables.
+func (w *world) recount() audit.Counts {
+	w.t.Helper()
+	type place struct{ partition, offset int64 }
+	rows := func(table string) map[place]int64 {
+		found := map[place]int64{}
+		for row, err := range (query.Database{DB: w.Warehouse.DB()}).Query(w.t.Context(),
+			"SELECT kafka_partition, kafka_offset FROM "+table+" WHERE kafka_topic = '"+local.Topic+"'") {
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			found[place{row[0].(int64), row[1].(int64)}]++
+		}
+		return found
+	}
+	landed, dead := rows("fact_events"), rows("events_dlq")
+	var t audit.Counts
+	for partition, end := range w.Ends() {
+		for offset := range end {
+			at := place{int64(partition), offset}
+			t.Consumed++
+			switch fact, letter := landed[at], dead[at]; {
+			case fact > 0 && letter > 0:
+				t.Both++
+			case fact > 0:
+				t.Landed++
+			case letter > 0:
+				t.DeadLettered++
+			default:
+				t.Missing++
+			}
+			t.DuplicateRows += max(0, landed[at]-1) + max(0, dead[at]-1)
+		}
+	}
+	return t
+}
+
 // check compares the audit and the tables with what was produced.
 func (w *world) check(r *audit.Report) {
 	w.t.Helper()
 	t := r.Totals
+	if own := w.recount(); own.Consumed != t.Consumed || own.Landed != t.Landed || own.DeadLettered != t.DeadLettered || own.Both != t.Both ||
+		own.Missing != t.Missing || own.DuplicateRows != t.DuplicateRows {
+		w.t.Errorf("the audit counts %+v, the rows themselves say %+v", t, own)
+	}
 	if t.Missing != 0 || t.InFlight != 0 || t.NotInKafka != 0 {
 		w.t.Errorf("the audit is not clean: %+v, gaps %+v", t, r.Gaps)
 	}
