@@ -132,6 +132,7 @@ type Gap struct {
 	NotInKafka int64  `json:"not_in_kafka"`
 	InFlight   int64  `json:"in_flight"`
 	Expired    bool   `json:"expired"` // Kafka does not keep these offsets any more: nobody can look
+	Leading    bool   `json:"leading"` // it begins with the first offset that Kafka keeps
 }
 
 // WithoutKafka counts rows of events published straight to Pub/Sub, and of payloads
@@ -466,7 +467,7 @@ func (r *Report) explain(ctx context.Context, k *Kafka, c Config, marks map[plac
 		if first := max(g.First, m.committed); first <= g.Last {
 			g.InFlight = g.Last - first + 1
 		}
-		g.Expired = g.First < m.low
+		g.Expired, g.Leading = g.First < m.low, g.First <= m.low && c.Since.IsZero()
 		first, last := max(g.First, m.low), min(g.Last, m.committed-1)
 		switch {
 		case first > last:
@@ -523,9 +524,9 @@ func (r *Report) sum() {
 // finish sums up, and says what the figures cannot.
 func (r *Report) finish(kafka bool) {
 	r.sum()
-	t, expired := r.Totals, false
+	t, expired, leading := r.Totals, false, false
 	for _, g := range r.Gaps {
-		expired = expired || g.Expired
+		expired, leading = expired || g.Expired, leading || g.Leading && g.Missing > 0
 	}
 	if t.Missing > 0 && !kafka {
 		r.Notes = append(r.Notes, "Without Kafka, offsets that hold no record (transaction markers, compacted records) "+
@@ -537,6 +538,10 @@ func (r *Report) finish(kafka bool) {
 	}
 	if expired {
 		r.Notes = append(r.Notes, "Kafka does not keep some of the missing offsets any more: whether they held records cannot be known.")
+	}
+	if leading {
+		r.Notes = append(r.Notes, "Some of the missing records are the first that Kafka keeps. A group that began at the end (KAFKA_OFFSET_RESET=latest) has never "+
+			"read such records, and rows whose partition has expired are gone: audit with --since from a time after that to know.")
 	}
 	if t.InFlight > 0 {
 		r.Notes = append(r.Notes, "Records in flight are below others that have arrived, but their offsets are not "+

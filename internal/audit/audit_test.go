@@ -287,6 +287,12 @@ func TestWithKafka(t *testing.T) {
 	if c := r.Totals; c.Missing != 14 || c.NotInKafka != 12 || c.InFlight != 3 || c.Landed != 30 || c.Consumed != 44 {
 		t.Errorf("totals are %+v", c)
 	}
+	leading := func(r *audit.Report) bool {
+		return slices.ContainsFunc(r.Notes, func(n string) bool { return strings.Contains(n, "KAFKA_OFFSET_RESET=latest") })
+	}
+	if !leading(r) || !r.Gaps[0].Leading || r.Gaps[1].Leading {
+		t.Errorf("0-2 are the first records that Kafka keeps: gaps %+v, notes %q", r.Gaps, r.Notes)
+	}
 	if p := r.Partitions[0]; *p.Committed != 55 || *p.Lag != 6 {
 		t.Errorf("committed %d, lag %d, want 55 and 6", *p.Committed, *p.Lag)
 	}
@@ -297,10 +303,14 @@ func TestWithKafka(t *testing.T) {
 		t.Errorf("gaps are\n%s, want\n%s", got, want)
 	}
 
+	if leading(r) {
+		t.Errorf("the window begins later: %q", r.Notes)
+	}
+
 	// What is not read from Kafka, because it is too much, counts as missing.
 	r = run(t, w, open(t, k, group), audit.Config{MaxRead: 2})
 	if got, want := gaps(r), "clickstream/0 0-2 missing 3; clickstream/0 7-7 missing 1; clickstream/0 20-30 missing 11; "+
-		"clickstream/0 40-41 missing 2; clickstream/0 46-57 missing 9 in flight 3"; got != want || r.Totals.Missing != 26 || len(r.Notes) != 2 {
+		"clickstream/0 40-41 missing 2; clickstream/0 46-57 missing 9 in flight 3"; got != want || r.Totals.Missing != 26 || len(r.Notes) != 3 {
 		t.Errorf("gaps are\n%s, want\n%s\ntotals %+v, notes %q", got, want, r.Totals, r.Notes)
 	}
 
