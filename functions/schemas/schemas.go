@@ -54,7 +54,7 @@ type Config struct {
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
 	return Config{
-		Keep: 500, Fetch: 8 * time.Second, Wait: 10 * time.Second, Poll: 500 * time.Millisecond,
+		Keep: 500, Fetch: 8 * time.Second, Wait: 3 * time.Second, Poll: 500 * time.Millisecond,
 		Reject: time.Minute, MaxUnknown: 8, MaxWaiting: 8, BreakerOpen: 5 * time.Second,
 	}
 }

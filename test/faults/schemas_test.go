@@ -49,7 +49,7 @@ func inAvro(c *pipeline.Config) {
 	c.Contracts = []*contract.Contract{read}
 	c.TuneBridge = func(b *bridge.Config) { smallBatches(b) }
 	c.TuneFunctions = func(s *service.Config) {
-		s.Schemas = schemas.Config{Wait: 20 * time.Second, Poll: 50 * time.Millisecond, BreakerOpen: 100 * time.Millisecond}
+		s.Schemas = schemas.Config{Wait: time.Minute, Poll: 50 * time.Millisecond, BreakerOpen: 100 * time.Millisecond}
 	}
 }
 
@@ -136,14 +136,14 @@ var ofSchemas = []fault{
 	},
 	{
 		name: "a new version of a schema arrives at the registry after its events", duplicates: none,
-		delay: "its events, until it is there, 10 s at most; after that `unknown_schema`. Neighbours land",
+		delay: "its events, until it is there, 3 s at most; after that `unknown_schema`. Neighbours land",
 		stack: inAvro, before: firstVersion,
 		strike: func(w *world) {
 			w.writeAvro(clickV2ID, clickV2, "")
 			w.produce(300)
 			w.writeAvro(registry.ID(w.Contracts()[0]), clickV1, "")
-			w.flow(500)
-			w.newVersion(2, clickV2ID, clickV2)
+			w.produce(300)
+			w.newVersion(2, clickV2ID, clickV2) // within the time that is waited for it, which is longer here
 		},
 	},
 }
