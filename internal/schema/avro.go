@@ -146,7 +146,7 @@ func (c *avroCompiler) compile(from *avro.SchemaNode, path, namespace string) (*
 		}
 		if n == nil {
 			return nil, fmt.Errorf("the Avro schema names the type %s at %s and does not define it: it belongs to the "+
-				"schema's references", from.Type, cmpPath(path))
+				"schema's references", from.Type, orRoot(path))
 		}
 		return n, nil
 	}
@@ -158,7 +158,7 @@ func (c *avroCompiler) compile(from *avro.SchemaNode, path, namespace string) (*
 	}
 	n.setLogical(from.LogicalType)
 	if n.logical == logicalDecimal && n.scale > maxScale {
-		return nil, fmt.Errorf("the Avro schema has a decimal of the scale %d at %s: at most %d can be read", n.scale, cmpPath(path), maxScale)
+		return nil, fmt.Errorf("the Avro schema has a decimal of the scale %d at %s: at most %d can be read", n.scale, orRoot(path), maxScale)
 	}
 	var err error
 	switch k {
@@ -195,7 +195,8 @@ func (c *avroCompiler) compile(from *avro.SchemaNode, path, namespace string) (*
 	return n, err
 }
 
-func cmpPath(path string) string {
+// orRoot names a place in a schema.
+func orRoot(path string) string {
 	if path == "" {
 		return "its root"
 	}

@@ -238,12 +238,8 @@ func (m *message) lookup(n protowire.Number) int {
 	return int(m.large[n]) - 1
 }
 
-var errProtobuf = &Error{What: "is not in Protobuf's wire format, or ends too early"}
-
-func wireError() error {
-	e := *errProtobuf
-	return &e
-}
+// wireError is the fault of bytes that are no message.
+func wireError() error { return &Error{What: "is not in Protobuf's wire format, or ends too early"} }
 
 // index finds the fields of a message in b, behind those that r.slots has already; they begin at r.slots[base].
 func (r *Reader) index(m *message, b []byte, base int) error {
