@@ -55,7 +55,7 @@ type columns struct {
 	topic, partition, offset, key, timestamp  protowire.Number
 	messageID, attempt, traceID, replayID     protowire.Number
 	contract, table, headers, leftOut         protowire.Number
-	schemaID                                  protowire.Number
+	schemaID, subject, version                protowire.Number
 }
 
 // newColumns finds the columns in t, or says which one is missing or has another
@@ -90,6 +90,8 @@ func newColumns(t *contract.Table) (*columns, error) {
 		{"kafka_headers", contract.JSON, &c.headers},
 		{"left_out", contract.String, &c.leftOut},
 		{"schema_id", contract.String, &c.schemaID},
+		{"schema_subject", contract.String, &c.subject},
+		{"schema_version", contract.Int64, &c.version},
 	} {
 		column, ok := t.Column(want.name)
 		if !ok || column.Type != want.typ {
@@ -130,6 +132,10 @@ func (c *columns) appendRow(b []byte, l *letter, lv level) []byte {
 	b = appendText(b, c.contract, l.contract, 256)
 	b = appendText(b, c.table, l.target, 1<<10)
 	b = appendText(b, c.schemaID, l.schemaID, 256)
+	b = appendText(b, c.subject, l.why.Subject, 1<<10)
+	if l.why.Version > 0 {
+		b = appendVarint(b, c.version, int64(l.why.Version))
+	}
 	b = c.appendKeyAndHeaders(b, l, room)
 	if l.record.Offset < 0 {
 		return b // not from Kafka

@@ -69,6 +69,10 @@ func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch,
 		r.Rejection = j.why
 		r.Rejection.Message = batch.Clip(j.why.Message, batch.MaxMessage)
 		r.Rejection.Size, r.Rejection.SHA256, r.Rejection.Left = whole.Size, whole.SHA256, whole.Left
+		if p.to != nil {
+			subject, version := p.to.Schemas.Named(r.Value, r.Headers)
+			r.Rejection.Subject, r.Rejection.Version = batch.Clip(subject, batch.MaxName), int32(version)
+		}
 		n := size(&r)
 		if enc.Len() > 0 && enc.Size()+n > bundle {
 			if err := send(); err != nil {
@@ -108,5 +112,5 @@ func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch,
 
 // size is about what r adds to a batch, bytes.
 func size(r *batch.Record) int {
-	return 64 + len(r.Key) + len(r.Value) + len(r.Rejection.Message) + deadletter.HeadersSize(r.Headers)
+	return 64 + len(r.Key) + len(r.Value) + len(r.Rejection.Message) + len(r.Rejection.Subject) + deadletter.HeadersSize(r.Headers)
 }

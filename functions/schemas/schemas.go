@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"sluice/functions/event"
+	"sluice/internal/batch"
 	"sluice/internal/contract"
 	"sluice/internal/registry"
 	"sluice/internal/schema"
@@ -37,6 +38,7 @@ import (
 // Registry is what answers for ids: a *registry.Client.
 type Registry interface {
 	Schema(ctx context.Context, id schema.ID) (*registry.Schema, error)
+	Latest(ctx context.Context, subject string) (*registry.Schema, error)
 }
 
 // Config bounds what is kept and waited for. Zero fields mean those of DefaultConfig.
@@ -86,6 +88,8 @@ type known struct {
 	program  *event.Program
 	rejected *event.Rejection
 	until    time.Time // of a rejection; zero: for good
+	subject  string    // of the schema; empty: unknown
+	version  int
 	used     uint64
 }
 
@@ -198,6 +202,54 @@ func (s *Schemas) keep(id schema.ID, k *known) *known {
 	}
 	return k
 }
+
+// Named returns the subject and the version of the schema that a value names; "" if they are not known. s may be nil.
+func (s *Schemas) Named(value []byte, headers []batch.RecordHeader) (subject string, version int) {
+	if s == nil {
+		return "", 0
+	}
+	id, _, err := s.contract.SplitID(value, batch.HeaderOf(headers, s.contract.IDHeader))
+	if err != nil {
+		return "", 0
+	}
+	if k := s.lookup(id); k != nil {
+		return k.subject, k.version
+	}
+	return "", 0
+}
+
+// Warm fetches the schemas that most events of an instance that starts will name: the newest of the contract's subject, or
+// else of the subjects under which serializers register the values of its topics unless they are told otherwise. Nothing
+// depends on it: whatever goes wrong, the first message asks again.
+func (s *Schemas) Warm(ctx context.Context) {
+	subjects := []string{s.contract.Registry.Subject}
+	if subjects[0] == "" {
+		subjects = nil
+		for _, topic := range s.contract.Topics {
+			subjects = append(subjects, topic+"-value")
+		}
+	}
+	var group errgroup.Group
+	group.SetLimit(parallel)
+	for _, subject := range subjects[:min(len(subjects), s.config.Keep)] {
+		group.Go(func() error {
+			found, err := s.registry.Latest(ctx, subject)
+			if err != nil {
+				return nil
+			}
+			id := found.ID
+			if found.Type == contract.FormatProtobuf {
+				id.Message = firstMessage
+			}
+			s.compile(ctx, id, found)
+			return nil
+		})
+	}
+	_ = group.Wait()
+}
+
+// firstMessage is what stands for the first message of a Protobuf schema, see schema.SplitIndexes.
+const firstMessage = "\x00"
 
 // View returns what is known of the ids, of which the registry is asked for those that are new. The error is that it could
 // not be asked.
@@ -330,7 +382,8 @@ func (s *Schemas) one(ctx context.Context, id schema.ID) (*known, error) {
 func (s *Schemas) compile(ctx context.Context, id schema.ID, found *registry.Schema) *known {
 	refuse := func(format string, args ...any) *known {
 		s.add(ctx, "unusable")
-		return s.keep(id, &known{rejected: &event.Rejection{Code: contract.CodeUndecodableValue, Message: fmt.Sprintf(format, args...)}})
+		return s.keep(id, &known{subject: found.Subject, version: found.Version, rejected: &event.Rejection{
+			Code: contract.CodeUndecodableValue, Message: fmt.Sprintf(format, args...)}})
 	}
 	if found.Type != s.contract.Format {
 		return refuse("the event was written with %s, which is of the type %s, and the contract says format: %s: give its "+
@@ -346,7 +399,7 @@ func (s *Schemas) compile(ctx context.Context, id schema.ID, found *registry.Sch
 		return refuse("the event was written with %s, which cannot be used: %v", found, err)
 	}
 	s.add(ctx, "found")
-	return s.keep(id, &known{program: program})
+	return s.keep(id, &known{program: program, subject: found.Subject, version: found.Version})
 }
 
 func (s *Schemas) count(ctx context.Context, err error) {

@@ -41,7 +41,7 @@ func startWritten(t *testing.T, format string, o options) *written {
 
 func startWrittenWith(t *testing.T, format, columns string, o options) *written {
 	t.Helper()
-	w := &written{registry: srfake.New()}
+	w := &written{world: &world{t: t}, registry: srfake.New()}
 	t.Cleanup(w.registry.Close)
 	w.registry.Intercept(func(rw http.ResponseWriter, r *http.Request) bool {
 		if strings.Contains(r.URL.Path, "/schemas/ids/") && !strings.Contains(r.URL.Path, "/versions") {
@@ -61,6 +61,9 @@ func startWrittenWith(t *testing.T, format, columns string, o options) *written 
 		"- {name: rest, type: JSON, rest: true}\n"))
 	check(t, err)
 	o.contracts = []*contract.Contract{c}
+	if o.before != nil {
+		o.before(w)
+	}
 	more := o.config
 	o.config = func(c *service.Config) {
 		c.Schemas = schemas.Config{Wait: 300 * time.Millisecond, Poll: 20 * time.Millisecond, BreakerOpen: 20 * time.Millisecond, Reject: time.Minute}
@@ -79,6 +82,15 @@ func (w *written) register(text string, kind sr.SchemaType) int {
 	id, _, err := w.registry.RegisterSchema("clicks-value", sr.Schema{Schema: text, Type: kind})
 	check(w.t, err)
 	return id
+}
+
+// failing is a registry that answers everything with a status.
+func failing(status int) *srfake.Interceptor {
+	var f srfake.Interceptor = func(w http.ResponseWriter, _ *http.Request) bool {
+		http.Error(w, "no", status)
+		return true
+	}
+	return &f
 }
 
 func framed(id int, value ...byte) string {
@@ -138,8 +150,11 @@ func TestEventsInAvro(t *testing.T) {
 	if letters[0].Event+string(letters[0].Bytes) != broken {
 		t.Errorf("the letter has %q %x, the record %x", letters[0].Event, letters[0].Bytes, broken)
 	}
-	if n := w.count("SELECT COUNT(*) FROM events_dlq WHERE schema_id = '3' AND error_code = 'wrong_type'"); n != 1 {
-		t.Errorf("%d letters with the schema's id", n)
+	if n := w.count("SELECT COUNT(*) FROM events_dlq WHERE schema_id = '3' AND schema_subject = 'clicks-value' AND schema_version = 3 AND error_code = 'wrong_type'"); n != 1 {
+		t.Errorf("%d letters with the schema's id, subject and version", n)
+	}
+	if n := w.count("SELECT COUNT(*) FROM events_dlq WHERE schema_subject IS NULL AND schema_version IS NULL"); n != 2 {
+		t.Errorf("%d letters without a subject, want the plain JSON and the tombstone", n)
 	}
 	if !w.log.has("schemas_ms") {
 		t.Error("the log line does not tell how long the registry took")
@@ -147,6 +162,49 @@ func TestEventsInAvro(t *testing.T) {
 	if n := w.asked.Load(); n != 3 {
 		t.Errorf("the registry was asked %d times for 3 schemas", n)
 	}
+}
+
+// Protects the start of an instance: the newest schema of the contract's subject is there before the first message needs it,
+// and a registry that does not answer keeps no instance from starting.
+func TestWarmStart(t *testing.T) {
+	t.Parallel()
+	for _, of := range []struct {
+		format, text string
+		kind         sr.SchemaType
+		value        func(id int) string
+	}{
+		{"avro", orderV1, sr.TypeAvro, func(id int) string {
+			return order(t, id, orderV1, map[string]any{"id": "a", "amount": nil})
+		}},
+		{"protobuf", "syntax = \"proto3\";\nmessage Order { string id = 1; }\n", sr.TypeProtobuf, func(id int) string {
+			return framed(id, append([]byte{0}, protowire.AppendString([]byte{1<<3 | 2}, "a")...)...)
+		}},
+	} {
+		t.Run(of.format, func(t *testing.T) {
+			id := 0
+			w := startWritten(t, of.format, options{before: func(w *written) { id = w.register(of.text, of.kind) }})
+			w.fault.Store(failing(http.StatusServiceUnavailable)) // it is not asked again
+			w.publish(pack(t, of.value(id)))
+			if n := w.count("SELECT COUNT(*) FROM orders WHERE id = 'a'"); n != 1 {
+				t.Errorf("%d rows", n)
+			}
+			if n := w.asked.Load(); n != 0 {
+				t.Errorf("the first message asked the registry %d times", n)
+			}
+		})
+	}
+	t.Run("no registry", func(t *testing.T) {
+		var id int
+		w := startWritten(t, "avro", options{before: func(w *written) {
+			id = w.register(orderV1, sr.TypeAvro)
+			w.fault.Store(failing(http.StatusInternalServerError))
+		}})
+		w.fault.Store(nil)
+		w.publish(pack(t, order(t, id, orderV1, map[string]any{"id": "a", "amount": nil})))
+		if n := w.count("SELECT COUNT(*) FROM orders WHERE id = 'a'"); n != 1 {
+			t.Errorf("%d rows", n)
+		}
+	})
 }
 
 // Protects events in Protobuf: the indexes before a value say which message it is.

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	storage "cloud.google.com/go/bigquery/storage/apiv1"
@@ -88,10 +89,14 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 			return nil, err
 		}
 		var streams []ingest.Stream
+		var warm []*schemas.Schemas
 		for _, of := range contracts {
 			known, err := newSchemas(c, of, log)
 			if err != nil {
 				return nil, fmt.Errorf("contract %s: %w", of.Name, err)
+			}
+			if known != nil {
+				warm = append(warm, known)
 			}
 			streams = append(streams, ingest.Stream{Contract: of, Table: s.appender(c, write, of.Table, of.Table.Name, log), Schemas: known})
 		}
@@ -111,6 +116,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 		if err != nil {
 			return nil, err
 		}
+		warmUp(ctx, warm)
 		p.Function = Ingest
 		s.handlers[Ingest] = s.gate.Handler(p, open.Func(f.Handle))
 	}
@@ -125,6 +131,21 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 		s.handlers[DeadLetter] = s.gate.Handler(p, open.Func(f.Handle))
 	}
 	return s, nil
+}
+
+// warmTime is how long the start waits for registries at most.
+const warmTime = 2 * time.Second
+
+// warmUp fetches the schemas that the first messages will need, before there are any: an instance of Cloud Run has no CPU
+// of its own between requests.
+func warmUp(ctx context.Context, all []*schemas.Schemas) {
+	ctx, cancel := context.WithTimeout(ctx, warmTime)
+	defer cancel()
+	var wait sync.WaitGroup
+	for _, s := range all {
+		wait.Go(func() { s.Warm(ctx) })
+	}
+	wait.Wait()
 }
 
 // newSchemas returns the schemas of a contract's events, nil if no registry knows them.

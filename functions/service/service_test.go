@@ -44,6 +44,7 @@ type options struct {
 	config   func(*service.Config)
 	// contracts of the streams, all of whose topics are clickstream's; nil: the built-in one.
 	contracts []*contract.Contract
+	before    func(*written) // the functions start, with their registry
 }
 
 func start(t *testing.T, o options) *world {

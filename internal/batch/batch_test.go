@@ -25,7 +25,8 @@ func everything() *Batch {
 			{Offset: NoOffset, Key: []byte{}, Value: []byte{}},
 			{Topic: "clickstream", Partition: 7, Offset: math.MaxInt64, Timestamp: 1_700_000_000_000, Key: []byte("k"), Value: nil, Headers: []RecordHeader{
 				{Key: []byte("a"), Value: nil}, {Key: []byte{}, Value: []byte{}}, {Key: []byte("\xff"), Value: []byte("v")}}},
-			{Topic: "clickstream", Partition: 8, Offset: 5, Value: []byte("x"), Rejection: Rejection{Code: "wrong_type", Field: "user_id", Message: "want a string", Size: 99, SHA256: bytes.Repeat([]byte{7}, 32)}},
+			{Topic: "clickstream", Partition: 8, Offset: 5, Value: []byte("x"), Rejection: Rejection{Code: "wrong_type", Field: "user_id", Message: "want a string", Size: 99,
+				SHA256: bytes.Repeat([]byte{7}, 32), Subject: "clicks-value", Version: 3}},
 			{Topic: "orders", Partition: 7, Offset: 6, Value: []byte("y"), Rejection: Rejection{Code: "wrong_type", Field: "page_url", Message: "want a string"}},
 		},
 	}
@@ -528,7 +529,8 @@ func randomBatch(seed uint64, data []byte) *Batch {
 			record.Headers = append(record.Headers, RecordHeader{Key: piece(), Value: piece()})
 		}
 		if r.IntN(3) == 0 {
-			record.Rejection = Rejection{Code: text(), Field: text(), Message: text(), Size: number() & math.MaxInt64, Left: Left(r.IntN(4))}
+			record.Rejection = Rejection{Code: text(), Field: text(), Message: text(), Size: number() & math.MaxInt64, Left: Left(r.IntN(4)),
+				Subject: text(), Version: int32(number() & math.MaxInt32)}
 			if r.IntN(2) == 0 {
 				record.Rejection.SHA256 = bytes.Repeat([]byte{byte(r.Uint32())}, 32)
 			}

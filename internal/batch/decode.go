@@ -158,6 +158,8 @@ func (b *Batch) check() error {
 			return tooLong("rejected field", len(j.Field), MaxName)
 		case len(j.Message) > MaxMessage:
 			return tooLong("rejection message", len(j.Message), MaxMessage)
+		case len(j.Subject) > MaxName:
+			return tooLong("subject", len(j.Subject), MaxName)
 		case j.Size < 0:
 			return failf(ErrForged, "the size of a value is negative")
 		}

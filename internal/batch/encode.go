@@ -42,6 +42,8 @@ const (
 	rejectionSize    = 4
 	rejectionSHA256  = 5
 	rejectionLeft    = 6
+	rejectionSubject = 7
+	rejectionVersion = 8
 
 	originConsumer        = 1
 	originFailedAt        = 2
@@ -291,7 +293,9 @@ func appendRejection(b []byte, j *Rejection, size int) []byte {
 	if len(j.SHA256) > 0 {
 		b = protowire.AppendBytes(protowire.AppendTag(b, rejectionSHA256, protowire.BytesType), j.SHA256)
 	}
-	return appendVarint(b, rejectionLeft, uint64(j.Left))
+	b = appendVarint(b, rejectionLeft, uint64(j.Left))
+	b = appendString(b, rejectionSubject, j.Subject)
+	return appendVarint(b, rejectionVersion, uint64(j.Version))
 }
 
 func sizeRejection(j *Rejection) int {
@@ -299,8 +303,7 @@ func sizeRejection(j *Rejection) int {
 	if len(j.SHA256) > 0 {
 		n += 1 + protowire.SizeBytes(len(j.SHA256))
 	}
-	n += sizeVarint(uint64(j.Left))
-	return n
+	return n + sizeVarint(uint64(j.Left)) + sizeString(j.Subject) + sizeVarint(uint64(j.Version))
 }
 
 func appendOrigin(b []byte, o *Origin) []byte {

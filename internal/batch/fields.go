@@ -76,6 +76,8 @@ func (d *Decoder) rejection(j *Rejection, b []byte) bool {
 				j.Size = int64(f.varint)
 			case rejectionLeft:
 				j.Left = Left(f.varint)
+			case rejectionVersion:
+				j.Version = int32(f.varint)
 			}
 		case protowire.BytesType:
 			ok := true
@@ -88,6 +90,8 @@ func (d *Decoder) rejection(j *Rejection, b []byte) bool {
 				ok = d.string(&j.Message, d.lastRej.Message, f.bytes)
 			case rejectionSHA256:
 				j.SHA256 = f.bytes
+			case rejectionSubject:
+				ok = d.string(&j.Subject, d.lastRej.Subject, f.bytes)
 			}
 			if !ok {
 				return false

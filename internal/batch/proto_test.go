@@ -26,7 +26,7 @@ func fromProtoV1(m *batchpb1.Batch) *Batch {
 			record.Headers = append(record.Headers, RecordHeader{h.GetKey(), h.Value})
 		}
 		if j := r.GetRejection(); j != nil {
-			record.Rejection = Rejection{j.GetCode(), j.GetField(), j.GetMessage(), j.GetSize(), j.GetSha256(), Left(j.GetLeft())}
+			record.Rejection = Rejection{j.GetCode(), j.GetField(), j.GetMessage(), j.GetSize(), j.GetSha256(), Left(j.GetLeft()), j.GetSubject(), j.GetVersion()}
 		}
 		b.Records = append(b.Records, record)
 	}
@@ -111,7 +111,7 @@ func encodeV1(t testing.TB, b *Batch) []byte {
 			record.Headers = append(record.Headers, &batchpb1.Header{Key: h.Key, Value: h.Value})
 		}
 		if j := r.Rejection; j.Code != "" {
-			record.Rejection = &batchpb1.Rejection{Code: j.Code, Field: j.Field, Message: j.Message, Size: j.Size, Sha256: j.SHA256, Left: int32(j.Left)}
+			record.Rejection = &batchpb1.Rejection{Code: j.Code, Field: j.Field, Message: j.Message, Size: j.Size, Sha256: j.SHA256, Left: int32(j.Left), Subject: j.Subject, Version: j.Version}
 		}
 		m.Records = append(m.Records, record)
 	}
@@ -188,7 +188,7 @@ func fromProto(m *batchpb.Batch) *Batch {
 			}
 			if len(m.Rejections) > 0 {
 				j := m.Rejections[i]
-				r.Rejection = Rejection{j.GetCode(), j.GetField(), j.GetMessage(), j.GetSize(), j.GetSha256(), Left(j.GetLeft())}
+				r.Rejection = Rejection{j.GetCode(), j.GetField(), j.GetMessage(), j.GetSize(), j.GetSha256(), Left(j.GetLeft()), j.GetSubject(), j.GetVersion()}
 			}
 			b.Records = append(b.Records, r)
 		}

@@ -294,6 +294,34 @@ func (r *Reader) varint() (int64, error) {
 	return int64(v>>1) ^ -int64(v&1), nil
 }
 
+// short reads a number in zigzag encoding of 32 bits, which takes five bytes at most, as Avro's Java library has it.
+func (r *Reader) short() (v int64, ok bool, err error) {
+	from := r.at
+	v, err = r.varint()
+	return v, r.at-from <= 5 && int64(int32(v)) == v, err
+}
+
+// number reads an int or a long.
+func (r *Reader) number(n *node) (int64, error) {
+	if n.kind == kindLong {
+		return r.varint()
+	}
+	v, ok, err := r.short()
+	if err == nil && !ok {
+		err = &Error{What: "is a number of more than 32 bits: its schema says int"}
+	}
+	return v, err
+}
+
+// ordinal reads which of its symbols an enum is, or which of its types a union has.
+func (r *Reader) ordinal(of string) (int64, error) {
+	v, ok, err := r.short()
+	if err == nil && !ok {
+		err = &Error{What: "begins with a number of more than 32 bits where that of its " + of + " stands"}
+	}
+	return v, err
+}
+
 // take reads n bytes.
 func (r *Reader) take(n int64) ([]byte, error) {
 	if n < 0 {
@@ -337,12 +365,9 @@ func (r *Reader) avro(n *node) error {
 		}
 		return nil
 	case kindInt, kindLong:
-		v, err := r.varint()
+		v, err := r.number(n)
 		if err != nil {
 			return err
-		}
-		if n.kind == kindInt && int64(int32(v)) != v {
-			return &Error{What: "is a number of more than 32 bits: its schema says int"}
 		}
 		r.out = n.appendInt(r.out, v)
 		return nil
@@ -369,7 +394,7 @@ func (r *Reader) avro(n *node) error {
 		}
 		return r.binary(n, b)
 	case kindEnum:
-		v, err := r.varint()
+		v, err := r.ordinal("enum")
 		if err != nil {
 			return err
 		}
@@ -403,7 +428,7 @@ func (r *Reader) avro(n *node) error {
 
 // branch reads which type a value of a union has.
 func (r *Reader) branch(n *node) (*node, error) {
-	v, err := r.varint()
+	v, err := r.ordinal("union")
 	if err != nil {
 		return nil, err
 	}

@@ -146,11 +146,8 @@ func (r *Reader) give(n *node, f *field) error {
 	taken := false
 	switch n.kind {
 	case kindInt, kindLong:
-		v, err := r.varint()
+		v, err := r.number(n)
 		if err != nil {
-			return err
-		}
-		if n.kind == kindInt && int64(int32(v)) != v {
 			return ErrNotTaken
 		}
 		switch n.logical {

@@ -276,9 +276,11 @@ type Rejection struct {
 	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"` // stable, such as "missing_field"
 	Field         string                 `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"`
 	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
-	Size          int64                  `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`    // of the whole value in bytes where only its head is kept; 0: the value is whole
-	Sha256        []byte                 `protobuf:"bytes,5,opt,name=sha256,proto3" json:"sha256,omitempty"` // of the whole value where only its head is kept
-	Left          int32                  `protobuf:"varint,6,opt,name=left,proto3" json:"left,omitempty"`    // what else of the record is not here: 1 its key, 2 its headers, 3 both
+	Size          int64                  `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`       // of the whole value in bytes where only its head is kept; 0: the value is whole
+	Sha256        []byte                 `protobuf:"bytes,5,opt,name=sha256,proto3" json:"sha256,omitempty"`    // of the whole value where only its head is kept
+	Left          int32                  `protobuf:"varint,6,opt,name=left,proto3" json:"left,omitempty"`       // what else of the record is not here: 1 its key, 2 its headers, 3 both
+	Subject       string                 `protobuf:"bytes,7,opt,name=subject,proto3" json:"subject,omitempty"`  // of the schema that the value was written with, in its registry; empty: none, or unknown
+	Version       int32                  `protobuf:"varint,8,opt,name=version,proto3" json:"version,omitempty"` // of the subject
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -351,6 +353,20 @@ func (x *Rejection) GetSha256() []byte {
 func (x *Rejection) GetLeft() int32 {
 	if x != nil {
 		return x.Left
+	}
+	return 0
+}
+
+func (x *Rejection) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Rejection) GetVersion() int32 {
+	if x != nil {
+		return x.Version
 	}
 	return 0
 }
@@ -482,14 +498,16 @@ const file_batch_proto_rawDesc = "" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x1b\n" +
 	"\x06offset\x18\x03 \x01(\x03H\x00R\x06offset\x88\x01\x01B\t\n" +
-	"\a_offset\"\x8f\x01\n" +
+	"\a_offset\"\xc3\x01\n" +
 	"\tRejection\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x14\n" +
 	"\x05field\x18\x02 \x01(\tR\x05field\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x16\n" +
 	"\x06sha256\x18\x05 \x01(\fR\x06sha256\x12\x12\n" +
-	"\x04left\x18\x06 \x01(\x05R\x04left\"\xe0\x01\n" +
+	"\x04left\x18\x06 \x01(\x05R\x04left\x12\x18\n" +
+	"\asubject\x18\a \x01(\tR\asubject\x12\x18\n" +
+	"\aversion\x18\b \x01(\x05R\aversion\"\xe0\x01\n" +
 	"\x06Origin\x12\x1a\n" +
 	"\bconsumer\x18\x01 \x01(\tR\bconsumer\x12\x1b\n" +
 	"\tfailed_at\x18\x02 \x01(\x03R\bfailedAt\x12\x1d\n" +
