@@ -75,5 +75,12 @@ need_third_party() {
     install "the third-party servers" "  macOS:           brew install openjdk@17 maven kcat" "${missing[@]}"
 }
 
+# need_peers is for scripts/bench --peers: Python's venv besides.
+need_peers() {
+  need_third_party
+  python3 -c 'import ensurepip' 2>/dev/null ||
+    install "the peers" "  macOS:           brew install python" python3 python3-venv
+}
+
 need_go
 need_compiler
