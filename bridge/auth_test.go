@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"sluice/bridge"
+	"sluice/bridge/connect"
 	"sluice/bridge/internal/servers"
 )
 
@@ -66,7 +67,7 @@ func TestSASLOverTLS(t *testing.T) {
 					t.Fatal(err)
 				}
 				var log lockedBuffer
-				b, err := bridge.New(c, servers.Client(t, s.PubSub.Addr), slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+				b, err := connect.New(c, servers.Client(t, s.PubSub.Addr), nil, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -6,7 +6,7 @@
 // In the order of use:
 //
 //	cfg, err := bridge.ParseConfig(flags, args)   // or DefaultConfig, and set fields
-//	b, err := bridge.New(cfg, client, log)        // client is a Pub/Sub client
+//	b, err := bridge.New(cfg, consumer, publisher, log)   // or connect.New(cfg, client, bucket, log)
 //	go http.Serve(listener, b.Handler())          // /livez, /readyz, /metrics
 //	err = b.Run(ctx)                              // until ctx ends: nil; or a fatal error
 //	b.Stats()                                     // at any time, from any goroutine
@@ -41,19 +41,14 @@ package bridge
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"runtime"
 	"sync/atomic"
 	"time"
 
-	"cloud.google.com/go/pubsub/v2"
-	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"go.opentelemetry.io/otel/trace"
 
-	"sluice/bridge/fetch"
 	"sluice/internal/batch"
-	"sluice/internal/kafkaclient"
 	"sluice/internal/zstd"
 )
 
@@ -62,8 +57,7 @@ import (
 type Bridge struct {
 	cfg       Config
 	log       *slog.Logger
-	publisher *publisher
-	objects   objects
+	publisher Publisher
 	encoders  freelist[batch.Encoder]
 	payloads  freelist[[]byte]
 	inbox     inbox
@@ -75,59 +69,53 @@ type Bridge struct {
 	tracer      trace.Tracer              // nil: nobody is told of batches
 	ended       atomic.Pointer[time.Time] // when ctx ended, or Run failed; nil: neither has
 
-	tokens       kafkaclient.TokenSource // nil: librdkafka gets its own, or needs none
-	tokenAnswers chan tokenAnswer
-
 	// Owned by the goroutine in Run.
-	consumer     *kafka.Consumer
-	fetcher      *fetch.Fetcher
+	consumer     Consumer
 	ledger       ledger
 	groups       groups
-	packers      map[string]*packer          // by group
-	sources      map[fetch.Source]*partition // of the current assignment
-	latest       *partition                  // the one of the record before, whose source is latestSource
-	latestSource fetch.Source
+	packers      map[string]*packer    // by group
+	sources      map[Source]*partition // of the current assignment
+	latest       *partition            // the one of the record before, whose source is latestSource
+	latestSource Source
 	inflight     int64           // bytes packed and unacknowledged
 	behind       bool            // more records wait than were taken at a time: processors are what is short
 	publishCtx   context.Context // ends when shutdown stops waiting for batches
 	record       batch.Record    // reused
 	fatal        error           // ends Run
-	closing      atomic.Bool     // the consumer is being closed, perhaps by another goroutine
 }
 
-// fetchRecords is how many records are taken from librdkafka at a time.
-const fetchRecords = 1000
+// FetchRecords is how many records a Consumer gives at a time.
+const FetchRecords = 1000
 
 // idle is the longest that the loop waits for records before it looks after
 // rebalances, results and timers.
 const idle = 20 * time.Millisecond
 
-// New returns a Bridge that publishes with client. It connects to nothing.
-func New(cfg Config, client *pubsub.Client, log *slog.Logger) (*Bridge, error) {
+// New returns a Bridge that takes records from consumer and gives batches to publisher. It connects to nothing.
+func New(cfg Config, consumer Consumer, publisher Publisher, log *slog.Logger) (*Bridge, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	b := &Bridge{
 		cfg:         cfg,
+		consumer:    consumer,
+		publisher:   publisher,
 		log:         log,
 		ledger:      newLedger(),
 		groups:      cfg.groups(),
 		packers:     map[string]*packer{},
-		sources:     map[fetch.Source]*partition{},
+		sources:     map[Source]*partition{},
 		compressors: make(chan *zstd.Compressor, runtime.GOMAXPROCS(0)),
 	}
 	for range cap(b.compressors) {
 		b.compressors <- zstd.New()
 	}
 	b.inbox.wake = make(chan struct{}, 1)
-	b.tokens = cfg.Connection().Tokens()
-	b.tokenAnswers = make(chan tokenAnswer, 1)
 	var err error
 	if b.metrics, err = newMetrics(b.Stats, cfg); err != nil {
 		return nil, err
 	}
-	b.objects = newObjects(cfg.ReferenceAbove, log, &b.counters)
-	b.publisher = newPublisher(cfg, client, log, &b.counters, b.metrics)
+	publisher.Observe(b.metrics.published)
 	return b, nil
 }
 
@@ -149,14 +137,9 @@ func (b *Bridge) Run(ctx context.Context) error {
 	// The time to drain begins now, whatever the owner is in the middle of.
 	defer context.AfterFunc(ctx, b.end)()
 
-	consumer, err := kafka.NewConsumer(b.cfg.ConsumerConfig())
-	if err != nil {
-		return fmt.Errorf("%w: librdkafka refuses a property, check --kafka-config and KAFKA_CONFIG_*: %w", ErrConfig, err)
-	}
-	b.consumer = consumer
-	go b.forwardLogs(consumer.Logs())
-	if b.fetcher, err = fetch.New(consumer, fetchRecords); err == nil {
-		err = consumer.SubscribeTopics(b.cfg.topics(), b.rebalance)
+	err := b.consumer.Join(member{b})
+	if errors.Is(err, ErrConfig) {
+		return err
 	}
 	if err == nil {
 		b.log.Info("bridge started", "topics", b.cfg.Topics, "group", b.cfg.Group, "properties", b.cfg.Properties.String())
@@ -176,7 +159,6 @@ func (b *Bridge) loop(ctx context.Context) error {
 		now := time.Now()
 		b.counters.turn.Store(now.UnixNano())
 		b.collect()
-		b.passToken()
 		due := b.flushDue(now)
 		if now.After(nextLag) {
 			b.observe()
@@ -190,13 +172,13 @@ func (b *Bridge) loop(ctx context.Context) error {
 			if b.counters.inflightBatches.Load() == 0 {
 				b.flushAll() // they hold all the bytes: no record would come to fill them
 			}
-			b.event(b.consumer.Poll(0))
+			b.poll()
 			b.inbox.wait(idle)
 			continue
 		}
-		b.event(b.consumer.Poll(0))
-		n := b.fetcher.Fetch(min(due, idle))
-		b.behind = n == fetchRecords
+		b.poll()
+		n := b.consumer.Fetch(min(due, idle))
+		b.behind = n == FetchRecords
 		if n > 0 {
 			now = time.Now()
 			for i := range n {
@@ -204,70 +186,24 @@ func (b *Bridge) loop(ctx context.Context) error {
 			}
 			b.counters.inflightBytes.Store(b.inflight)
 		}
-		b.fetcher.Release()
+		b.consumer.Release()
 	}
 	return b.fatal
 }
 
-// forwardLogs writes librdkafka's log lines to ours until the consumer is closed.
-func (b *Bridge) forwardLogs(lines <-chan kafka.LogEvent) {
-	for l := range lines {
-		level := slog.LevelDebug
-		switch { // syslog's levels; librdkafka's errors are mostly broken connections, which it mends
-		case l.Level <= 2:
-			level = slog.LevelError
-		case l.Level <= 4:
-			level = slog.LevelWarn
-		case l.Level <= 6:
-			level = slog.LevelInfo
-		}
-		b.log.Log(context.Background(), level, "librdkafka: "+l.Message, "facility", l.Tag)
+// poll lets the consumer tell what has happened; see member.
+func (b *Bridge) poll() {
+	if err := b.consumer.Poll(); err != nil {
+		b.fatal = err
 	}
-}
-
-// event handles what Poll returns; rebalances are handled in their callback.
-func (b *Bridge) event(e kafka.Event) {
-	switch e := e.(type) {
-	case nil:
-	case kafka.Error:
-		if e.IsFatal() {
-			b.fatal = fmt.Errorf("bridge: fatal Kafka client error: %w", e)
-			return
-		}
-		b.counters.kafkaErrors.Add(1)
-		b.log.Warn("Kafka client error", "code", e.Code().String(), "error", e.Error())
-	case kafka.OffsetsCommitted:
-		b.committed(e)
-	case *kafka.Stats:
-		b.statistics(e.String())
-	case kafka.OAuthBearerTokenRefresh:
-		b.refreshToken()
-	case *kafka.Message:
-		// Every partition is forwarded to the fetcher before it is assigned. A record
-		// that comes here would be skipped: after a restart it comes again.
-		b.fatal = errors.New("bridge: a record came past the fetcher: its partition was not forwarded")
-	}
-}
-
-// committed notes the result of a commit of the background, which has failed if it has
-// for one partition.
-func (b *Bridge) committed(e kafka.OffsetsCommitted) {
-	if e.Error == nil {
-		return
-	}
-	if err, ok := e.Error.(kafka.Error); ok && err.Code() == kafka.ErrNoOffset {
-		return // nothing new was stored
-	}
-	b.counters.commitErrors.Add(1)
-	b.log.Warn("offsets were not committed; they are committed with the next ones", "error", e.Error.Error())
 }
 
 // take packs fetched record i.
 func (b *Bridge) take(i int, now time.Time) {
-	source := b.fetcher.Source(i)
+	source := b.consumer.Source(i)
 	if source.Topic == 0 {
 		b.counters.kafkaErrors.Add(1)
-		b.log.Warn("Kafka error", "code", b.fetcher.Err(i).String())
+		b.log.Warn("Kafka error", "code", b.consumer.Fault(i))
 		return
 	}
 	p := b.latest
@@ -275,29 +211,28 @@ func (b *Bridge) take(i int, now time.Time) {
 		p = b.sources[source]
 	}
 	if p == nil {
-		if p = b.ledger.partitions[partitionKey{b.fetcher.TopicName(i), source.Partition}]; p == nil {
+		if p = b.ledger.partitions[TopicPartition{b.consumer.Topic(i), source.Partition}]; p == nil {
 			return // a record of a partition that was just given up
 		}
 		b.sources[source] = p
 	}
 	b.latest, b.latestSource = p, source
-	if code := b.fetcher.Err(i); code != 0 {
-		offset := b.fetcher.Offset(i)
+	if fault := b.consumer.Fault(i); fault != "" {
+		offset := b.consumer.Offset(i)
 		p.doubt = max(p.doubt, offset)
 		b.counters.kafkaErrors.Add(1)
-		b.log.Warn("Kafka partition error", "topic", p.key.topic, "partition", p.key.id, "offset",
-			kafka.Offset(offset).String(), "code", code.String())
+		b.log.Warn("Kafka partition error", "topic", p.key.Topic, "partition", p.key.Partition, "offset", offset, "code", fault)
 		return
 	}
 	r := &b.record
-	r.Topic, r.Partition = p.key.topic, p.key.id
-	if code := b.fetcher.Record(i, r); code != 0 {
+	r.Topic, r.Partition = p.key.Topic, p.key.Partition
+	if fault := b.consumer.Read(i, r); fault != "" {
 		b.counters.kafkaErrors.Add(1)
-		b.log.Warn("a record's headers cannot be read: it goes on without them", "topic", p.key.topic, "partition",
-			p.key.id, "offset", r.Offset, "code", code.String())
+		b.log.Warn("a record's headers cannot be read: it goes on without them", "topic", p.key.Topic, "partition",
+			p.key.Partition, "offset", r.Offset, "code", fault)
 	}
 	b.add(p, r, now)
-	p.led(r.Offset, b.fetcher.LeaderEpoch(i))
+	p.led(r.Offset, b.consumer.LeaderEpoch(i))
 }
 
 // collect applies the results of batches, and stores the offsets that are safe
@@ -322,29 +257,16 @@ func (b *Bridge) collect() {
 	b.store()
 }
 
-// store hands the offsets that have advanced to librdkafka, which commits them
-// within auto.commit.interval.ms and when a partition is given up.
+// store hands the offsets that have advanced to the consumer, which commits them.
 func (b *Bridge) store() {
-	var offsets []kafka.TopicPartition
+	var offsets []Offset
 	b.ledger.advanced(func(p *partition, next int64) {
-		offsets = append(offsets, kafka.TopicPartition{Topic: &p.key.topic, Partition: p.key.id,
-			Offset: kafka.Offset(next), LeaderEpoch: p.leaderBefore(next)})
+		offsets = append(offsets, Offset{p.key, next, p.leaderBefore(next)})
 	})
 	if len(offsets) == 0 {
 		return
 	}
-	stored, err := b.consumer.StoreOffsets(offsets)
-	for _, o := range stored {
-		if o.Error == nil {
-			continue
-		}
-		// State is librdkafka's word for "no longer assigned to this member".
-		if e, ok := o.Error.(kafka.Error); ok && e.Code() == kafka.ErrState {
-			continue
-		}
-		err = o.Error
-	}
-	if e, ok := err.(kafka.Error); err != nil && !(ok && e.Code() == kafka.ErrState) {
+	if err := b.consumer.Store(offsets); err != nil {
 		b.counters.commitErrors.Add(1)
 		b.log.Warn("offsets were not stored; they are stored with the next ones", "error", err.Error())
 	}

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"sluice/internal/batch"
@@ -175,9 +174,9 @@ func (c *Config) maxRecordBytes() int {
 	return min(c.MaxMessageBytes-framing, batch.DefaultLimits.RecordBytes-framing)
 }
 
-// topics are the topics to subscribe to, each once: librdkafka refuses a list that names
+// Subscription is the topics to subscribe to, each once: librdkafka refuses a list that names
 // one twice.
-func (c *Config) topics() []string {
+func (c *Config) Subscription() []string {
 	var out []string
 	for _, t := range kafkaclient.List(c.Topics) {
 		if !slices.Contains(out, t) {
@@ -229,10 +228,6 @@ func (g groups) of(topic string) string {
 	return topic
 }
 
-// internalTopics are Kafka's own, which a regular expression must not take: the bridge
-// would publish its own commits.
-const internalTopics = "^__"
-
 // Validate reports every mistake: the field, what kind of value is wrong, and
 // what would be right. It connects to nothing.
 func (c *Config) Validate() error {
@@ -249,7 +244,7 @@ func (c *Config) Validate() error {
 			}
 		}
 	}
-	if len(c.topics()) == 0 {
+	if len(c.Subscription()) == 0 {
 		bad("kafka-topics", "is empty: name at least one topic, or a regular expression that begins with ^")
 	}
 	topics := func(flag string, list []string) {
@@ -265,7 +260,7 @@ func (c *Config) Validate() error {
 			}
 		}
 	}
-	topics("kafka-topics", c.topics())
+	topics("kafka-topics", c.Subscription())
 	for _, group := range strings.Split(c.BatchGroups, ";") {
 		topics("batch-groups", kafkaclient.List(group))
 	}
@@ -350,35 +345,4 @@ var (
 // Connection is how the bridge reaches Kafka.
 func (c *Config) Connection() *kafkaclient.Connection {
 	return &kafkaclient.Connection{Brokers: c.Brokers, ClientID: c.Consumer, OAuth: c.OAuth, Properties: c.Properties}
-}
-
-// ConsumerConfig is the configuration of the Kafka consumer: the bridge's
-// defaults, what the operator has set over them, and what is fixed over that.
-func (c *Config) ConsumerConfig() *kafka.ConfigMap {
-	m := kafka.ConfigMap{
-		// Duplicates after a crash are what was acknowledged since the last commit.
-		"auto.commit.interval.ms": "1000",
-		// The default of a second is the bottleneck of a consumer that keeps up.
-		"fetch.queue.backoff.ms": "10",
-		// Prefetched records are bounded by half of what may be in flight, and one
-		// answer of a broker adds at most an eighth.
-		"queued.max.messages.kbytes": fmt.Sprint(min(2_097_151, max(1024, c.MaxInflightBytes/2/1024))),
-		"fetch.max.bytes":            fmt.Sprint(min(50<<20, max(2<<20, c.MaxInflightBytes/8))),
-		// Where idle partitions stand, see statistics.
-		"statistics.interval.ms": "5000",
-	}
-	// Who names such a topic wants it.
-	if !slices.ContainsFunc(c.topics(), func(t string) bool { return strings.HasPrefix(t, "__") }) {
-		m["topic.blacklist"] = internalTopics
-	}
-	for name, value := range c.Connection().ConfigMap() {
-		m[name] = value
-	}
-	m["group.id"] = c.Group
-	m["auto.offset.reset"] = c.OffsetReset
-	m["enable.auto.offset.store"] = "false"
-	m["enable.auto.commit"] = "true"
-	m["partition.assignment.strategy"] = "cooperative-sticky"
-	m["go.logs.channel.enable"] = true
-	return &m
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
 	"sluice/bridge"
+	member "sluice/bridge/kafka"
 )
 
 // parse parses a command line with only the given environment.
@@ -60,7 +61,7 @@ func TestConfigPrecedence(t *testing.T) {
 	if c.Group != "from-flag" || c.Topics != "a,b" || c.Linger != time.Second || c.BatchRecords != d.BatchRecords || c.OffsetReset != "earliest" {
 		t.Errorf("got group %q, topics %q, linger %s, batch %d, reset %q", c.Group, c.Topics, c.Linger, c.BatchRecords, c.OffsetReset)
 	}
-	m := *c.ConsumerConfig()
+	m := *member.ConfigMap(&c)
 	// Names that do not follow the rule.
 	if m["log_level"] != "7" || m["sasl.oauthbearer.assertion.private.key.file"] != "/secrets/key.pem" {
 		t.Errorf("got log_level %v, private key file %v", m["log_level"], m["sasl.oauthbearer.assertion.private.key.file"])
@@ -168,7 +169,7 @@ func TestSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := *c.ConsumerConfig()
+	m := *member.ConfigMap(&c)
 	if m["sasl.password"] != "hunter3-secret" || m["ssl.key.password"] != "hunter2-secret" {
 		t.Error("the secrets do not reach librdkafka as they are")
 	}
@@ -201,7 +202,7 @@ func TestREADMEExamples(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.Brokers = "127.0.0.1:1" // where nobody answers
-			consumer, err := kafka.NewConsumer(c.ConsumerConfig())
+			consumer, err := kafka.NewConsumer(member.ConfigMap(&c))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -22,7 +22,9 @@ import (
 	"google.golang.org/grpc"
 
 	"sluice/bridge"
+	"sluice/bridge/connect"
 	"sluice/bridge/internal/servers"
+	member "sluice/bridge/kafka"
 	"sluice/internal/batch"
 	"sluice/internal/generate"
 	"sluice/internal/zstd"
@@ -162,7 +164,7 @@ func costConfig(a costAddresses, group string) bridge.Config {
 // bridge's own configuration, and drops it.
 func discard(b *testing.B, a costAddresses, group string) {
 	c := costConfig(a, group)
-	consumer, err := kafka.NewConsumer(c.ConsumerConfig())
+	consumer, err := kafka.NewConsumer(member.ConfigMap(&c))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -181,7 +183,7 @@ func discard(b *testing.B, a costAddresses, group string) {
 
 // move runs a bridge until everything is acknowledged.
 func move(b *testing.B, a costAddresses, group string) {
-	br, err := bridge.New(costConfig(a, group), servers.Client(b, a.PubSub), slog.New(slog.DiscardHandler))
+	br, err := connect.New(costConfig(a, group), servers.Client(b, a.PubSub), nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -38,10 +38,10 @@ func (b *Bridge) deadLetter(p *partition, r *batch.Record, now time.Time) {
 	enc.Append(&head)
 	b.inflight += int64(enc.Size())
 	b.log.Warn("a record is too large for Pub/Sub and goes to the dead-letter topic",
-		"topic", p.key.topic, "partition", p.key.id, "offset", r.Offset, "bytes", n)
+		"topic", p.key.Topic, "partition", p.key.Partition, "offset", r.Offset, "bytes", n)
 	p.since = now
 	f := b.ledger.begin(b.publishCtx, []*partition{p}, now)
-	f.topic = b.publisher.deadLetter
+	f.to = ToDeadLetters
 	b.send(f, enc, nil, func(acked bool) {
 		if acked {
 			b.counters.deadLettered.Add(1)

@@ -16,7 +16,7 @@ import (
 // partition that it has records of. When a partition is given up its claim is void, and the
 // flight flies on for the others; without a claim that counts it is given up.
 type flight struct {
-	topic   string // where it goes
+	to      Destination
 	claims  []claim
 	valid   int // claims whose partitions are still assigned
 	bytes   int64
@@ -61,7 +61,7 @@ func (b *Bridge) send(f *flight, enc *batch.Encoder, span trace.Span, done func(
 		b.compressors <- compressor
 		reusable := false
 		if f.err == nil {
-			f.acked, reusable = b.publisher.publish(f.ctx, f.topic, b.objects.data(f.ctx, *payload))
+			f.acked, reusable = b.publisher.Publish(f.ctx, f.to, *payload)
 		}
 		if reusable {
 			b.release(payload)
@@ -94,7 +94,7 @@ func (b *Bridge) releaseEncoder(enc *batch.Encoder) {
 // where nothing is billed by size or records wait for a processor. docs/adr-008 has the sum.
 func (b *Bridge) level(packed int) int {
 	packing := b.cfg.packing()
-	if b.behind || b.objects.bucket != nil && packing.Object(packed) {
+	if b.behind || b.publisher.Objects() && packing.Object(packed) {
 		return zstd.Fast
 	}
 	return zstd.Small

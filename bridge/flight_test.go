@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"sluice/internal/batch"
-	"sluice/internal/reference"
 	"sluice/internal/zstd"
 )
 
@@ -24,10 +23,7 @@ func TestLevelOfCompression(t *testing.T) {
 		{"an object", true, false, large, zstd.Fast},
 		{"records wait", false, true, small, zstd.Fast},
 	} {
-		b := &Bridge{cfg: DefaultConfig(), behind: c.behind}
-		if c.bucket {
-			b.objects.bucket = new(reference.Bucket)
-		}
+		b := &Bridge{cfg: DefaultConfig(), behind: c.behind, publisher: refusing{objects: c.bucket}}
 		if got := b.level(c.packed); got != c.want {
 			t.Errorf("%s: level %d, want %d", c.name, got, c.want)
 		}
@@ -41,7 +37,7 @@ func TestLeavingAnUnfinishedBatch(t *testing.T) {
 	k := &packer{enc: batch.NewEncoder(batch.Header{})}
 	var parts []*partition
 	for id := range int32(2) {
-		p := &partition{key: partitionKey{"t", id}, packer: k, packed: true}
+		p := &partition{key: TopicPartition{"t", id}, packer: k, packed: true}
 		k.enc.Append(&batch.Record{Topic: "t", Partition: id, Value: []byte("x")})
 		parts, k.members = append(parts, p), append(k.members, p)
 	}

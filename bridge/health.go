@@ -45,7 +45,7 @@ func (b *Bridge) ready() error {
 	switch {
 	case !b.counters.joined.Load():
 		return fmt.Errorf("the consumer group has assigned nothing to this member: it has not joined yet, or was thrown out and joins again")
-	case b.counters.failing.Load():
+	case b.publisher.Stats().Failing:
 		return fmt.Errorf("publishing fails and is tried again")
 	}
 	return nil

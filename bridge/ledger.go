@@ -8,23 +8,17 @@ import (
 // ledger knows the partitions that are assigned, what of them is on its way, and
 // which offsets are safe to store. It does no I/O and belongs to the owner.
 type ledger struct {
-	partitions map[partitionKey]*partition
+	partitions map[TopicPartition]*partition
 	flights    map[*flight]struct{} // that have not come back
 	epoch      int64                // how many assignments of partitions there have been
 }
 
 func newLedger() ledger {
-	return ledger{partitions: map[partitionKey]*partition{}, flights: map[*flight]struct{}{}}
-}
-
-// partitionKey names a partition.
-type partitionKey struct {
-	topic string
-	id    int32
+	return ledger{partitions: map[TopicPartition]*partition{}, flights: map[*flight]struct{}{}}
 }
 
 // open enters a partition that has just been assigned.
-func (l *ledger) open(key partitionKey) *partition {
+func (l *ledger) open(key TopicPartition) *partition {
 	l.epoch++
 	p := &partition{key: key}
 	l.partitions[key] = p

@@ -92,7 +92,7 @@ func TestTrackerHoldsOnlyWhatIsNotAcknowledged(t *testing.T) {
 // be encoded and the bridge ends for it, is not committed.
 func TestWhatIsGivenUpIsNotCommitted(t *testing.T) {
 	l := newLedger()
-	p := l.open(partitionKey{"t", 0})
+	p := l.open(TopicPartition{"t", 0})
 	p.next = 10
 	first := l.begin(t.Context(), []*partition{p}, time.Time{})
 	p.next = 20
@@ -108,14 +108,14 @@ func TestWhatIsGivenUpIsNotCommitted(t *testing.T) {
 // cancelled when there is none left, and moves the offsets of the former only.
 func TestClaims(t *testing.T) {
 	l := newLedger()
-	a, b := l.open(partitionKey{"t", 0}), l.open(partitionKey{"t", 1})
+	a, b := l.open(TopicPartition{"t", 0}), l.open(TopicPartition{"t", 1})
 	a.next, b.next = 10, 20
 	f, g := l.begin(t.Context(), []*partition{a, b}, time.Time{}), l.begin(t.Context(), []*partition{b}, time.Time{})
 	l.close(b)
 	if f.ctx.Err() != nil || g.ctx.Err() == nil || l.inflight() != 1 {
 		t.Errorf("after a revocation the flight for another partition ended with %v, that for none with %v, %d are waited for", f.ctx.Err(), g.ctx.Err(), l.inflight())
 	}
-	again := l.open(partitionKey{"t", 1}) // the same partition, another assignment
+	again := l.open(TopicPartition{"t", 1}) // the same partition, another assignment
 	f.acked = true
 	if !l.land(f) || l.land(g) {
 		t.Error("a flight counts if one of its claims does")
@@ -137,19 +137,19 @@ type world struct {
 	logs      [][]int64 // offsets of the records of each partition, ascending, with gaps
 	acked     []offsets // that Pub/Sub has acknowledged, whoever sent them
 	committed []int64   // the group's offsets
-	owner     []int     // which member has the partition
+	owner     []int     // which owner has the partition
 }
 
 type offsets map[int64]bool
 
-// member is one bridge: a ledger, what it has fetched, and what is on its way.
-type member struct {
+// owner is one bridge: a ledger, what it has fetched, and what is on its way.
+type owner struct {
 	ledger   ledger
 	parts    map[int]*assigned
 	inflight []journey
 }
 
-// assigned is a partition of a member.
+// assigned is a partition of an owner.
 type assigned struct {
 	p      *partition
 	at     int     // index in the log of the next record to fetch
@@ -194,13 +194,13 @@ func model(t *testing.T, rnd *rand.Rand) {
 		}
 		w.logs, w.acked = append(w.logs, log), append(w.acked, offsets{})
 	}
-	fresh := func() *member { return &member{ledger: newLedger(), parts: map[int]*assigned{}} }
-	members := []*member{fresh(), fresh(), fresh()}
-	key := func(id int) partitionKey { return partitionKey{"t", int32(id)} }
+	fresh := func() *owner { return &owner{ledger: newLedger(), parts: map[int]*assigned{}} }
+	members := []*owner{fresh(), fresh(), fresh()}
+	key := func(id int) TopicPartition { return TopicPartition{"t", int32(id)} }
 
-	store := func(m *member) {
+	store := func(m *owner) {
 		m.ledger.advanced(func(p *partition, next int64) {
-			id := int(p.key.id)
+			id := int(p.key.Partition)
 			a := m.parts[id]
 			if a == nil || a.p != p {
 				t.Fatalf("offset %d was stored for partition %d, which is not assigned", next, id)
@@ -224,7 +224,7 @@ func model(t *testing.T, rnd *rand.Rand) {
 		}
 		m.parts[id], w.owner[id] = a, to
 	}
-	send := func(m *member) {
+	send := func(m *owner) {
 		var claims []*partition
 		carried := map[int][]int64{}
 		for id, a := range m.parts {
@@ -238,7 +238,7 @@ func model(t *testing.T, rnd *rand.Rand) {
 			m.inflight = append(m.inflight, journey{m.ledger.begin(t.Context(), claims, time.Time{}), carried})
 		}
 	}
-	finish := func(m *member, i int, acked, known bool) {
+	finish := func(m *owner, i int, acked, known bool) {
 		j := m.inflight[i]
 		m.inflight = slices.Delete(m.inflight, i, i+1)
 		for id, list := range j.offsets {
@@ -249,7 +249,7 @@ func model(t *testing.T, rnd *rand.Rand) {
 		j.f.acked = acked && known // an answer can be lost on its way back
 		counts := false
 		for _, c := range j.f.claims {
-			a := m.parts[int(c.partition.key.id)]
+			a := m.parts[int(c.partition.key.Partition)]
 			counts = counts || a != nil && a.p == c.partition
 		}
 		if !counts && j.f.ctx.Err() == nil {
@@ -303,7 +303,7 @@ func model(t *testing.T, rnd *rand.Rand) {
 			}
 		case op < 99: // a rebalance
 			revoke(id)
-			assign(id, rnd.IntN(len(members))) // often the same member again
+			assign(id, rnd.IntN(len(members))) // often the same owner again
 		default: // a crash and a restart
 			for lost := range m.parts {
 				next := rnd.IntN(len(members))

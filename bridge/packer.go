@@ -98,7 +98,7 @@ func (b *Bridge) rewound(p *partition, offset int64) {
 	}
 	b.log.Warn("a partition's offsets went back: its log was cut off or its topic created anew; its committed offset "+
 		"stays until they have caught up",
-		"topic", p.key.topic, "partition", p.key.id, "from", p.next, "to", offset)
+		"topic", p.key.Topic, "partition", p.key.Partition, "from", p.next, "to", offset)
 	p.clear, p.doubt, p.leaders = position{}, math.MaxInt64, nil
 }
 
@@ -109,7 +109,7 @@ func (b *Bridge) flush(k *packer) {
 		return
 	}
 	f := b.ledger.begin(b.publishCtx, k.members, k.since)
-	f.topic = b.publisher.topic
+	f.to = ToFunctions
 	span := k.takeTrace()
 	k.empty()
 	b.counters.batches.Add(1)

@@ -8,7 +8,7 @@ import (
 // partition is one assignment of one partition: what of it is in an unfinished batch, and
 // the tracker of what is on its way.
 type partition struct {
-	key    partitionKey
+	key    TopicPartition
 	taken  *atomic.Int64 // counts its topic's records
 	packer *packer       // of its topic's group
 
@@ -42,18 +42,17 @@ func (p *partition) led(offset int64, epoch int32) {
 	}
 }
 
-// leaderBefore is the leader epoch of the last record before offset next, nil if it is not
+// leaderBefore is the leader epoch of the last record before offset next, -1 if it is not
 // known, and forgets earlier ones. It is stored with the offset (KIP-320): after an
 // unclean election Kafka tells by it that the log was cut off below, and where. Without it a
 // member that starts then goes on at the offset, if the log has grown past it by that time, and
 // passes over what was written in between.
-func (p *partition) leaderBefore(next int64) *int32 {
+func (p *partition) leaderBefore(next int64) int32 {
 	for len(p.leaders) > 1 && p.leaders[1].from < next {
 		p.leaders = p.leaders[1:]
 	}
 	if len(p.leaders) == 0 || p.leaders[0].from >= next || p.leaders[0].epoch < 0 {
-		return nil
+		return -1
 	}
-	epoch := p.leaders[0].epoch
-	return &epoch
+	return p.leaders[0].epoch
 }

@@ -10,7 +10,7 @@ import (
 // Packing a record allocates nothing: what a batch costs is paid once a batch.
 func TestPackingAllocatesNothing(t *testing.T) {
 	b := unconnected(t, func(c *Config) { c.BatchRecords, c.BatchBytes = 60_000, 8<<20 })
-	p := b.open(partitionKey{"clickstream", 0})
+	p := b.open(TopicPartition{"clickstream", 0})
 	r := batch.Record{Topic: "clickstream", Timestamp: 1_700_000_000_000, Key: []byte("user"), Value: make([]byte, 400),
 		Headers: []batch.RecordHeader{{Key: []byte("h"), Value: []byte("v")}}}
 	now := time.Now()
@@ -31,7 +31,7 @@ func TestPackingAllocatesNothing(t *testing.T) {
 // again, begin a batch of their own, and the lag counts from there.
 func TestOffsetsThatGoBack(t *testing.T) {
 	b := unconnected(t, func(*Config) {})
-	p := b.open(partitionKey{"clickstream", 0})
+	p := b.open(TopicPartition{"clickstream", 0})
 	for _, offset := range []int64{5, 6, 2} {
 		b.add(p, &batch.Record{Offset: offset, Value: []byte("v")}, time.Now())
 	}
@@ -50,13 +50,7 @@ func TestOffsetsThatGoBack(t *testing.T) {
 // with the leader epoch of the last record before it.
 func TestLeaderEpochs(t *testing.T) {
 	var p partition
-	epoch := func(next int64) int32 {
-		if e := p.leaderBefore(next); e != nil {
-			return *e
-		}
-		return -1
-	}
-	if epoch(5) != -1 {
+	if p.leaderBefore(5) != -1 {
 		t.Error("an epoch is known before any record")
 	}
 	for _, r := range []leader{{5, 3}, {6, 3}, {9, 4}, {10, 4}, {20, 7}} {
@@ -66,7 +60,7 @@ func TestLeaderEpochs(t *testing.T) {
 		next int64
 		want int32
 	}{{5, -1}, {6, 3}, {9, 3}, {10, 4}, {20, 4}, {21, 7}, {30, 7}} {
-		if got := epoch(test.next); got != test.want {
+		if got := p.leaderBefore(test.next); got != test.want {
 			t.Errorf("the epoch before %d is %d, want %d", test.next, got, test.want)
 		}
 	}

@@ -2,181 +2,92 @@ package bridge
 
 import (
 	"fmt"
-	"slices"
 	"time"
-
-	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 )
 
-// rebalance is the consumer's callback. It runs within Poll, that is in the
-// owner's goroutine, except while the consumer is closed.
-func (b *Bridge) rebalance(c *kafka.Consumer, e kafka.Event) error {
-	switch e := e.(type) {
-	case kafka.AssignedPartitions:
-		b.assign(c, e.Partitions)
-	case kafka.RevokedPartitions:
-		b.revoke(c, e.Partitions)
-	}
-	return nil
-}
+// member is the Bridge as its Consumer sees it: the methods run within Poll, that is in the owner's goroutine.
+type member struct{ *Bridge }
 
-func (b *Bridge) assign(c *kafka.Consumer, parts []kafka.TopicPartition) {
-	if b.closing.Load() {
-		// The assignment must be confirmed even so, or closing would wait for it.
-		if err := c.IncrementalAssign(parts); err != nil {
-			b.log.Debug("an assignment during shutdown was refused", "error", err)
-		}
-		return
-	}
-	for _, tp := range parts {
-		key := partitionKey{*tp.Topic, tp.Partition}
-		if p := b.ledger.partitions[key]; p != nil { // librdkafka revokes first; if it ever does not, the old assignment ends here
+// Assigned is Member's.
+func (b member) Assigned(parts []Offset) {
+	names := make([]TopicPartition, len(parts))
+	for i, at := range parts {
+		names[i] = at.TopicPartition
+		if p := b.ledger.partitions[at.TopicPartition]; p != nil { // an assignment that was not revoked ends here
 			b.close(p)
 		}
-		p := b.open(key)
-		if err := b.fetcher.Forward(p.key.topic, p.key.id); err != nil {
-			b.fatal = err
+		p := b.open(at.TopicPartition)
+		if at.Next != NoOffset {
+			p.clear.reached(at.Next)
+			if p.track.pass(at.Next) {
+				p.dirty = true
+			}
 		}
 	}
-	b.pin(c, parts)
-	if err := c.IncrementalAssign(parts); err != nil {
-		b.fatal = fmt.Errorf("bridge: partitions cannot be assigned: %w", err)
-	}
-	b.store() // what pin has found
+	b.store() // where partitions begin
 	b.counters.joined.Store(true)
-	b.rebalanced("partitions assigned", parts)
+	b.rebalanced("partitions assigned", names)
 }
 
 // open begins an assignment of a partition.
-func (b *Bridge) open(key partitionKey) *partition {
+func (b *Bridge) open(key TopicPartition) *partition {
 	p := b.ledger.open(key)
-	p.taken, p.packer = b.counters.recordsIn(key.topic), b.packer(key.topic)
+	p.taken, p.packer = b.counters.recordsIn(key.Topic), b.packer(key.Topic)
 	return p
 }
 
-// pinTimeout bounds the questions that pin asks Kafka. The group waits meanwhile.
-const pinTimeout = 5 * time.Second
-
-// pin decides where partitions begin that the group has committed nothing of, if that is at
-// the end of their logs (latest), and has it committed. Without a commit a partition that
-// brings no record has no place: after a restart, or a move to another member, the end would
-// be looked for again, and what came meanwhile be skipped without a word. A partition of which
-// nothing is committed, of a topic of which something is, was added since: it begins at its
-// beginning, because records came to it before anybody knew of it.
-func (b *Bridge) pin(c *kafka.Consumer, parts []kafka.TopicPartition) {
-	if b.cfg.OffsetReset != "latest" {
-		return
-	}
-	end := time.Now().Add(pinTimeout)
-	left := func() int { return max(1, int(time.Until(end).Milliseconds())) }
-	committed, err := c.Committed(parts, left())
-	if err != nil {
-		b.log.Warn("it is not known where partitions begin: records that come before the first commit may be skipped by a restart",
-			"error", err.Error())
-		return
-	}
-	none := map[partitionKey]bool{}
-	for _, tp := range committed {
-		none[partitionKey{*tp.Topic, tp.Partition}] = tp.Error == nil && tp.Offset < 0
-	}
-	known := map[string]bool{} // topics of which the group has committed something
-	for i := range parts {
-		tp := &parts[i]
-		key := partitionKey{*tp.Topic, tp.Partition}
-		p := b.ledger.partitions[key]
-		if p == nil || !none[key] {
-			continue
-		}
-		if _, asked := known[key.topic]; !asked {
-			known[key.topic] = b.hasCommitted(c, key.topic, left)
-		}
-		if known[key.topic] {
-			tp.Offset = kafka.OffsetBeginning
-			b.log.Info("a partition was added to a topic: it is read from its beginning", "topic", key.topic, "partition", key.id)
-			continue
-		}
-		_, high, err := c.QueryWatermarkOffsets(key.topic, key.id, left())
-		if err != nil {
-			b.log.Warn("the end of a partition is not known: records that come before its first commit may be skipped by a restart",
-				"topic", key.topic, "partition", key.id, "error", err.Error())
-			continue
-		}
-		tp.Offset = kafka.Offset(high)
-		p.clear.reached(high)
-		if p.track.pass(high) {
-			p.dirty = true
+// Revoked is Member's: it sends what it has of the partitions, waits a while for it, stores what is
+// safe, and lets go. If the partitions are lost, others have them already: nothing is sent for them or stored.
+func (b member) Revoked(parts []TopicPartition, lost bool) {
+	var going []*partition
+	for _, key := range parts {
+		if p := b.ledger.partitions[key]; p != nil {
+			going = append(going, p)
 		}
 	}
-}
-
-// hasCommitted reports whether the group has committed an offset of any partition of the topic.
-func (b *Bridge) hasCommitted(c *kafka.Consumer, topic string, left func() int) bool {
-	md, err := c.GetMetadata(&topic, false, left())
-	if err != nil {
-		b.log.Warn("a topic's partitions are not known: if one was added, what came to it so far is skipped", "topic",
-			topic, "error", err.Error())
-		return false
-	}
-	var all []kafka.TopicPartition
-	for _, p := range md.Topics[topic].Partitions {
-		all = append(all, kafka.TopicPartition{Topic: &topic, Partition: p.ID})
-	}
-	committed, err := c.Committed(all, left())
-	if err != nil {
-		b.log.Warn("a topic's committed offsets are not known: if a partition was added, what came to it so far is skipped", "topic", topic, "error", err.Error())
-		return false
-	}
-	return slices.ContainsFunc(committed, func(tp kafka.TopicPartition) bool { return tp.Error == nil && tp.Offset >= 0 })
-}
-
-// revoke sends what it has of the partitions, waits a while for it, stores what is
-// safe, and lets go: librdkafka commits what is stored before others get them. If
-// the partitions are lost, others have them already: nothing is sent for them or stored.
-func (b *Bridge) revoke(c *kafka.Consumer, parts []kafka.TopicPartition) {
-	if !b.closing.Load() {
-		var going []*partition
-		for _, tp := range parts {
-			if p := b.ledger.partitions[partitionKey{*tp.Topic, tp.Partition}]; p != nil {
-				going = append(going, p)
-			}
-		}
-		lost := c.AssignmentLost()
-		if !lost {
-			for _, p := range going {
-				if p.packed {
-					b.flush(p.packer)
-				}
-			}
-			b.await(time.Now().Add(b.cfg.RevokeTimeout), func() bool {
-				for _, p := range going {
-					if p.inflight > 0 {
-						return false
-					}
-				}
-				return true
-			})
-		}
-		unfinished := 0
+	if !lost {
 		for _, p := range going {
-			unfinished += p.inflight
-			b.close(p)
+			if p.packed {
+				b.flush(p.packer)
+			}
 		}
-		message := "partitions revoked"
-		if lost {
-			b.counters.lost.Add(int64(len(parts)))
-			message = "partitions lost"
-		}
-		b.counters.joined.Store(!lost) // who has lost its partitions is out of the group
-		b.rebalanced(message, parts, "unfinished_batches", unfinished)
+		b.await(time.Now().Add(b.cfg.RevokeTimeout), func() bool {
+			for _, p := range going {
+				if p.inflight > 0 {
+					return false
+				}
+			}
+			return true
+		})
 	}
-	if err := c.IncrementalUnassign(parts); err != nil {
-		// A group that has gone on without this member leaves nothing to unassign.
-		b.log.Warn("partitions cannot be unassigned", "error", err.Error())
+	unfinished := 0
+	for _, p := range going {
+		unfinished += p.inflight
+		b.close(p)
 	}
+	message := "partitions revoked"
+	if lost {
+		b.counters.lost.Add(int64(len(parts)))
+		message = "partitions lost"
+	}
+	b.counters.joined.Store(!lost) // who has lost its partitions is out of the group
+	b.rebalanced(message, parts, "unfinished_batches", unfinished)
 }
 
-// close ends an assignment of a partition, and forgets handles that librdkafka may
-// use again for others.
+// CommitFailed is Member's.
+func (b member) CommitFailed(err error) {
+	b.counters.commitErrors.Add(1)
+	b.log.Warn("offsets were not committed; they are committed with the next ones", "error", err.Error())
+}
+
+// Troubled is Member's.
+func (b member) Troubled(code string, err error) {
+	b.counters.kafkaErrors.Add(1)
+	b.log.Warn("Kafka client error", "code", code, "error", err.Error())
+}
+
+// close ends an assignment of a partition, and forgets handles that may be
+// used again for others.
 func (b *Bridge) close(p *partition) {
 	b.leave(p)
 	b.ledger.close(p)
@@ -185,13 +96,13 @@ func (b *Bridge) close(p *partition) {
 }
 
 // rebalanced tells of a rebalance.
-func (b *Bridge) rebalanced(message string, parts []kafka.TopicPartition, more ...any) {
+func (b *Bridge) rebalanced(message string, parts []TopicPartition, more ...any) {
 	b.counters.rebalances.Add(1)
 	b.counters.assigned.Store(int64(len(b.ledger.partitions)))
 	b.counters.inflightBytes.Store(b.inflight)
 	names := make([]string, len(parts))
 	for i, tp := range parts {
-		names[i] = fmt.Sprintf("%s[%d]", *tp.Topic, tp.Partition)
+		names[i] = fmt.Sprintf("%s[%d]", tp.Topic, tp.Partition)
 	}
 	b.log.Info(message, append([]any{"partitions", names, "assigned", len(b.ledger.partitions), "epoch", b.ledger.epoch}, more...)...)
 }

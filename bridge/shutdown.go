@@ -3,8 +3,6 @@ package bridge
 import (
 	"context"
 	"time"
-
-	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 )
 
 // shutdown drains, commits and leaves the group, each under a timer, so that it
@@ -15,35 +13,12 @@ func (b *Bridge) shutdown(stopPublishing context.CancelFunc) {
 	b.flushAll()
 	drained := b.await(b.drainBy(), func() bool {
 		// Rebalances go on: a partition that another member gets meanwhile is let go.
-		b.event(b.consumer.Poll(0))
-		b.passToken()
+		b.poll()
 		return b.ledger.inflight() == 0
 	})
 	unfinished := b.ledger.inflight()
 	stopPublishing()
-	b.closing.Store(true)
-	committing, closing := make(chan bool, 1), make(chan bool, 1)
-	go func() {
-		_, err := b.consumer.Commit()
-		if e, ok := err.(kafka.Error); ok && e.Code() == kafka.ErrNoOffset {
-			err = nil // nothing is left to commit
-		}
-		if err != nil {
-			b.log.Warn("the last commit failed", "error", err.Error())
-		}
-		committing <- err == nil
-		// Close must not run beside a call that has not returned. If that takes longer
-		// than Run waits for, the member is gone when the process is, or, in a process
-		// that goes on, when the call returns.
-		if b.fetcher != nil {
-			b.fetcher.Close()
-		}
-		err = b.consumer.Close()
-		if err != nil {
-			b.log.Warn("the Kafka consumer was not closed", "error", err.Error())
-		}
-		closing <- err == nil
-	}()
+	committing, closing := b.consumer.Leave()
 	committed := within(b.cfg.CommitTimeout, committing)
 	closed := within(b.cfg.CloseTimeout, closing)
 	b.counters.joined.Store(false)

@@ -9,6 +9,7 @@ import (
 
 // Stats is what a bridge has done since it was created, and what it holds now.
 type Stats struct {
+	PublishStats
 	RecordsIn       int64 // taken from Kafka, the sum of TopicRecords
 	BytesIn         int64 // their keys, values and headers
 	RecordsOut      int64 // put into batches that were sent
@@ -16,10 +17,6 @@ type Stats struct {
 	PackedBytes     int64 // of batches, before compression
 	PayloadBytes    int64 // of batches, after compression
 	DeadLettered    int64 // records too large to publish, acknowledged by the dead-letter topic
-	Acknowledged    int64 // publish requests that Pub/Sub has acknowledged
-	Retries         int64 // publish requests that failed and were tried again
-	References      int64 // batches that were written to the bucket and referred to
-	StoreErrors     int64 // batches that could not be, and went as messages
 	InflightBytes   int64 // packed and unacknowledged
 	InflightBatches int64
 	Assigned        int64 // partitions
@@ -30,7 +27,6 @@ type Stats struct {
 	KafkaErrors     int64
 	CommitErrors    int64
 	LateResults     int64 // results of batches whose assignment had ended
-	Failing         bool  // at least one batch is refused and tried again
 	Joined          bool  // in the group: it has assigned partitions, or has none to spare
 
 	// TopicRecords is the records taken from Kafka, by topic.
@@ -62,12 +58,11 @@ func (s *Stats) TotalLag() (lag int64, known int) {
 type counters struct {
 	bytesIn, recordsOut, batches             atomic.Int64
 	packedBytes, payloadBytes                atomic.Int64
-	deadLettered, acknowledged, retries      atomic.Int64
-	references, storeErrors                  atomic.Int64
+	deadLettered                             atomic.Int64
 	inflightBytes, inflightBatches, assigned atomic.Int64
 	rebalances, lost, revived                atomic.Int64
 	kafkaErrors, commitErrors, lateResults   atomic.Int64
-	started, failing, joined, full           atomic.Bool
+	started, joined, full                    atomic.Bool
 	turn                                     atomic.Int64 // Unix nanoseconds of the poll loop's last turn
 	view                                     atomic.Pointer[view]
 	topics                                   sync.Map // topic → *atomic.Int64: records taken
@@ -95,16 +90,13 @@ func (c *counters) setFull(full bool) {
 func (b *Bridge) Stats() Stats {
 	c := &b.counters
 	s := Stats{
+		PublishStats:    b.publisher.Stats(),
 		BytesIn:         c.bytesIn.Load(),
 		RecordsOut:      c.recordsOut.Load(),
 		Batches:         c.batches.Load(),
 		PackedBytes:     c.packedBytes.Load(),
 		PayloadBytes:    c.payloadBytes.Load(),
 		DeadLettered:    c.deadLettered.Load(),
-		Acknowledged:    c.acknowledged.Load(),
-		Retries:         c.retries.Load(),
-		References:      c.references.Load(),
-		StoreErrors:     c.storeErrors.Load(),
 		InflightBytes:   c.inflightBytes.Load(),
 		InflightBatches: c.inflightBatches.Load(),
 		Assigned:        c.assigned.Load(),
@@ -114,7 +106,6 @@ func (b *Bridge) Stats() Stats {
 		KafkaErrors:     c.kafkaErrors.Load(),
 		CommitErrors:    c.commitErrors.Load(),
 		LateResults:     c.lateResults.Load(),
-		Failing:         c.failing.Load(),
 		Joined:          c.joined.Load(),
 		TopicRecords:    map[string]int64{},
 	}

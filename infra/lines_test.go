@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"sluice/bridge"
+	"sluice/bridge/connect"
 	"sluice/functions/push"
 	"sluice/functions/service"
 	"sluice/internal/batch"
@@ -254,7 +255,7 @@ func runBridge(t *testing.T, log *buffer) {
 	check(t, err)
 
 	until := func(done func(bridge.Stats) bool) {
-		b, err := bridge.New(c, client, telemetry.NewLogger(log, slog.LevelInfo))
+		b, err := connect.New(c, client, nil, telemetry.NewLogger(log, slog.LevelInfo))
 		check(t, err)
 		running, stop := context.WithCancel(ctx)
 		ended := make(chan error, 1)

@@ -21,6 +21,10 @@ func TestDependenciesRunDown(t *testing.T) {
 			[]string{"sluice/functions", "sluice/internal/local", "sluice/scripts", "sluice/test"},
 		},
 		{
+			"the bridge's loop knows no Pub/Sub, and how librdkafka works only its settings", "sluice/bridge",
+			[]string{"sluice/bridge", "cloud.google.com/go/pubsub"},
+		},
+		{
 			"the functions never need the bridge", "sluice/functions/...",
 			[]string{"sluice/bridge", "sluice/internal/local", "sluice/scripts", "sluice/test"},
 		},
@@ -47,7 +51,7 @@ func TestDependenciesRunDown(t *testing.T) {
 		}
 		for _, p := range needed {
 			for _, never := range rule.never {
-				if p == never || strings.HasPrefix(p, never+"/") {
+				if p == never && p != rule.packages || strings.HasPrefix(p, never+"/") {
 					t.Errorf("%s: it needs %s; go list -deps -json %s tells by which way", rule.what, p, rule.packages)
 				}
 			}

@@ -1,4 +1,4 @@
-package bridge
+package kafka
 
 import (
 	"context"
@@ -18,36 +18,36 @@ type tokenAnswer struct {
 }
 
 // refreshToken answers librdkafka's request for a token. The source may take its
-// time, so that it is asked beside the loop, which hands over what it answers.
-func (b *Bridge) refreshToken() {
-	if b.tokens == nil {
-		b.log.Error("librdkafka asks for an OAUTHBEARER token: set --kafka-oauth=google, or sasl.oauthbearer.method=oidc " +
+// time, so that it is asked beside the loop; Poll hands over what it answers.
+func (c *Consumer) refreshToken() {
+	if c.tokens == nil {
+		c.log.Error("librdkafka asks for an OAUTHBEARER token: set --kafka-oauth=google, or sasl.oauthbearer.method=oidc " +
 			"for it to get tokens itself")
 		return
 	}
 	go func() {
-		ctx, cancel := context.WithTimeout(b.publishCtx, tokenTimeout)
+		ctx, cancel := context.WithTimeout(c.tokenContext, tokenTimeout)
 		defer cancel()
-		token, err := b.tokens(ctx)
+		token, err := c.tokens(ctx)
 		select {
-		case b.tokenAnswers <- tokenAnswer{token, err}:
-		case <-b.publishCtx.Done():
+		case c.tokenAnswers <- tokenAnswer{token, err}:
+		case <-c.tokenContext.Done():
 		}
 	}()
 }
 
 // passToken hands a token that has come to librdkafka.
-func (b *Bridge) passToken() {
+func (c *Consumer) passToken() {
 	select {
-	case a := <-b.tokenAnswers:
+	case a := <-c.tokenAnswers:
 		err := a.err
 		if err == nil {
-			err = b.consumer.SetOAuthBearerToken(a.token)
+			err = c.client.SetOAuthBearerToken(a.token)
 		}
 		if err != nil {
-			b.log.Error("no OAUTHBEARER token for Kafka; it is tried again", "error", err.Error())
-			if err := b.consumer.SetOAuthBearerTokenFailure(err.Error()); err != nil {
-				b.log.Warn("librdkafka does not take a token's failure", "error", err.Error())
+			c.log.Error("no OAUTHBEARER token for Kafka; it is tried again", "error", err.Error())
+			if err := c.client.SetOAuthBearerTokenFailure(err.Error()); err != nil {
+				c.log.Warn("librdkafka does not take a token's failure", "error", err.Error())
 			}
 		}
 	default:

@@ -1,4 +1,4 @@
-package bridge
+package pubsub
 
 import (
 	"google.golang.org/grpc/encoding"

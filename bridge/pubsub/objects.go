@@ -1,4 +1,4 @@
-package bridge
+package pubsub
 
 import (
 	"context"
@@ -25,13 +25,9 @@ type objects struct {
 	next    time.Time // when the bucket is tried again
 }
 
-func newObjects(above int, log *slog.Logger, c *counters) objects {
-	return objects{above: above, timeout: 2 * time.Second, pause: 10 * time.Second, log: log, counters: c}
+func newObjects(bucket *reference.Bucket, above int, log *slog.Logger, c *counters) objects {
+	return objects{bucket: bucket, above: above, timeout: 2 * time.Second, pause: 10 * time.Second, log: log, counters: c}
 }
-
-// Store has large payloads written to bucket, which remains the caller's to close, and messages
-// refer to them: Config.ReferenceAbove. It must come before Run.
-func (b *Bridge) Store(bucket *reference.Bucket) { b.objects.bucket = bucket }
 
 // data returns what is to be published for payload: a reference, or payload itself.
 func (s *objects) data(ctx context.Context, payload []byte) []byte {

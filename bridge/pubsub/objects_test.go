@@ -1,4 +1,4 @@
-package bridge
+package pubsub
 
 import (
 	"bytes"
@@ -28,7 +28,7 @@ func TestPayloadsGoAroundTheBucket(t *testing.T) {
 	defer bucket.Close()
 	var log bytes.Buffer
 	var c counters
-	o := newObjects(1000, slog.New(slog.NewTextHandler(&log, nil)), &c)
+	o := newObjects(nil, 1000, slog.New(slog.NewTextHandler(&log, nil)), &c)
 	payload := bytes.Repeat([]byte("x"), 1001)
 	inline := func(data []byte) bool { return bytes.Equal(data, payload) }
 	if !inline(o.data(t.Context(), payload)) {

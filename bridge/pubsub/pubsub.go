@@ -1,4 +1,10 @@
-package bridge
+// Package pubsub gives a bridge's batches to Pub/Sub: all that the bridge knows of it is here.
+//
+//	p := pubsub.New(config, client, bucket, log)    // client is a Pub/Sub client, bucket nil or for large payloads
+//	b, err := bridge.New(config, consumer, p, log)
+//
+// A batch is one message, or, if it is large and there is a bucket, an object of the bucket and a message that refers to it.
+package pubsub
 
 import (
 	"context"
@@ -7,6 +13,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2"
@@ -16,9 +23,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"sluice/bridge"
+	"sluice/internal/reference"
 )
 
-// publisher publishes one message a request, and tries again until Pub/Sub has
+// Publisher is a bridge.Publisher. It publishes one message a request, and tries again until Pub/Sub has
 // taken it.
 //
 // It calls the generated client of pubsub.Client and not pubsub.Publisher, whose
@@ -26,34 +36,43 @@ import (
 // cancelled, whose Stop waits for as long as a request may take, and whose retries
 // nobody can count. Flow control is the byte budget of the bridge and the number of
 // requests at a time.
-type publisher struct {
+type Publisher struct {
 	client             *vkit.TopicAdminClient
-	topic, deadLetter  string // projects/P/topics/T
+	topics             map[bridge.Destination]string // projects/P/topics/T
+	objects            objects
 	timeout            time.Duration
 	retryMin, retryMax time.Duration
 	options            []gax.CallOption
 	slots              chan struct{} // one for each request at a time
 	log                *slog.Logger
-	counters           *counters
-	metrics            *metrics
+	counters           counters
+	observe            func(topic string, took time.Duration, failure string)
 	mu                 sync.Mutex
 	failing            int              // batches whose last try has failed
 	failingSince       time.Time        // of the present trouble
 	told               map[failure]bool // its reasons
 }
 
-func newPublisher(cfg Config, client *pubsub.Client, log *slog.Logger, c *counters, m *metrics) *publisher {
-	return &publisher{
-		client:     client.TopicAdminClient,
-		topic:      topicName(cfg.Project, cfg.Topic),
-		deadLetter: topicName(cfg.Project, cfg.DeadLetterTopic),
-		timeout:    cfg.PublishTimeout,
-		retryMin:   cfg.RetryMin,
-		retryMax:   cfg.RetryMax,
-		slots:      make(chan struct{}, cfg.PublishConcurrency),
-		log:        log,
-		counters:   c,
-		metrics:    m,
+// counters are the numbers behind Stats.
+type counters struct {
+	acknowledged, retries, references, storeErrors atomic.Int64
+	failing                                        atomic.Bool
+}
+
+// New returns a Publisher. client and bucket, which may be nil, remain the caller's to close.
+func New(cfg bridge.Config, client *pubsub.Client, bucket *reference.Bucket, log *slog.Logger) *Publisher {
+	p := &Publisher{
+		client: client.TopicAdminClient,
+		topics: map[bridge.Destination]string{
+			bridge.ToFunctions:   topicName(cfg.Project, cfg.Topic),
+			bridge.ToDeadLetters: topicName(cfg.Project, cfg.DeadLetterTopic),
+		},
+		timeout:  cfg.PublishTimeout,
+		retryMin: cfg.RetryMin,
+		retryMax: cfg.RetryMax,
+		slots:    make(chan struct{}, cfg.PublishConcurrency),
+		log:      log,
+		observe:  func(string, time.Duration, string) {},
 		options: []gax.CallOption{
 			// Without the generated client's own retries each failure is seen, and
 			// there is one place that waits.
@@ -61,6 +80,21 @@ func newPublisher(cfg Config, client *pubsub.Client, log *slog.Logger, c *counte
 			gax.WithGRPCOptions(grpc.ForceCodecV2(newPublishCodec())),
 		},
 	}
+	p.objects = newObjects(bucket, cfg.ReferenceAbove, log, &p.counters)
+	return p
+}
+
+// Observe is bridge.Publisher's.
+func (p *Publisher) Observe(f func(topic string, took time.Duration, failure string)) { p.observe = f }
+
+// Objects is bridge.Publisher's.
+func (p *Publisher) Objects() bool { return p.objects.bucket != nil }
+
+// Stats is bridge.Publisher's.
+func (p *Publisher) Stats() bridge.PublishStats {
+	c := &p.counters
+	return bridge.PublishStats{Acknowledged: c.acknowledged.Load(), Retries: c.retries.Load(), References: c.references.Load(),
+		StoreErrors: c.storeErrors.Load(), Failing: c.failing.Load()}
 }
 
 // topicName is the full name of a topic given as such or by its ID.
@@ -71,9 +105,10 @@ func topicName(project, topic string) string {
 	return fmt.Sprintf("projects/%s/topics/%s", project, topic)
 }
 
-// publish tries until topic has taken data, and is false if ctx ended first. At once is whether the first
-// try did it: otherwise gRPC may still hold data of a try that has failed.
-func (p *publisher) publish(ctx context.Context, topic string, data []byte) (taken, atOnce bool) {
+// Publish is bridge.Publisher's. The payload's memory is free if the first try did it: otherwise gRPC may still hold it for a
+// try that has failed.
+func (p *Publisher) Publish(ctx context.Context, to bridge.Destination, payload []byte) (taken, reusable bool) {
+	topic, data := p.topics[to], p.objects.data(ctx, payload)
 	req := &pubsubpb.PublishRequest{Topic: topic, Messages: []*pubsubpb.PubsubMessage{{Data: data}}}
 	backoff := p.retryMin
 	for try := 1; ; try++ {
@@ -107,7 +142,7 @@ func (p *publisher) publish(ctx context.Context, topic string, data []byte) (tak
 }
 
 // try makes one request.
-func (p *publisher) try(ctx context.Context, req *pubsubpb.PublishRequest) error {
+func (p *Publisher) try(ctx context.Context, req *pubsubpb.PublishRequest) error {
 	select {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
@@ -122,16 +157,18 @@ func (p *publisher) try(ctx context.Context, req *pubsubpb.PublishRequest) error
 		// What has no id is not said to be stored.
 		err = status.Errorf(codes.Internal, "Pub/Sub answered with %d ids for %d messages", len(answer.GetMessageIds()), len(req.Messages))
 	}
-	p.metrics.published(req.Topic, time.Since(start), err)
 	if err == nil {
 		p.counters.acknowledged.Add(1)
+		p.observe(req.Topic, time.Since(start), "")
+	} else {
+		p.observe(req.Topic, time.Since(start), status.Code(err).String())
 	}
 	return err
 }
 
 // failed notes that a try has failed; first says that it was a batch's first one. A line tells when publishing
 // as a whole begins to fail, and each further reason of the same trouble: another topic, or another code.
-func (p *publisher) failed(topic string, err error, first bool) {
+func (p *Publisher) failed(topic string, err error, first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if first {
@@ -159,12 +196,12 @@ type failure struct {
 }
 
 // recovered notes that a batch that had failed is published.
-func (p *publisher) recovered() { p.ended("publishing has recovered") }
+func (p *Publisher) recovered() { p.ended("publishing has recovered") }
 
 // abandoned notes that a batch that had failed is no longer ours to publish.
-func (p *publisher) abandoned() { p.ended("publishing has stopped failing: its batches were given up") }
+func (p *Publisher) abandoned() { p.ended("publishing has stopped failing: its batches were given up") }
 
-func (p *publisher) ended(message string) {
+func (p *Publisher) ended(message string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.failing--; p.failing == 0 {

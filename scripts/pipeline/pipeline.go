@@ -14,6 +14,7 @@ import (
 	"net/http"
 
 	"sluice/bridge"
+	"sluice/bridge/connect"
 	"sluice/functions/event"
 	"sluice/functions/service"
 	"sluice/internal/contract"
@@ -70,11 +71,10 @@ func newBridge(p local.BridgeConfig, tune func(*bridge.Config)) (local.Member, e
 	if tune != nil {
 		tune(&c)
 	}
-	b, err := bridge.New(c, p.Client, p.Log)
+	b, err := connect.New(c, p.Client, p.Bucket, p.Log)
 	if err != nil {
 		return nil, err
 	}
-	b.Store(p.Bucket)
 	b.Trace(p.Tracer)
 	return member{b}, nil
 }

@@ -34,6 +34,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"sluice/bridge"
+	"sluice/bridge/connect"
 	"sluice/functions/service"
 	"sluice/internal/contract"
 	"sluice/internal/local"
@@ -267,7 +268,7 @@ func (a *Attached) startBridge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b, err := bridge.New(c, publisher, a.config.Log)
+	b, err := connect.New(c, publisher, nil, a.config.Log)
 	if err != nil {
 		return errors.Join(err, publisher.Close())
 	}

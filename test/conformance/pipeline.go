@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"sluice/bridge"
+	"sluice/bridge/connect"
 	"sluice/functions/service"
 	"sluice/internal/telemetry"
 )
@@ -157,7 +158,7 @@ func (p *pipeline) bridge() (stop func()) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	b, err := bridge.New(c, client, p.log)
+	b, err := connect.New(c, client, nil, p.log)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"cloud.google.com/go/pubsub/v2"
 
 	"sluice/bridge"
+	"sluice/bridge/connect"
 	"sluice/internal/dial"
 	"sluice/internal/reference"
 	"sluice/internal/telemetry"
@@ -82,17 +83,16 @@ func serve(ctx context.Context, cfg bridge.Config, log *slog.Logger) error {
 		}
 	}()
 	cfg.MeterOptions = exporter.MeterOptions()
-	b, err := bridge.New(cfg, client, log)
-	if err != nil {
-		return err
-	}
+	var bucket *reference.Bucket
 	if cfg.PayloadBucket != "" {
-		bucket, err := reference.Open(context.WithoutCancel(ctx), cfg.PayloadBucket, cfg.StorageEmulator)
-		if err != nil {
+		if bucket, err = reference.Open(context.WithoutCancel(ctx), cfg.PayloadBucket, cfg.StorageEmulator); err != nil {
 			return err
 		}
 		defer bucket.Close()
-		b.Store(bucket)
+	}
+	b, err := connect.New(cfg, client, bucket, log)
+	if err != nil {
+		return err
 	}
 	b.Trace(exporter.Tracer("sluice/bridge"))
 	// A variable cannot be set to nothing.

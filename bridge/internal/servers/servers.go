@@ -31,6 +31,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"sluice/bridge"
+	"sluice/bridge/connect"
 	"sluice/internal/batch"
 )
 
@@ -144,7 +145,7 @@ func (s *Servers) Start(change func(*bridge.Config)) *Running {
 	if log == nil {
 		log = Logger(s.t)
 	}
-	b, err := bridge.New(s.Config(change), Client(s.t, s.PubSub.Addr), log)
+	b, err := connect.New(s.Config(change), Client(s.t, s.PubSub.Addr), nil, log)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -136,16 +136,9 @@ import (
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
+	"sluice/bridge"
 	"sluice/internal/batch"
 )
-
-// Source says where a fetched record comes from. Topic is an opaque handle, the
-// same for all records of a topic as long as one of its partitions is assigned;
-// TopicName tells the name.
-type Source struct {
-	Topic     uintptr
-	Partition int32
-}
 
 // Fetcher reads the records of one consumer. Create it with New.
 type Fetcher struct {
@@ -221,10 +214,11 @@ func (f *Fetcher) Release() {
 	}
 }
 
-// Source says where record i comes from.
-func (f *Fetcher) Source(i int) Source {
+// Source says where record i comes from. Its handle is the same for all records of a topic as long as one of
+// its partitions is assigned; TopicName tells the name.
+func (f *Fetcher) Source(i int) bridge.Source {
 	r := &f.records[i]
-	return Source{Topic: uintptr(unsafe.Pointer(r.topic)), Partition: int32(r.partition)}
+	return bridge.Source{Topic: uintptr(unsafe.Pointer(r.topic)), Partition: int32(r.partition)}
 }
 
 // TopicName is the name of record i's topic.

@@ -10,7 +10,7 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"sluice/bridge/fetch"
+	"sluice/bridge/kafka/fetch"
 	"sluice/internal/batch"
 )
 
