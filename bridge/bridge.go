@@ -164,19 +164,17 @@ func (b *Bridge) loop(ctx context.Context) error {
 			b.observe()
 			nextLag = now.Add(lagInterval)
 		}
+		b.poll() // also while no records are taken, so that this stays a member of the group
 		full := b.inflight >= b.cfg.MaxInflightBytes
 		b.counters.setFull(full)
 		if full {
-			// Records wait in librdkafka, whose prefetch is bounded; the consumer is
-			// polled all the same and stays in its group.
+			// Records wait in librdkafka, whose prefetch is bounded.
 			if b.counters.inflightBatches.Load() == 0 {
 				b.flushAll() // they hold all the bytes: no record would come to fill them
 			}
-			b.poll()
 			b.inbox.wait(idle)
 			continue
 		}
-		b.poll()
 		n := b.consumer.Fetch(min(due, idle))
 		b.behind = n == FetchRecords
 		if n > 0 {

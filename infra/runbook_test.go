@@ -122,7 +122,7 @@ func TestDocumentedFlagsExist(t *testing.T) {
 	sources := map[string]string{
 		"run": "../scripts/cmd/local/run.go", "test": "../scripts/test", "bench": "../scripts/bench",
 		"audit": "../scripts/command/audit.go", "replay": "../scripts/command/replay.go", "query": "../scripts/cmd/local/query.go",
-		"cost": "../scripts/command/cost/main.go", "contract": "../scripts/command/contract.go", "deploy": "../scripts/deploy",
+		"cost": "../scripts/command/cost/main.go", "doctor": "../scripts/command/doctor.go", "contract": "../scripts/command/contract.go", "deploy": "../scripts/deploy",
 	}
 	documents := read(t, "RUNBOOK.md") + read(t, "README.md") + read(t, "../README.md") + read(t, "../CONTRIBUTING.md")
 	found := 0

@@ -64,7 +64,7 @@ type Stream struct {
 type Function struct {
 	config      Config
 	streams     []stream
-	deadLetters *pubsub.Publisher
+	deadLetters DeadLetters
 	workers     sync.Pool
 	metrics     *metrics
 	leftOut     *leftOutColumns
@@ -76,9 +76,30 @@ type stream struct {
 	decoders sync.Pool
 }
 
-// New returns a Function that publishes what can be no row to deadLetters, which remains
-// the caller's to close. A contract that no decoder can be made of gives contract.Mistakes.
-func New(c Config, deadLetters *pubsub.Publisher) (*Function, error) {
+// DeadLetters takes what can be no row: OnTopic has them in Pub/Sub.
+type DeadLetters interface {
+	// Publish begins to publish a batch. kept returns when it is known whether that was done, and when ctx ends at the latest.
+	Publish(ctx context.Context, payload []byte) (kept func(ctx context.Context) error)
+}
+
+// OnTopic publishes with a Publisher, which remains the caller's to stop.
+func OnTopic(p *pubsub.Publisher) DeadLetters { return onTopic{p} }
+
+type onTopic struct{ *pubsub.Publisher }
+
+// Publish is DeadLetters'.
+func (t onTopic) Publish(ctx context.Context, payload []byte) func(ctx context.Context) error {
+	result := t.Publisher.Publish(ctx, &pubsub.Message{Data: payload})
+	return func(ctx context.Context) error {
+		if _, err := result.Get(ctx); err != nil {
+			return fmt.Errorf("%s: %w", t.Publisher, err)
+		}
+		return nil
+	}
+}
+
+// New returns a Function that publishes what can be no row to deadLetters. A contract that no decoder can be made of gives contract.Mistakes.
+func New(c Config, deadLetters DeadLetters) (*Function, error) {
 	f := &Function{config: c, streams: make([]stream, len(c.Streams)), deadLetters: deadLetters, leftOut: newLeftOutColumns()}
 	f.workers.New = func() any { return new(worker) }
 	var mistakes contract.Mistakes

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"cloud.google.com/go/pubsub/v2"
 
 	"sluice/functions/push"
 	"sluice/internal/batch"
@@ -44,14 +43,14 @@ func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch,
 		h.Origin.PublishTime = m.PublishTime.UnixMicro()
 	}
 	enc := batch.NewEncoder(h)
-	var results []*pubsub.PublishResult
+	var results []func(context.Context) error
 	send := func() error {
 		payload, err := enc.Payload(nil)
 		if err == nil && len(payload) > maxPayload {
 			err = fmt.Errorf("a batch of rejected records has %d bytes", len(payload))
 		}
 		if err == nil {
-			results = append(results, f.deadLetters.Publish(ctx, &pubsub.Message{Data: payload}))
+			results = append(results, f.deadLetters.Publish(ctx, payload))
 		}
 		enc.Reset(h)
 		return err
@@ -103,8 +102,8 @@ func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch,
 		}
 	}
 	for _, result := range results {
-		if _, err := result.Get(ctx); err != nil {
-			return fmt.Errorf("publish %d rejected records to %s: %w", len(rejects), f.deadLetters, err)
+		if err := result(ctx); err != nil {
+			return fmt.Errorf("publish %d rejected records to %w", len(rejects), err)
 		}
 	}
 	return nil

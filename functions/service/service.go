@@ -112,7 +112,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 			Consumer: cmp.Or(c.Revision, "ingest"),
 			Tracer:   c.Tracer,
 			Meter:    c.Meter,
-		}, deadLetters)
+		}, ingest.OnTopic(deadLetters))
 		if err != nil {
 			return nil, err
 		}

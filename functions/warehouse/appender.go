@@ -31,7 +31,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	storage "cloud.google.com/go/bigquery/storage/apiv1"
+	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
+	"github.com/googleapis/gax-go/v2"
 	"github.com/sony/gobreaker/v2"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -92,7 +93,7 @@ func (c AppenderConfig) orDefault() AppenderConfig {
 // Appender appends to one table over one stream at a time. It is safe for
 // concurrent use: requests are pipelined, none waits for another's answer.
 type Appender struct {
-	client         *storage.BigQueryWriteClient
+	client         Client
 	config         AppenderConfig
 	log            *slog.Logger
 	descriptor     *descriptorpb.DescriptorProto
@@ -128,8 +129,13 @@ type standing struct {
 	settled bool
 }
 
+// Client opens streams to BigQuery: a *storage.BigQueryWriteClient.
+type Client interface {
+	AppendRows(ctx context.Context, opts ...gax.CallOption) (storagepb.BigQueryWrite_AppendRowsClient, error)
+}
+
 // NewAppender returns an Appender for the table t. It opens nothing yet.
-func NewAppender(client *storage.BigQueryWriteClient, t *contract.Table, c AppenderConfig, log *slog.Logger) *Appender {
+func NewAppender(client Client, t *contract.Table, c AppenderConfig, log *slog.Logger) *Appender {
 	c = c.orDefault()
 	d := t.Descriptor()
 	a := &Appender{

@@ -4,6 +4,7 @@
 //	sluice replay   dead letters back into the pipeline
 //	sluice contract  what events are: check, infer, diff, tables, promote
 //	sluice cost     what a workload costs at list price
+//	sluice doctor   whether what a pipeline needs is there
 //	sluice version  what was built
 //
 // -h after a command lists its flags. It has none of the embedded servers in it, so that it
@@ -27,6 +28,7 @@ func main() {
 		"audit":    command.Audit(nil),
 		"replay":   command.Replay(nil),
 		"contract": command.Contract(nil),
+		"doctor":   command.Doctor,
 		"cost": func(_ context.Context, args []string) error {
 			if status := cost.Run(args, os.Stdout, os.Stderr); status != 0 {
 				return command.Exit(status)
