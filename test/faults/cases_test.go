@@ -4,11 +4,13 @@ import (
 	"time"
 
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
+	gcp "cloud.google.com/go/pubsub/v2"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	"sluice/bridge"
 	"sluice/functions/service"
@@ -229,6 +231,33 @@ var matrix = []fault{
 			w.produce(1500)
 			w.until("the fault is met", func() bool { return h.Hits() >= 2 })
 			h.Remove()
+		},
+	},
+	{
+		name: "the dead-letter topic is deleted and made anew", duplicates: "the good neighbours of each bad event", delay: "batches with a bad event, until it is there",
+		stack: impatient,
+		strike: func(w *world) {
+			client, err := gcp.NewClient(w.t.Context(), local.Project, w.PubSub.ClientOptions()...)
+			w.must(err)
+			defer client.Close()
+			topics, subscriptions := client.TopicAdminClient, client.SubscriptionAdminClient
+			name := "projects/" + local.Project + "/subscriptions/" + local.DeadLetter
+			was, err := subscriptions.GetSubscription(w.t.Context(), &pubsubpb.GetSubscriptionRequest{Subscription: name})
+			w.must(err)
+			topic := was.Topic
+			w.must(topics.DeleteTopic(w.t.Context(), &pubsubpb.DeleteTopicRequest{Topic: topic}))
+			before := w.failures()
+			w.produce(1500)
+			w.until("the fault is met", func() bool { return w.failures() >= before+2 })
+			// What the old topic had is delivered before its subscription goes.
+			w.until("the old letters have landed", func() bool { return w.PubSub.Stats(local.DeadLetter).Backlog == 0 })
+			w.must(subscriptions.DeleteSubscription(w.t.Context(), &pubsubpb.DeleteSubscriptionRequest{Subscription: name}))
+			_, err = topics.CreateTopic(w.t.Context(), &pubsubpb.Topic{Name: topic})
+			w.must(err)
+			anew := proto.CloneOf(was)
+			anew.Topic = topic
+			_, err = subscriptions.CreateSubscription(w.t.Context(), anew)
+			w.must(err)
 		},
 	},
 	{

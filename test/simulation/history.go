@@ -367,11 +367,11 @@ func (w *world) end() {
 		if m.stopped.IsZero() {
 			m.stopped = time.Now()
 		}
+		m.stop()
 	}
 	all, places := w.bridges, w.places
 	w.mu.Unlock()
 	for _, m := range all {
-		m.stop()
 		select {
 		case <-m.done:
 		case <-time.After(patience):

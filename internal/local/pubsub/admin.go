@@ -49,7 +49,8 @@ func (p *publisher) CreateTopic(ctx context.Context, t *pubsubpb.Topic) (*pubsub
 	return proto.CloneOf(created), nil
 }
 
-// DeleteTopic deletes a topic; its subscriptions keep their backlog.
+// DeleteTopic deletes a topic; its subscriptions keep their backlog. The dead-letter topic of a push subscription can be
+// deleted too, as with the service: it forwards again when there is one of that name.
 func (p *publisher) DeleteTopic(ctx context.Context, r *pubsubpb.DeleteTopicRequest) (*emptypb.Empty, error) {
 	p.s.admin.Lock()
 	defer p.s.admin.Unlock()
@@ -93,10 +94,18 @@ func (b *subscriber) CreateSubscription(ctx context.Context, r *pubsubpb.Subscri
 	if d := retention.AsDuration(); d > pstestRetention && d <= maxRetention {
 		r.MessageRetentionDuration = durationpb.New(pstestRetention)
 	}
+	policy := r.DeadLetterPolicy
+	if pushed && policy != nil {
+		r.DeadLetterPolicy = nil // it is ours: pstest would keep its topic from being deleted
+		if err := s.checkPolicy(policy); err != nil {
+			return nil, err
+		}
+	}
 	created, err := b.GServer.CreateSubscription(ctx, r)
 	if err != nil {
 		return nil, err
 	}
+	created.DeadLetterPolicy = policy
 	if retention != nil {
 		created.MessageRetentionDuration = retention
 	}
@@ -116,6 +125,19 @@ func (b *subscriber) CreateSubscription(ctx context.Context, r *pubsubpb.Subscri
 	s.push[created.Name] = sub
 	t.push = append(slices.Clip(t.push), sub)
 	return proto.CloneOf(created), nil
+}
+
+// checkPolicy refuses a dead-letter policy whose topic is not there, and fills in its default.
+func (s *Server) checkPolicy(p *pubsubpb.DeadLetterPolicy) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.topics[p.DeadLetterTopic] == nil {
+		return status.Errorf(codes.NotFound, "Resource not found (resource=%s): the dead-letter topic", p.DeadLetterTopic)
+	}
+	if p.MaxDeliveryAttempts == 0 {
+		p.MaxDeliveryAttempts = 5
+	}
+	return nil
 }
 
 // checkPush refuses what the push service here cannot do, and what Pub/Sub's
@@ -173,9 +195,24 @@ func (b *subscriber) UpdateSubscription(ctx context.Context, r *pubsubpb.UpdateS
 			return nil, err
 		}
 	}
+	var policy *pubsubpb.DeadLetterPolicy
+	if sub != nil {
+		policy = sub.settings().DeadLetterPolicy
+		if paths := r.GetUpdateMask().GetPaths(); slices.Contains(paths, "dead_letter_policy") {
+			if policy = r.Subscription.DeadLetterPolicy; policy != nil {
+				if err := s.checkPolicy(policy); err != nil {
+					return nil, err
+				}
+			}
+			r.Subscription.DeadLetterPolicy = nil // see CreateSubscription
+		}
+	}
 	updated, err := b.GServer.UpdateSubscription(ctx, r)
 	if err != nil {
 		return nil, err
+	}
+	if sub != nil {
+		updated.DeadLetterPolicy = policy
 	}
 	if slices.Contains(r.GetUpdateMask().GetPaths(), "message_retention_duration") {
 		updated.MessageRetentionDuration = retention
@@ -205,7 +242,11 @@ func (b *subscriber) GetSubscription(ctx context.Context, r *pubsubpb.GetSubscri
 	if err != nil {
 		return nil, err
 	}
-	return proto.CloneOf(found), nil
+	found = proto.CloneOf(found)
+	if sub := b.s.subscription(r.Subscription); sub != nil { // see CreateSubscription
+		found.DeadLetterPolicy = proto.CloneOf(sub.settings().DeadLetterPolicy)
+	}
+	return found, nil
 }
 
 func (b *subscriber) DeleteSubscription(ctx context.Context, r *pubsubpb.DeleteSubscriptionRequest) (*emptypb.Empty, error) {
