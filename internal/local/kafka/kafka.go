@@ -80,6 +80,9 @@ func Start(c Config) (*Cluster, error) {
 		options = append(options, kfake.DataDir(c.Dir))
 	}
 	fake, err := kfake.NewCluster(append(options, c.Options...)...)
+	if err != nil && c.Dir != "" {
+		return nil, fmt.Errorf("kafka: %w: if the folder %s is damaged, move it away or bring a copy back", err, c.Dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}

@@ -55,8 +55,11 @@ func openStore(file string, c Config) (*store, error) {
 		_, err := e.ExecContext(context.Background(), settings, nil)
 		return err
 	})
+	if err != nil && file != "" {
+		return nil, fmt.Errorf("open %s: %w: if the file is damaged, move its folder away or bring a copy back", file, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", orMemory(file), err)
+		return nil, fmt.Errorf("open a warehouse in memory: %w", err)
 	}
 	s.connector, s.db = connector, sql.OpenDB(connector)
 	if err := s.create(c); err != nil {

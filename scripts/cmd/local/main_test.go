@@ -406,6 +406,58 @@ func TestKilledRunIsMadeUpForByTheNext(t *testing.T) {
 	}
 }
 
+// A disk that is full ends a run with the reason, and loses nothing: with room again, the next run on the folder goes on.
+// What a process may write to a file stands for the disk: its files end in the middle of a write, as on a full one.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(t.TempDir(), "data")
+	full := startCommand(t, "run", "--once", "--events", "100000", "--data", data)
+	full.Args = append([]string{"sh", "-c", "ulimit -f 3000; exec \"$@\"", "sh"}, append([]string{full.Path}, full.Args[1:]...)...)
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		t.Skip("there is no shell")
+	}
+	full.Path = sh
+	var errs strings.Builder
+	full.Stderr = &errs
+	if err := full.Run(); err == nil || !strings.Contains(errs.String(), "make room and run this again") {
+		t.Fatalf("ended with %v\n%s", err, errs.String()[max(0, errs.Len()-2000):])
+	}
+	summarize(t, nil, "--events", "10", "--data", data)
+	if out, errs, status := program(t, nil, "audit", "--data", data); status != 0 || !strings.Contains(out, "Nothing is missing.") {
+		t.Errorf("audit: status %d\n%s%s", status, out, errs)
+	}
+}
+
+// A folder that is damaged is told, with the file and what to do, and is left as it is.
+func TestDamagedFolder(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	summarize(t, nil, "--events", "100", "--data", data)
+	for _, file := range []string{"warehouse.duckdb", "kafka/topics.json", "kafka/meta.json"} {
+		path := filepath.Join(data, filepath.FromSlash(file))
+		whole, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damaged := append([]byte("garbage garbage"), whole[min(15, len(whole)):]...)
+		if err := os.WriteFile(path, damaged, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, errs, status := program(t, nil, "run", "--once", "--events", "10", "--data", data)
+		if status != 1 || !strings.Contains(errs, filepath.Base(file)) || !strings.Contains(errs, "bring a copy back") {
+			t.Errorf("%s: status %d, %s", file, status, errs)
+		}
+		if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, damaged) {
+			t.Errorf("%s was changed: %v", file, err)
+		}
+		if err := os.WriteFile(path, whole, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	summarize(t, nil, "--events", "10", "--data", data)
+}
+
 // A run is audited, its dead letters are looked at and replayed, and the exit status
 // says when something is missing.
 func TestAuditAndReplay(t *testing.T) {

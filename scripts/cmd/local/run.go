@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"sluice/functions/event"
@@ -236,9 +237,28 @@ func run(ctx context.Context, args []string) error {
 	stopping, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := errors.Join(err, s.Stop(stopping)); err != nil {
-		return err
+		return fullDisk(f.data, err)
 	}
 	return summary.report(f)
+}
+
+// roomLeft is the free space of a disk below which what has failed has failed for want of it, bytes.
+const roomLeft = 16 << 20
+
+// fullDisk adds to the error of a run that its disk is full, if that is so.
+func fullDisk(folder string, err error) error {
+	text := err.Error()
+	// The embedded Kafka answers with that error, and with no other cause, when its files cannot be written.
+	full := errors.Is(err, syscall.ENOSPC) || strings.Contains(text, "Could not write file") || strings.Contains(text, "Unknown broker error")
+	var space syscall.Statfs_t
+	if folder != "" && syscall.Statfs(folder, &space) == nil && space.Bavail*uint64(space.Bsize) < roomLeft {
+		full = true
+	}
+	if folder == "" || !full {
+		return err
+	}
+	return fmt.Errorf("the disk of %s is full, or no more may be written to it: make room and run this again, which goes on where it "+
+		"stopped: %w", folder, err)
 }
 
 // streams are the contracts that f names, with those that --data keeps, and the topic to send
