@@ -406,6 +406,27 @@ func TestKilledRunIsMadeUpForByTheNext(t *testing.T) {
 	}
 }
 
+// Every question of the cookbook has an answer.
+func TestCookbook(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../../internal/contract/COOKBOOK.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := t.TempDir()
+	summarize(t, nil, "--events", "2000", "--bad", "5", "--duplicate", "2", "--data", data)
+	questions := regexp.MustCompile("(?s)```sql\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	if len(questions) < 10 {
+		t.Fatalf("%d questions found", len(questions))
+	}
+	for _, q := range questions {
+		out, errs, status := program(t, nil, "query", "--data", data, "--json", q[1])
+		if status != 0 || !strings.HasPrefix(out, "{") {
+			t.Errorf("%s\n%s%s", q[1], out, errs)
+		}
+	}
+}
+
 // A disk that is full ends a run with the reason, and loses nothing: with room again, the next run on the folder goes on.
 // What a process may write to a file stands for the disk: its files end in the middle of a write, as on a full one.
 func TestFullDisk(t *testing.T) {
