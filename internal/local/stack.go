@@ -179,13 +179,13 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	if c.Dir != "" {
 		kafkaDir = filepath.Join(c.Dir, "kafka")
 	}
-	s.Kafka, err = kafka.Start(kafka.Config{Brokers: c.Brokers, Topics: s.topics(), Dir: kafkaDir})
+	s.Kafka, err = kafka.Start(kafka.Config{Brokers: c.Brokers, Topics: s.Topics(), Dir: kafkaDir})
 	if err != nil {
 		return nil, err
 	}
 	s.running.Go(func() { s.Kafka.Unstick(s.life, s.Group(), stuckAfter) })
 	if c.Dir != "" {
-		for topic := range s.topics() {
+		for topic := range s.Topics() {
 			if err = s.rewind(ctx, topic); err != nil {
 				return nil, err
 			}
@@ -205,8 +205,8 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 	return s, nil
 }
 
-// topics are Kafka's, with their partitions.
-func (s *Stack) topics() map[string]int32 {
+// Topics are Kafka's, with their partitions.
+func (s *Stack) Topics() map[string]int32 {
 	topics := map[string]int32{s.config.Topic: int32(s.config.Partitions)}
 	for _, c := range s.config.Contracts {
 		for _, topic := range c.Topics {
@@ -307,7 +307,7 @@ func (s *Stack) Now() Now {
 		n.Lag += stats.Lag
 		known += stats.LagPartitions
 	}
-	if known < s.config.Partitions*len(s.topics()) {
+	if known < s.config.Partitions*len(s.Topics()) {
 		// Nobody has them all at the moment: what the group has not committed.
 		n.Lag = s.Kafka.Lag(s.Group(), s.config.Topic)
 	}

@@ -10,14 +10,19 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"sluice/internal/contract"
 	"sluice/internal/generate"
 )
 
 // examples makes events for the form.
 type examples struct {
 	mu        sync.Mutex
-	generator *generate.Generator
+	generator *generate.Generator // of the built-in contract's events; nil: there is only own
+	own       []byte
 }
+
+// ownExamples returns an event of the user's; nil: it cannot be typed into a form.
+func ownExamples(event []byte) *examples { return &examples{own: event} }
 
 func newExamples() *examples {
 	// Another seed at every start: a kept warehouse must not take them for copies.
@@ -36,6 +41,13 @@ type Example struct {
 func (e *examples) list() []Example {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.generator == nil && e.own == nil {
+		return []Example{}
+	}
+	if e.generator == nil {
+		return []Example{{Name: "an event of yours", Event: string(e.own)},
+			{Name: "no JSON", Code: string(contract.CodeInvalidJSON), Event: `{"this": is no JSON}`}}
+	}
 	good := e.generator.Next()
 	list := []Example{{Name: "a good event", Event: string(good.Value)}}
 	for _, f := range generate.Faults() {
@@ -57,6 +69,10 @@ const maxEvent = 1 << 20
 
 // publish is POST /api/events: the body is the record's value, byte for byte.
 func (p *Page) publish(w http.ResponseWriter, r *http.Request) {
+	if p.examples.generator == nil && p.examples.own == nil {
+		refuse(w, http.StatusConflict, "This pipeline's events are written with a schema, which a form is not: produce them with its serializer.")
+		return
+	}
 	value, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxEvent))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		refuse(w, http.StatusRequestEntityTooLarge, "This form takes events of up to 1 MiB.")
@@ -73,7 +89,7 @@ func (p *Page) publish(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusServiceUnavailable, "Kafka has not taken the event: "+err.Error())
 		return
 	}
-	c := Coordinates{int64(at.Partition), int64(at.Offset)}
+	c := Coordinates{*at.Topic, int64(at.Partition), int64(at.Offset)}
 	p.sent.add(c, sentTimes{begun, time.Now()})
 	reply(w, c)
 }

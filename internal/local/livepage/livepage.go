@@ -24,13 +24,16 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"html"
 	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
+	"sluice/internal/contract"
 	"sluice/internal/local"
 )
 
@@ -40,11 +43,12 @@ const DefaultAddr = "127.0.0.1:8080"
 //go:embed assets
 var assets embed.FS
 
-// Config is what the page shows. All fields are needed.
+// Config is what the page shows. All fields but Example are needed.
 type Config struct {
 	Stack    *local.Stack
 	Producer *local.Producer // of the stack's topic
 	Observer *Observer       // that the stack was started with
+	Example  []byte          // an event to begin with, where the contract is the user's
 	Host     string          // host:port that was asked to be listened on
 	Log      *slog.Logger
 }
@@ -61,6 +65,8 @@ type Page struct {
 	host     string
 	switches *switches
 	examples *examples
+	streams  []listed
+	offers   []Query // statements to begin with
 	sent     *sent
 	queries  chan struct{} // tokens: as many statements run at a time
 
@@ -73,8 +79,22 @@ type Page struct {
 func New(c Config) (*Page, error) {
 	p := &Page{
 		stack: c.Stack, host: c.Host, producer: c.Producer, observer: c.Observer, log: c.Log,
-		switches: newSwitches(c.Stack), examples: newExamples(), sent: newSent(),
+		switches: newSwitches(c.Stack), sent: newSent(),
 		queries: make(chan struct{}, 4),
+	}
+	contracts := c.Stack.Contracts()
+	if len(contracts) == 0 {
+		preset, err := contract.Preset("clickstream")
+		if err != nil {
+			return nil, err
+		}
+		contracts = []*contract.Contract{preset}
+	}
+	p.streams, p.offers = newStreams(contracts), queries
+	if builtIn(contracts) {
+		p.examples = newExamples()
+	} else {
+		p.examples, p.offers = ownExamples(c.Example), ownQueries(p.streams)
 	}
 	// Statements from the page read tables, not this machine's files.
 	if _, err := p.stack.Warehouse.DB().Exec("SET enable_external_access = false"); err != nil {
@@ -111,6 +131,7 @@ func (p *Page) handler(addr net.Addr) http.Handler {
 		panic(err)
 	}
 	mux.Handle("GET /", http.FileServerFS(static))
+	mux.HandleFunc("GET /{$}", p.index)
 	mux.HandleFunc("GET /api/stream", p.stream(g))
 	mux.HandleFunc("GET /api/record", p.record)
 	mux.HandleFunc("GET /api/examples", p.example)
@@ -121,6 +142,17 @@ func (p *Page) handler(addr net.Addr) http.Handler {
 	mux.HandleFunc("POST /api/events", g.mutating(p.publish))
 	mux.HandleFunc("POST /api/switches/{id}", g.mutating(p.flip))
 	return g.wrap(mux)
+}
+
+// index is GET /: the page with the names of this pipeline's tables and topics.
+func (p *Page) index(w http.ResponseWriter, _ *http.Request) {
+	text, err := assets.ReadFile("assets/index.html")
+	if err != nil { // the name is a constant
+		panic(err)
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	fmt.Fprint(w, strings.NewReplacer("{{tables}}", html.EscapeString(p.tables()), "{{topics}}", html.EscapeString(strings.Join(p.topics(), ", ")),
+		"{{views}}", html.EscapeString(p.views())).Replace(string(text)))
 }
 
 // limited lets a few requests at a time read the tables; the others wait.

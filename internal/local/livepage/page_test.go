@@ -43,7 +43,7 @@ func await(t *testing.T, url string, c Coordinates) Story {
 	t.Helper()
 	for {
 		var s Story
-		if status := call(t, "GET", fmt.Sprintf("%s/api/record?partition=%d&offset=%d", url, c.Partition, c.Offset), "", &s); status != http.StatusOK {
+		if status := call(t, "GET", fmt.Sprintf("%s/api/record?topic=%s&partition=%d&offset=%d", url, c.Topic, c.Partition, c.Offset), "", &s); status != http.StatusOK {
 			t.Fatalf("status %d", status)
 		}
 		if n := len(s.Steps); s.Outcome != "waiting" && n > 0 {

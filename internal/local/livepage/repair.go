@@ -32,9 +32,11 @@ func (p *Page) audit(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), auditTime+10*time.Second)
 	defer cancel()
 	var spans []audit.Span
-	for partition, end := range p.stack.Kafka.Committed(p.stack.Group(), local.Topic) {
-		if end > 0 {
-			spans = append(spans, audit.Span{Topic: local.Topic, Partition: int32(partition), End: end})
+	for _, topic := range p.topics() {
+		for partition, end := range p.stack.Kafka.Committed(p.stack.Group(), topic) {
+			if end > 0 {
+				spans = append(spans, audit.Span{Topic: topic, Partition: int32(partition), End: end})
+			}
 		}
 	}
 	engine := query.Database{DB: p.stack.Warehouse.DB()}

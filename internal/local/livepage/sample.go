@@ -76,7 +76,7 @@ type sampler struct {
 }
 
 func newSampler(p *Page) *sampler {
-	return &sampler{page: p, soon: make(chan struct{}, 1), feed: newFeed(p.stack), readers: make(map[chan []byte]bool)}
+	return &sampler{page: p, soon: make(chan struct{}, 1), feed: newFeed(p.stack, p.streams), readers: make(map[chan []byte]bool)}
 }
 
 // hurry makes the next sample come at once.
@@ -308,8 +308,8 @@ func (p *Page) stream(g *guard) http.HandlerFunc {
 		}
 		defer p.sampler.leave(reader)
 		hello, err := json.Marshal(map[string]any{
-			"read_only": g.readOnly(), "queries": queries, "history": json.RawMessage(orNull(backlog)),
-			"project": local.Project, "dataset": local.Dataset, "topic": local.Topic,
+			"read_only": g.readOnly(), "queries": p.offers, "history": json.RawMessage(orNull(backlog)),
+			"project": local.Project, "dataset": local.Dataset, "topic": strings.Join(p.topics(), ", "),
 		})
 		if err != nil {
 			refuse(w, http.StatusInternalServerError, err.Error())

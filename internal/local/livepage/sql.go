@@ -36,8 +36,8 @@ type Answer struct {
 }
 
 // offered reports whether the page offers the statement itself.
-func offered(statement string) bool {
-	return slices.ContainsFunc(queries, func(q Query) bool { return strings.TrimSpace(q.SQL) == strings.TrimSpace(statement) })
+func (p *Page) offered(statement string) bool {
+	return slices.ContainsFunc(p.offers, func(q Query) bool { return strings.TrimSpace(q.SQL) == strings.TrimSpace(statement) })
 }
 
 // sql is POST /api/sql: the body is one statement that reads.
@@ -49,7 +49,7 @@ func (p *Page) sql(g *guard, w http.ResponseWriter, r *http.Request) {
 	}
 	// Whoever can reach the page may ask what it offers, and no more: statements can be made that take all of a
 	// machine's memory.
-	if why := g.readOnly(); why != "" && !offered(string(text)) {
+	if why := g.readOnly(); why != "" && !p.offered(string(text)) {
 		refuse(w, http.StatusForbidden, why)
 		return
 	}

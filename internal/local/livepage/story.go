@@ -8,33 +8,33 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"sluice/internal/batch"
-	"sluice/internal/local"
 	"sluice/internal/local/warehouse"
 )
 
 // Story is what is known of one record.
 type Story struct {
-	Topic string `json:"topic"`
 	Coordinates
+	Table string `json:"table"` // where its row is, or would be; empty: no contract takes the topic
 	// Outcome is landed, rejected, both, or waiting.
 	Outcome string   `json:"outcome"`
-	Copies  int      `json:"copies"` // rows in fact_events; more than one after a redelivery
+	Copies  int      `json:"copies"` // rows in the table; more than one after a redelivery
 	TookMS  float64  `json:"took_ms"`
 	Code    string   `json:"code,omitempty"`
 	Field   string   `json:"field,omitempty"`
 	Error   string   `json:"error,omitempty"`
 	Steps   []Step   `json:"steps"`
-	Fields  []Field  `json:"fields,omitempty"` // of the earliest row in fact_events
+	Fields  []Field  `json:"fields,omitempty"` // of the earliest row in the table
 	Letter  []Field  `json:"letter,omitempty"` // of the latest row in events_dlq
 	Notes   []string `json:"notes,omitempty"`
 	Sent    bool     `json:"sent"`             // from this page
-	Replay  string   `json:"replay,omitempty"` // that brought the row in fact_events
+	Replay  string   `json:"replay,omitempty"` // that brought the row in the table
 
-	landed []mark // of each row in fact_events, the earliest first
+	landed []mark // of each row in the table, the earliest first
 	failed []mark // of each row in events_dlq, the earliest first
 }
 
@@ -93,17 +93,22 @@ func (s *sent) get(c Coordinates) (sentTimes, bool) {
 	return t, ok
 }
 
-// record is GET /api/record?partition=P&offset=O.
+// record is GET /api/record?topic=T&partition=P&offset=O.
 func (p *Page) record(w http.ResponseWriter, r *http.Request) {
 	partition, err := strconv.ParseInt(r.FormValue("partition"), 10, 32)
+	topic := cmp.Or(r.FormValue("topic"), p.topics()[0])
 	offset, err2 := strconv.ParseInt(r.FormValue("offset"), 10, 64)
 	if cmp.Or(err, err2) != nil || partition < 0 || offset < 0 {
 		refuse(w, http.StatusBadRequest, "partition and offset must be numbers from 0 on.")
 		return
 	}
+	if !slices.Contains(p.topics(), topic) {
+		refuse(w, http.StatusNotFound, "There is no such topic.")
+		return
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()
-	story, err := p.story(ctx, Coordinates{partition, offset})
+	story, err := p.story(ctx, Coordinates{topic, partition, offset})
 	switch {
 	case errors.Is(err, errNoRecord):
 		refuse(w, http.StatusNotFound, err.Error())
@@ -118,9 +123,9 @@ var errNoRecord = errors.New("there is no record")
 
 // story puts together what rows, requests and log lines tell of a record.
 func (p *Page) story(ctx context.Context, c Coordinates) (*Story, error) {
-	s := &Story{Topic: local.Topic, Coordinates: c, TookMS: -1}
-	if ends := p.stack.Ends(); int(c.Partition) >= len(ends) || c.Offset >= ends[c.Partition] {
-		return nil, fmt.Errorf("%w at partition %d, offset %d of topic %s", errNoRecord, c.Partition, c.Offset, local.Topic)
+	s := &Story{Coordinates: c, Table: p.table(c.Topic), TookMS: -1}
+	if ends := p.stack.Kafka.EndOffsets(c.Topic); int(c.Partition) >= len(ends) || c.Offset >= ends[c.Partition] {
+		return nil, fmt.Errorf("%w at partition %d, offset %d of topic %s", errNoRecord, c.Partition, c.Offset, c.Topic)
 	}
 	kafkaAt, err := p.rows(ctx, s)
 	if err != nil {
@@ -349,11 +354,11 @@ func (p *Page) rows(ctx context.Context, s *Story) (kafkaAt int64, err error) {
 	defer conn.Close()
 	// of returns the columns that have a value of each row, and the row's mark.
 	of := func(table, moment string) (rows [][]Field, marks []mark, err error) {
-		// The numbers are numbers: nothing of the request's text is in the statement.
+		// The numbers are numbers, and the topic is one of the pipeline's: nothing of the request's text is in the statement.
 		names, answer, err := warehouse.Answer(ctx, conn, fmt.Sprintf(
 			"SELECT *, epoch_us(kafka_timestamp) AS kafka_us, epoch_us(%s) AS moment_us FROM %s WHERE kafka_topic = '%s' AND "+
 				"kafka_partition = %d AND kafka_offset = %d ORDER BY moment_us",
-			moment, table, s.Topic, s.Partition, s.Offset))
+			moment, table, strings.ReplaceAll(s.Topic, "'", "''"), s.Partition, s.Offset))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -387,9 +392,12 @@ func (p *Page) rows(ctx context.Context, s *Story) (kafkaAt int64, err error) {
 		}
 		return rows, marks, nil
 	}
-	events, landed, err := of("fact_events", "ingested_at")
-	if err != nil {
-		return 0, err
+	var events [][]Field
+	var landed []mark
+	if s.Table != "" {
+		if events, landed, err = of(quoted(s.Table), "ingested_at"); err != nil {
+			return 0, err
+		}
 	}
 	letters, failed, err := of("events_dlq", "failed_at")
 	if err != nil {

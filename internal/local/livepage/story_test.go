@@ -59,7 +59,7 @@ func TestStoryTakesItsOwnRequests(t *testing.T) {
 		{"seen by nobody", 41, nil, nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := Story{Topic: "t", Coordinates: Coordinates{1, c.offset}, Outcome: "waiting", landed: c.landed, failed: c.failed}
+			s := Story{Coordinates: Coordinates{"t", 1, c.offset}, Outcome: "waiting", landed: c.landed, failed: c.failed}
 			if len(c.landed)+len(c.failed) > 0 {
 				s.Outcome = "some"
 			}
@@ -132,7 +132,7 @@ func TestStoryOfAReplayedRecord(t *testing.T) {
 				t.Fatal(err)
 			}
 			for rows.Next() {
-				c := Coordinates{Partition: 2}
+				c := Coordinates{Topic: topic, Partition: 2}
 				if err := rows.Scan(&c.Offset); err != nil {
 					t.Fatal(err)
 				}

@@ -201,6 +201,14 @@ func run(ctx context.Context, args []string) error {
 		in = read
 	}
 	defer in.close()
+	var example []byte // for the live page's form
+	if c := contract.Find(contracts, topic); c != nil && c.Format == contract.FormatJSON && len(f.input) > 0 {
+		first := &peeked{source: in}
+		if example, err = first.peek(); err != nil {
+			return err
+		}
+		in = first
+	}
 	if in, err = f.written(ctx, in, contract.Find(contracts, topic)); err != nil {
 		return err
 	}
@@ -226,6 +234,9 @@ func run(ctx context.Context, args []string) error {
 	view, err := openView(f, &config)
 	if err != nil {
 		return err
+	}
+	if view != nil {
+		view.example = example
 	}
 	defer view.release()
 	s, err := pipeline.Start(ctx, config)
@@ -293,12 +304,6 @@ func (f *runFlags) streams() (all []*contract.Contract, topic string, err error)
 	}
 	if len(f.input) == 0 {
 		return nil, "", command.UsageError("generated events are the built-in contract's: give --input with a contract of your own")
-	}
-	if f.listen != "off" {
-		if f.listenSet {
-			return nil, "", command.UsageError("--listen: the page shows the built-in contract only")
-		}
-		f.listen = "off"
 	}
 	topic = cmp.Or(f.topic, all[0].SampleTopic())
 	// Before anything is kept: what only a value shows.

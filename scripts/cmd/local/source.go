@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -17,6 +18,32 @@ type source interface {
 	// next returns the next record, valid until the following call, or io.EOF.
 	next() (key, value []byte, err error)
 	close() error
+}
+
+// peeked is a source whose first record has been looked at.
+type peeked struct {
+	source
+	key, value []byte
+	err        error
+	waits      bool // the first record is to be given yet
+}
+
+// peek returns the value of the first record, nil if there is none.
+func (p *peeked) peek() ([]byte, error) {
+	key, value, err := p.source.next()
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	p.key, p.value, p.err, p.waits = bytes.Clone(key), bytes.Clone(value), err, true
+	return p.value, nil
+}
+
+func (p *peeked) next() (key, value []byte, err error) {
+	if p.waits {
+		p.waits = false
+		return p.key, p.value, p.err
+	}
+	return p.source.next()
 }
 
 // generated is a source of made-up events.

@@ -20,6 +20,7 @@ type view struct {
 	host     string
 	chosen   bool // somebody asked for this address
 	page     *livepage.Page
+	example  []byte // an event to begin with
 }
 
 // openView takes the page's port before anything is started, and puts the page's
@@ -42,7 +43,7 @@ func (v *view) show(s *local.Stack, p *local.Producer, progress *progress) error
 	if v == nil {
 		return nil
 	}
-	page, err := livepage.New(livepage.Config{Stack: s, Producer: p, Observer: v.observer, Host: v.host, Log: v.log})
+	page, err := livepage.New(livepage.Config{Stack: s, Producer: p, Observer: v.observer, Example: v.example, Host: v.host, Log: v.log})
 	if err != nil {
 		return err
 	}

@@ -3,13 +3,13 @@ import { byId, make, milliseconds, request } from './format.js';
 
 const dialog = byId('story'), body = byId('story-body');
 
-export const get = r => request('GET', `api/record?partition=${r.partition}&offset=${r.offset}`);
+export const get = r => request('GET', `api/record?topic=${encodeURIComponent(r.topic)}&partition=${r.partition}&offset=${r.offset}`);
 
 // verdict is the outcome in a sentence.
 function verdict(s) {
   switch (s.outcome) {
-    case 'landed': return 'Landed in fact_events' + (s.took_ms >= 0 ? ` ${milliseconds(s.took_ms)} after Kafka’s timestamp` : '') +
-      (s.copies > 1 ? `, ${s.copies} copies: it was delivered again, and the view events shows it once.` : '.');
+    case 'landed': return `Landed in ${s.table}` + (s.took_ms >= 0 ? ` ${milliseconds(s.took_ms)} after Kafka’s timestamp` : '') +
+      (s.copies > 1 ? `, ${s.copies} copies: it was delivered again, and the view shows it once.` : '.');
     case 'rejected': return `Rejected for ${s.code}${s.field ? ' at ' + s.field : ''}: ${s.error}`;
     case 'both': return s.replay ? `Rejected (${s.code}), and landed by the replay ${s.replay}.`
       : `Landed, and in events_dlq as well (${s.code}): a redelivery was judged differently.`;
@@ -41,10 +41,10 @@ function render(s) {
       make('div', { class: 'more' }, 'known from ' + step.by)))),
     ...(s.notes ?? []).map(n => make('p', { class: 'small' }, n)),
     ...(s.letter ? [fields('The row in events_dlq', s.letter, true)] : []),
-    ...(s.fields ? [fields('The row in fact_events', s.fields, !s.letter)] : []));
+    ...(s.fields ? [fields(`The row in ${s.table}`, s.fields, !s.letter)] : []));
 }
 
-// open shows the story of a record, given by partition and offset.
+// open shows the story of a record, given by topic, partition and offset.
 export async function open(r) {
   byId('story-title').textContent = 'A record’s story';
   body.replaceChildren(make('p', { class: 'small' }, 'Reading …'));
