@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-
 	"sluice/functions/push"
 	"sluice/internal/batch"
 	"sluice/internal/deadletter"
