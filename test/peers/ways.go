@@ -117,7 +117,7 @@ func (b *bench) fetchPython(ctx context.Context) error {
 	venv := filepath.Join(b.kept, "python")
 	if _, err := os.Stat(filepath.Join(venv, "bin", "pip")); err != nil {
 		if err := command(ctx, ".", "python3", "-m", "venv", venv); err != nil {
-			return fmt.Errorf("Python 3 with venv is needed (Debian: apt-get install python3-venv): %w", err)
+			return fmt.Errorf("install Python 3 with venv (Debian: apt-get install python3-venv): %w", err)
 		}
 	}
 	return command(ctx, ".", filepath.Join(venv, "bin", "pip"), "install", "--quiet", "--disable-pip-version-check", "-r", "python/requirements.txt")
@@ -134,7 +134,7 @@ func (b *bench) jars() string { return filepath.Join(b.kept, "connect") }
 // and asks for tokens.
 func (b *bench) fetchConnect(ctx context.Context) error {
 	if _, err := exec.LookPath("mvn"); err != nil {
-		return fmt.Errorf("Maven is needed to fetch Kafka Connect (Debian: apt-get install maven openjdk-17-jre-headless): %w", err)
+		return fmt.Errorf("install Maven, which fetches Kafka Connect (Debian: apt-get install maven openjdk-17-jre-headless): %w", err)
 	}
 	if err := command(ctx, "connect", "mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime",
 		"-DoutputDirectory="+b.jars()); err != nil {

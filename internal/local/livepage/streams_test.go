@@ -22,13 +22,14 @@ func TestOwnContracts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	orders, err := contract.Read("orders.yaml", []byte("contract: 1\ntopics: [orders, it's]\ntable: {name: orders}\ncolumns:\n- {name: number, type: INT64, mode: REQUIRED}\n"+
+	_, err = contract.Read("orders.yaml", []byte("contract: 1\ntopics: [orders, it's]\ntable: {name: orders}\ncolumns:\n- {name: number, type: INT64, mode: REQUIRED}\n"+
 		"- {name: note, type: STRING}\nrest: drop\n"))
 	if err == nil {
 		t.Fatal("a topic with a quote is taken: the story's statement has it")
 	}
-	if orders, err = contract.Read("orders.yaml", []byte("contract: 1\ntopics: orders\ntable: {name: orders}\ncolumns:\n- {name: number, type: INT64, mode: REQUIRED}\n"+
-		"- {name: note, type: STRING}\nrest: drop\n")); err != nil {
+	orders, err := contract.Read("orders.yaml", []byte("contract: 1\ntopics: orders\ntable: {name: orders}\ncolumns:\n- {name: number, type: INT64, mode: REQUIRED}\n"+
+		"- {name: note, type: STRING}\nrest: drop\n"))
+	if err != nil {
 		t.Fatal(err)
 	}
 	observer := NewObserver(slog.DiscardHandler)
