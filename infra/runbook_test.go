@@ -135,7 +135,7 @@ func TestDocumentedFlagsExist(t *testing.T) {
 		text := read(t, source) + read(t, "../scripts/command/target.go") + read(t, "../scripts/command/contract_schema.go")
 		for _, flag := range regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(m[2], -1) {
 			found++
-			if !strings.Contains(text, `"`+flag[1]+`"`) && !strings.Contains(text, "\n    --"+flag[1]+")") {
+			if !strings.Contains(text, `"`+flag[1]+`"`) && !strings.Contains(text, "\n    --"+flag[1]+")") && !strings.Contains(text, "\n  --"+flag[1]+")") {
 				t.Errorf("./scripts/%s has no flag --%s", m[1], flag[1])
 			}
 		}

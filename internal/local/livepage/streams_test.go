@@ -1,6 +1,7 @@
 package livepage
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -38,12 +39,12 @@ func TestOwnContracts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Stop(t.Context())
+	t.Cleanup(func() { s.Stop(context.Background()) })
 	producer, err := s.NewProducer()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer producer.Close()
+	t.Cleanup(producer.Close)
 	const event = `{"messageId":"m1","timestamp":"2026-11-28T00:00:00Z","type":"track","event":"Signed Up","userId":"u"}`
 	page, err := New(Config{Stack: s, Producer: producer, Observer: observer, Example: []byte(event), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -54,7 +55,7 @@ func TestOwnContracts(t *testing.T) {
 		t.Fatal(err)
 	}
 	page.Serve(listener)
-	defer page.Close(t.Context())
+	t.Cleanup(func() { page.Close(context.Background()) }) // behind the browser, which would complain
 	url := "http://" + listener.Addr().String()
 
 	var examples []Example
