@@ -60,6 +60,7 @@ func (e Exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 // Main runs the command that the program's arguments name and returns the exit status: 0,
 // 1 for a failure, 2 for a mistake in the command line, or an audit that could not be made.
 func Main(program string, commands map[string]Command) int {
+	commands["completion"] = Completion(program, slices.Sorted(maps.Keys(commands)))
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
 		names := strings.Join(slices.Sorted(maps.Keys(commands)), "|")
 		fmt.Fprintf(os.Stderr, "usage: %s %s [flags]; -h after a command lists its flags\n", program, names)

@@ -6,6 +6,7 @@
 //	sluice cost     what a workload costs at list price
 //	sluice doctor   whether what a pipeline needs is there
 //	sluice version  what was built
+//	sluice completion  a script that completes commands and flags, for bash, zsh or fish
 //
 // -h after a command lists its flags. It has none of the embedded servers in it, so that it
 // builds in seconds; scripts/cmd/local has them.
