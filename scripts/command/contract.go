@@ -34,6 +34,21 @@ func Contract(local *Local) Command {
 			"deploy":  deployContracts,
 			"promote": func(ctx context.Context, args []string) error { return promote(ctx, local, args) },
 		}
+		if len(args) == 1 && slices.Contains([]string{"-h", "-help", "--help"}, args[0]) {
+			fmt.Fprint(os.Stderr, `Tools for contracts, which say what events are:
+
+  infer    a contract from sample events, or from a schema
+  check    a contract's mistakes; and how it judges a file of events
+  diff     what changes for the table, and whether BigQuery can do it
+  tables   BigQuery's schema and DDL
+  promote  columns for members that have none yet
+  show     a contract that is built in
+  deploy   a step of the build
+
+-h after a tool lists its flags.
+`)
+			return flag.ErrHelp
+		}
 		if len(args) == 0 || tools[args[0]] == nil {
 			return UsageError("name a tool: %s", strings.Join(slices.Sorted(maps.Keys(tools)), ", "))
 		}

@@ -25,5 +25,6 @@ func execute() int {
 		"audit":    command.Audit(kept),
 		"replay":   command.Replay(kept),
 		"contract": command.Contract(kept),
+		"doctor":   command.Doctor,
 	})
 }
