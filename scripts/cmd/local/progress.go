@@ -75,12 +75,24 @@ func (p *progress) start(line func() string) (stop func()) {
 	return sync.OnceFunc(func() { close(done); <-ended })
 }
 
-// progressLine tells where the records are right now.
-func progressLine(s *local.Stack, p *local.Producer, start time.Time) string {
+// remaining estimates how long it takes until all of total records have arrived, done of which have after took; "" if that
+// cannot be said.
+func remaining(done, total int64, took time.Duration) string {
+	if total <= 0 || done <= 0 || took < time.Second {
+		return ""
+	}
+	left := time.Duration(float64(took) * float64(max(total-done, 0)) / float64(done))
+	return fmt.Sprintf("  about %v to go", left.Round(time.Second))
+}
+
+// progressLine tells where the records are right now, and, of total records, when they will have arrived; 0: nobody knows how
+// many there are.
+func progressLine(s *local.Stack, p *local.Producer, start time.Time, total int64) string {
 	now := s.Now()
 	in := p.Delivered()
 	latency := s.Latency.Percentiles()
-	return fmt.Sprintf("%6.0fs  in %d  rows %d  dead letters %d  lag %d  in Pub/Sub %d  %.0f events/s  p50 %d ms  p99 %d ms",
+	return fmt.Sprintf("%6.0fs  in %d  rows %d  dead letters %d  lag %d  in Pub/Sub %d  %.0f events/s  p50 %d ms  p99 %d ms%s",
 		time.Since(start).Seconds(), in, now.Rows, now.DeadLetters, now.Lag, now.Backlog,
-		float64(now.Rows+now.DeadLetters)/time.Since(start).Seconds(), latency.P50, latency.P99)
+		float64(now.Rows+now.DeadLetters)/time.Since(start).Seconds(), latency.P50, latency.P99,
+		remaining(now.Rows+now.DeadLetters, total, time.Since(start)))
 }

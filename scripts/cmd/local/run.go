@@ -366,7 +366,7 @@ func drive(ctx context.Context, s *local.Stack, f runFlags, in source, progress 
 	}
 
 	begin := time.Now()
-	stopProgress := progress.start(func() string { return progressLine(s, producer, begin) })
+	stopProgress := progress.start(func() string { return progressLine(s, producer, begin, int64(max(f.events, 0))) })
 	defer stopProgress()
 
 	failed := produce(ctx, producer, in, f.rate)
