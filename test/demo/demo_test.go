@@ -160,3 +160,33 @@ func TestDemo(t *testing.T) {
 		t.Error("scripts/demo.md leaves its data behind")
 	}
 }
+
+// Protects who begins: every command of the quickstarts that needs nothing but this machine runs, in order.
+func TestQuickstarts(t *testing.T) {
+	text, err := os.ReadFile("../../scripts/QUICKSTARTS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := t.TempDir()
+	says := map[string]string{
+		"--bad 1": "page_view", "contract infer": "events", "segment rudderstack": "track", "order.avsc": "19.9", "--transform": "Nothing is missing",
+	}
+	n := 0
+	for _, b := range blocks(string(text)) {
+		n++
+		cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", strings.ReplaceAll(b.text, ".quick", data))
+		cmd.Dir = "../.."
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("scripts/QUICKSTARTS.md:%d: %v\n%s\n%s", b.line, err, b.text, out)
+		}
+		for command, want := range says {
+			if strings.Contains(b.text, command) && !strings.Contains(string(out), want) {
+				t.Errorf("scripts/QUICKSTARTS.md:%d says nothing of %q:\n%s", b.line, want, out)
+			}
+		}
+	}
+	if n < 6 {
+		t.Errorf("%d blocks found", n)
+	}
+}
