@@ -56,7 +56,8 @@ func TestQuotedFigures(t *testing.T) {
 		say     func(sluice, dataflow, subscription float64) []string
 	}{
 		{"### 1,000 events", func(s, d, b float64) []string {
-			return []string{fmt.Sprintf("$%.0f a month at 1,000 events", s), fmt.Sprintf("Dataflow is at $%.0f", d), fmt.Sprintf("a BigQuery subscription at $%.0f", b)}
+			return []string{fmt.Sprintf("$%.0f a month at 1,000 events", s), fmt.Sprintf("Dataflow is at $%.0f", d),
+				fmt.Sprintf("a BigQuery subscription at $%.0f", b)}
 		}},
 		{"### 10,000 events", func(s, d, b float64) []string {
 			return []string{fmt.Sprintf("$%.0f at 10,000", s), fmt.Sprintf("and $%.0f,", d), fmt.Sprintf("and $%.0f (", b)}
@@ -69,11 +70,14 @@ func TestQuotedFigures(t *testing.T) {
 		}
 	}
 	cpu := func(way string) float64 { return number(t, row(t, peers, way)[1]) }
-	quoted(strings.ReplaceAll(readme, "\n  ", " "), "README.md", fmt.Sprintf("%.1f CPU seconds for a million events, from Kafka to rows; a Go consumer written in a day takes %.0f to %.0f, a Python one %.0f",
-		cpu("BigQuery: Sluice"), cpu("a day's Go, struct"), cpu("a day's Go, map"), cpu("a Python consumer")))
+	quoted(strings.ReplaceAll(readme, "\n  ", " "), "README.md",
+		fmt.Sprintf("%.1f CPU seconds for a million events, from Kafka to rows; a Go consumer written in a day takes %.0f to %.0f, a Python one %.0f",
+			cpu("BigQuery: Sluice"), cpu("a day's Go, struct"), cpu("a day's Go, map"), cpu("a Python consumer")))
 	for way, name := range map[string]string{
-		"Pub/Sub: Sluice's bridge": "Pub/Sub: Sluice's bridge", "Google's Kafka connector": "Google's Kafka connector", "BigQuery: Sluice": "BigQuery: Sluice",
-		"a day's Go, struct": "a good Go engineer writes", "a day's Go, map": "the same with a map", "a Python consumer": "a Python consumer",
+		"Pub/Sub: Sluice's bridge": "Pub/Sub: Sluice's bridge", "Google's Kafka connector": "Google's Kafka connector",
+		"BigQuery: Sluice":   "BigQuery: Sluice",
+		"a day's Go, struct": "a good Go engineer writes", "a day's Go, map": "the same with a map",
+		"a Python consumer": "a Python consumer",
 	} {
 		want, got := cpu(way), number(t, row(t, alternatives, name)[1])
 		if math.Abs(want-got) > 0.05*want {

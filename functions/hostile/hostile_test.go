@@ -90,11 +90,13 @@ func newFunctions(tb testing.TB) *functions {
 		return a
 	}
 	f := new(functions)
-	in, err := ingest.New(ingest.Config{Streams: []ingest.Stream{{Contract: builtIn, Table: appender(builtIn.Table)}}, Consumer: "test"}, &f.topic)
+	in, err := ingest.New(ingest.Config{Streams: []ingest.Stream{{Contract: builtIn, Table: appender(builtIn.Table)}},
+		Consumer: "test"}, &f.topic)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	dead, err := deadletter.New(deadletter.Config{Table: contract.EventsDLQ(), Contracts: []*contract.Contract{builtIn}}, appender(contract.EventsDLQ()))
+	dead, err := deadletter.New(deadletter.Config{Table: contract.EventsDLQ(), Contracts: []*contract.Contract{builtIn}},
+		appender(contract.EventsDLQ()))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -129,7 +131,8 @@ func (f *functions) settle(t *testing.T, h http.Handler, payload []byte, attribu
 		took := time.Since(start)
 		runtime.ReadMemStats(&after)
 		if used, reserved := after.TotalAlloc-before.TotalAlloc, reserves(payload); used > perReserved*reserved {
-			t.Fatalf("%d bytes take %d KiB, more than %d times the %d KiB that they reserve", len(payload), used>>10, perReserved, reserved>>10)
+			t.Fatalf("%d bytes take %d KiB, more than %d times the %d KiB that they reserve", len(payload), used>>10,
+				perReserved, reserved>>10)
 		}
 		if took > handlerTimeout+time.Second {
 			t.Fatalf("%d bytes took %v", len(payload), took)
@@ -187,7 +190,8 @@ func (s *source) byte() byte {
 
 // number is one of the sizes at which something changes, or a small one.
 func (s *source) number() uint64 {
-	edges := []uint64{0, 1, 2, 127, 128, 1 << 10, 10_000, 20_000, 64 << 10, 100_000, 1 << 20, 1<<31 - 1, 1 << 31, 1<<32 - 1, 1 << 63, 1<<64 - 1}
+	edges := []uint64{0, 1, 2, 127, 128, 1 << 10, 10_000, 20_000, 64 << 10, 100_000, 1 << 20, 1<<31 - 1, 1 << 31,
+		1<<32 - 1, 1 << 63, 1<<64 - 1}
 	if v := s.byte(); v < 128 {
 		return uint64(v)
 	} else {
@@ -266,9 +270,11 @@ func payload(b []byte) []byte {
 		m.HeaderData = bytes.Repeat([]byte(name), records*headers)
 	} else {
 		for range min(s.many(), 1000) {
-			m.Sources = append(m.Sources, &batchpb.Source{Topic: s.text()[:0], Partition: int32(s.number()), Offset: proto.Int64(int64(s.number()))})
+			m.Sources = append(m.Sources, &batchpb.Source{Topic: s.text()[:0], Partition: int32(s.number()),
+				Offset: proto.Int64(int64(s.number()))})
 		}
-		m.Runs, m.Keys, m.Values, m.Headers, m.HeaderKeys, m.HeaderValues = s.numbers(), s.numbers(), s.numbers(), s.numbers(), s.numbers(), s.numbers()
+		m.Runs, m.Keys, m.Values, m.Headers, m.HeaderKeys, m.HeaderValues = s.numbers(), s.numbers(), s.numbers(),
+			s.numbers(), s.numbers(), s.numbers()
 		for _, v := range s.numbers() {
 			m.Offsets = append(m.Offsets, int64(v))
 			m.Timestamps = append(m.Timestamps, -int64(v))
@@ -327,7 +333,8 @@ func FuzzBoth(f *testing.F) {
 		case 1: // somebody has published it to the dead-letter topic
 			both.settle(t, both.letters, p, nil)
 		case 2: // Pub/Sub has given it up
-			both.settle(t, both.letters, p, map[string]string{"CloudPubSubDeadLetterSourceSubscription": "ingest", "CloudPubSubDeadLetterSourceDeliveryCount": "100"})
+			both.settle(t, both.letters, p, map[string]string{"CloudPubSubDeadLetterSourceSubscription": "ingest",
+				"CloudPubSubDeadLetterSourceDeliveryCount": "100"})
 		}
 	})
 }

@@ -133,12 +133,14 @@ func TestMessages(t *testing.T) {
 		}
 	}
 	has(t, look(), Failed, "subscriptions of events", "none pushes")
-	whole := local.PushSubscription{Name: "ingest", Topic: "events", Endpoint: "http://127.0.0.1:1/", Unwrapped: true, AckDeadline: time.Minute,
-		MinBackoff: time.Second, MaxBackoff: time.Minute, DeadLetterTopic: "dead"}
+	whole := local.PushSubscription{Name: "ingest", Topic: "events", Endpoint: "http://127.0.0.1:1/", Unwrapped: true,
+		AckDeadline: time.Minute,
+		MinBackoff:  time.Second, MaxBackoff: time.Minute, DeadLetterTopic: "dead"}
 	if err := server.CreatePushSubscription(t.Context(), whole); err != nil {
 		t.Fatal(err)
 	}
-	if err := server.CreatePushSubscription(t.Context(), local.PushSubscription{Name: "letters", Topic: "dead", Endpoint: "http://127.0.0.1:1/",
+	if err := server.CreatePushSubscription(t.Context(), local.PushSubscription{Name: "letters", Topic: "dead",
+		Endpoint:  "http://127.0.0.1:1/",
 		Unwrapped: true, AckDeadline: time.Minute, MinBackoff: time.Second, MaxBackoff: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +160,8 @@ func TestMessages(t *testing.T) {
 	has(t, look(), Warning, "subscriptions of events", "2 push")
 
 	good := func() *pubsubpb.Subscription {
-		return &pubsubpb.Subscription{Name: "projects/local/subscriptions/s", AckDeadlineSeconds: 60, RetryPolicy: new(pubsubpb.RetryPolicy),
+		return &pubsubpb.Subscription{Name: "projects/local/subscriptions/s", AckDeadlineSeconds: 60,
+			RetryPolicy:      new(pubsubpb.RetryPolicy),
 			DeadLetterPolicy: &pubsubpb.DeadLetterPolicy{DeadLetterTopic: "projects/local/topics/dead"}, PushConfig: &pubsubpb.PushConfig{
 				PushEndpoint: "https://x", Wrapper: &pubsubpb.PushConfig_NoWrapper_{NoWrapper: &pubsubpb.PushConfig_NoWrapper{WriteMetadata: true}}}}
 	}
@@ -191,7 +194,8 @@ func TestKafka(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer k.Close()
-	found := Kafka(t.Context(), &kafkaclient.Connection{Brokers: k.Brokers(), ClientID: "test"}, "g", []string{"orders", "^orders", "absent"})
+	found := Kafka(t.Context(), &kafkaclient.Connection{Brokers: k.Brokers(), ClientID: "test"}, "g", []string{"orders",
+		"^orders", "absent"})
 	has(t, found, OK, "Kafka", "answers")
 	has(t, found, OK, "Kafka topic orders", "3 partitions")
 	has(t, found, OK, "Kafka topic ^orders", "5 partitions")

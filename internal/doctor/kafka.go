@@ -73,7 +73,8 @@ func kafkaTopic(md *kafka.Metadata, wanted string) Finding {
 		}
 	}
 	if len(names) == 0 {
-		return failed(what, "not there, or this user may not see it", "create it, or give the user the right to describe and read it (ACL)")
+		return failed(what, "not there, or this user may not see it",
+			"create it, or give the user the right to describe and read it (ACL)")
 	}
 	slices.Sort(names)
 	return ok(what, "there, %d partitions: %s", partitions, strings.Join(names, ", "))
@@ -95,7 +96,8 @@ func consumerGroup(ctx context.Context, admin *kafka.AdminClient, group string) 
 		return Finding{State: Unknown, What: what, Said: err.Error()}
 	}
 	d := result.ConsumerGroupDescriptions[0]
-	offsets, err := admin.ListConsumerGroupOffsets(ctx, []kafka.ConsumerGroupTopicPartitions{{Group: group}}, kafka.SetAdminRequestTimeout(left(ctx)))
+	offsets, err := admin.ListConsumerGroupOffsets(ctx, []kafka.ConsumerGroupTopicPartitions{{Group: group}},
+		kafka.SetAdminRequestTimeout(left(ctx)))
 	committed := 0
 	if err == nil {
 		for _, g := range offsets.ConsumerGroupsTopicPartitions {

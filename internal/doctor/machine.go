@@ -27,8 +27,10 @@ type tool struct {
 
 var tools = []tool{
 	{[]string{"go"}, []string{"version"}, "building", true, "install it from https://go.dev/dl/ and put its bin folder on PATH"},
-	{[]string{"cc", "gcc", "clang"}, []string{"--version"}, "building, which links librdkafka and DuckDB", true, "Debian: apt-get install gcc g++ libc6-dev; macOS: xcode-select --install"},
-	{[]string{"chromium", "chromium-browser", "google-chrome"}, []string{"--version"}, "tests of the live page", false, "Debian: apt-get install chromium"},
+	{[]string{"cc", "gcc", "clang"}, []string{"--version"}, "building, which links librdkafka and DuckDB", true,
+		"Debian: apt-get install gcc g++ libc6-dev; macOS: xcode-select --install"},
+	{[]string{"chromium", "chromium-browser", "google-chrome"}, []string{"--version"}, "tests of the live page", false,
+		"Debian: apt-get install chromium"},
 	{[]string{"java"}, []string{"-version"}, "./scripts/test --third-party", false, "Debian: apt-get install openjdk-17-jre-headless"},
 	{[]string{"mvn"}, []string{"--version"}, "./scripts/test --third-party", false, "Debian: apt-get install maven"},
 	{[]string{"terraform"}, []string{"version"}, "changes of infra/", false, "https://developer.hashicorp.com/terraform/install"},
@@ -74,7 +76,8 @@ func Port(address, purpose, flag string) Finding {
 	what := "port " + address
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return failed(what, "taken, or not this machine's: "+err.Error(), "end what listens there, or choose another one for "+purpose+" with "+flag)
+		return failed(what, "taken, or not this machine's: "+err.Error(),
+			"end what listens there, or choose another one for "+purpose+" with "+flag)
 	}
 	l.Close()
 	return ok(what, "free, for %s", purpose)

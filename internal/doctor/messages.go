@@ -34,7 +34,8 @@ func Messages(ctx context.Context, client *pubsub.Client, t Topics) []Finding {
 			found = append(found, failed(what, "may not be read: "+status.Convert(err).Message(), "give this account roles/pubsub.viewer"))
 			continue
 		default:
-			return append(found, Finding{State: Unknown, What: what, Said: err.Error(), Remedy: "see whether the project is right, and the network"})
+			return append(found, Finding{State: Unknown, What: what, Said: err.Error(),
+				Remedy: "see whether the project is right, and the network"})
 		}
 		found = append(found, subscriptions(ctx, client, full, name == t.Batches, dead)...)
 	}
@@ -56,7 +57,8 @@ func subscriptions(ctx context.Context, client *pubsub.Client, topic string, bat
 		}
 		s, err := client.SubscriptionAdminClient.GetSubscription(ctx, &pubsubpb.GetSubscriptionRequest{Subscription: name})
 		if err != nil {
-			return append(found, Finding{State: Unknown, What: "subscription " + path.Base(name), Said: err.Error(), Remedy: "give this account roles/pubsub.viewer"})
+			return append(found, Finding{State: Unknown, What: "subscription " + path.Base(name), Said: err.Error(),
+				Remedy: "give this account roles/pubsub.viewer"})
 		}
 		if s.GetPushConfig().GetPushEndpoint() == "" {
 			continue // somebody else's: packed batches are of no use to a pull subscription
@@ -92,10 +94,12 @@ func subscription(s *pubsubpb.Subscription, batches bool, dead string) Finding {
 	add(s.AckDeadlineSeconds < leastDeadline, "its ack deadline of %d s is below %d s: what is still being written is pushed again", s.AckDeadlineSeconds, leastDeadline)
 	policy := s.DeadLetterPolicy
 	add(batches && policy == nil, "it has no dead-letter topic: a message that always fails is pushed until it expires")
-	add(batches && policy != nil && policy.DeadLetterTopic != dead, "its dead letters go to %s, not %s", path.Base(policy.GetDeadLetterTopic()), path.Base(dead))
+	add(batches && policy != nil && policy.DeadLetterTopic != dead, "its dead letters go to %s, not %s",
+		path.Base(policy.GetDeadLetterTopic()), path.Base(dead))
 	add(!batches && policy != nil, "dead letters have a dead-letter topic themselves: they are lost there")
 	add(s.RetryPolicy == nil, "it has no retry policy: what fails is pushed again at once")
-	add(s.ExpirationPolicy != nil && s.ExpirationPolicy.Ttl != nil && s.ExpirationPolicy.Ttl.AsDuration() > 0, "it expires when nothing was pushed for %v",
+	add(s.ExpirationPolicy != nil && s.ExpirationPolicy.Ttl != nil && s.ExpirationPolicy.Ttl.AsDuration() > 0,
+		"it expires when nothing was pushed for %v",
 		s.GetExpirationPolicy().GetTtl().AsDuration())
 	if len(wrong) > 0 {
 		return failed(what, strings.Join(wrong, "; "), "./scripts/deploy sets what infra/pubsub.tf says")

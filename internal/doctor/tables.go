@@ -44,7 +44,8 @@ func table(ctx context.Context, client *bigquery.Client, dataset string, want *c
 	case errors.As(err, &refused) && refused.Code == http.StatusForbidden:
 		return failed(what, "may not be read: "+refused.Message, "give this account roles/bigquery.metadataViewer on the dataset")
 	default:
-		return Finding{State: Unknown, What: what, Said: err.Error(), Remedy: "see whether the project and the dataset are right, and the network"}
+		return Finding{State: Unknown, What: what, Said: err.Error(),
+			Remedy: "see whether the project and the dataset are right, and the network"}
 	}
 	schema, err := md.Schema.ToJSONFields()
 	if err != nil {

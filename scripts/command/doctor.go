@@ -63,14 +63,16 @@ Exit status 1 if something does not work.
 	}
 	var findings []doctor.Finding
 	if *path != "" {
-		findings = append(findings, doctor.Finding{State: doctor.OK, What: "contracts " + *path, Said: fmt.Sprintf("%d, without a mistake", len(contracts))})
+		findings = append(findings, doctor.Finding{State: doctor.OK, What: "contracts " + *path,
+			Said: fmt.Sprintf("%d, without a mistake", len(contracts))})
 	}
 	if *project == "" {
 		findings = append(findings, doctor.Tools(ctx)...)
 		findings = append(findings, doctor.Port(*listen, "the live page", "--listen"))
 		findings = append(findings, doctor.Folder(*data)...)
 	} else {
-		findings = append(findings, cloud(ctx, *project, *dataset, doctor.Topics{Project: *project, Batches: *batches, DeadLetters: *deadLetters}, contracts)...)
+		findings = append(findings, cloud(ctx, *project, *dataset, doctor.Topics{Project: *project, Batches: *batches,
+			DeadLetters: *deadLetters}, contracts)...)
 	}
 	if connection.Brokers != "" {
 		topics := contract.KafkaTopics(contracts)

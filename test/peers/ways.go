@@ -47,7 +47,8 @@ func (b *bench) ways() []way {
 			prepare: build(".", "./floor"), start: b.discard("-franz")},
 		{name: "nowhere: confluent-kafka-go", what: "confluent-kafka-go, on which the bridge stands, reads and discards: a floor", group: "confluent",
 			floor: true, share: 1, prepare: build(".", "./floor"), start: b.discard("-franz=false")},
-		{name: "Pub/Sub: Sluice's bridge", what: "as it is deployed, without a bucket for payloads", group: "bridge", packed: true, share: 1,
+		{name: "Pub/Sub: Sluice's bridge", what: "as it is deployed, without a bucket for payloads", group: "bridge",
+			packed: true, share: 1,
 			prepare: build(b.root, bridge), start: func(ctx context.Context, group string) ([]*exec.Cmd, func(), error) {
 				return []*exec.Cmd{b.bridge(ctx, group, b.sink.Addr)}, nil, nil
 			}},
@@ -120,7 +121,8 @@ func (b *bench) fetchPython(ctx context.Context) error {
 			return fmt.Errorf("install Python 3 with venv (Debian: apt-get install python3-venv): %w", err)
 		}
 	}
-	return command(ctx, ".", filepath.Join(venv, "bin", "pip"), "install", "--quiet", "--disable-pip-version-check", "-r", "python/requirements.txt")
+	return command(ctx, ".", filepath.Join(venv, "bin", "pip"), "install", "--quiet", "--disable-pip-version-check", "-r",
+		"python/requirements.txt")
 }
 
 func (b *bench) python(ctx context.Context, group string) ([]*exec.Cmd, func(), error) {
@@ -155,7 +157,8 @@ func (b *bench) fetchConnect(ctx context.Context) error {
 		return err
 	}
 	certificate := filepath.Join(b.dir, "certificate.pem")
-	err = errors.Join(os.WriteFile(filepath.Join(b.dir, "account.json"), account, 0o600), os.WriteFile(certificate, b.sink.Certificate, 0o600))
+	err = errors.Join(os.WriteFile(filepath.Join(b.dir, "account.json"), account, 0o600), os.WriteFile(certificate,
+		b.sink.Certificate, 0o600))
 	if err != nil {
 		return err
 	}
@@ -187,7 +190,8 @@ func (b *bench) connect(ctx context.Context, group string) ([]*exec.Cmd, func(),
 			"gcp.credentials.file.path=" + filepath.Join(b.dir, "account.json"),
 		},
 		"log4j.properties": {"log4j.rootLogger=WARN, stdout", "log4j.appender.stdout=org.apache.log4j.ConsoleAppender",
-			"log4j.appender.stdout.layout=org.apache.log4j.PatternLayout", "log4j.appender.stdout.layout.ConversionPattern=%d %p %m (%c)%n"},
+			"log4j.appender.stdout.layout=org.apache.log4j.PatternLayout",
+			"log4j.appender.stdout.layout.ConversionPattern=%d %p %m (%c)%n"},
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, nil, err

@@ -119,7 +119,8 @@ func (w *world) startBridge() error {
 	if w.Faults&Backpressure != 0 {
 		c.MaxInflightBytes = 16 << 10
 	}
-	m := &member{consumer: newConsumer(w, name), publisher: &publisher{w: w, name: name, dead: make(chan struct{})}, done: make(chan struct{})}
+	m := &member{consumer: newConsumer(w, name), publisher: &publisher{w: w, name: name, dead: make(chan struct{})},
+		done: make(chan struct{})}
 	var err error
 	if m.bridge, err = bridge.New(c, m.consumer, m.publisher, slog.New(slog.DiscardHandler)); err != nil {
 		return err
@@ -184,7 +185,8 @@ func (w *world) newInstance() (*instance, error) {
 			Table: "projects/p/datasets/d/tables/" + t.Name, Timeout: 8 * time.Second}, log)
 	}
 	contracts := []*contract.Contract{builtIn}
-	in, err := ingest.New(ingest.Config{Streams: []ingest.Stream{{Contract: builtIn, Table: i.tables[facts]}}, Consumer: i.name}, letters{w, i})
+	in, err := ingest.New(ingest.Config{Streams: []ingest.Stream{{Contract: builtIn, Table: i.tables[facts]}},
+		Consumer: i.name}, letters{w, i})
 	if err != nil {
 		return nil, err
 	}
@@ -351,7 +353,8 @@ func (w *world) settle() {
 func (w *world) waits() string {
 	for p, log := range w.kafka.logs {
 		if n := len(log); n > 0 && w.kafka.committed[p] <= log[n-1].offset {
-			return fmt.Sprintf("offset %d of partition %d is committed, and its last record is %d", w.kafka.committed[p], p, log[n-1].offset)
+			return fmt.Sprintf("offset %d of partition %d is committed, and its last record is %d", w.kafka.committed[p],
+				p, log[n-1].offset)
 		}
 	}
 	if n := w.messages.open; n > 0 {

@@ -84,7 +84,8 @@ func shrink(t *testing.T, p Plan, r *Result) (Plan, *Result) {
 			}
 		}
 		for _, less := range []func(q *Plan){
-			func(q *Plan) { q.Records /= 2 }, func(q *Plan) { q.Records-- }, func(q *Plan) { q.Partitions-- }, func(q *Plan) { q.Bridges-- },
+			func(q *Plan) { q.Records /= 2 }, func(q *Plan) { q.Records-- }, func(q *Plan) { q.Partitions-- },
+			func(q *Plan) { q.Bridges-- },
 			func(q *Plan) { q.Instances-- }, func(q *Plan) { q.Span /= 2 },
 		} {
 			q := p

@@ -53,7 +53,8 @@ type broker struct {
 
 func newBroker(w *world) *broker {
 	n := w.Partitions
-	return &broker{w: w, logs: make([][]*record, n), ends: make([]int64, n), committed: make([]int64, n), owners: make([]*consumer, n), epochs: make([]int, n),
+	return &broker{w: w, logs: make([][]*record, n), ends: make([]int64, n), committed: make([]int64, n),
+		owners: make([]*consumer, n), epochs: make([]int, n),
 		target: make([]*consumer, n), freeAt: make([]time.Time, n)}
 }
 
@@ -216,7 +217,8 @@ type fetched struct {
 }
 
 func newConsumer(w *world, name string) *consumer {
-	return &consumer{w: w, name: name, wake: make(chan struct{}, 1), position: map[int32]int64{}, stored: map[int32]int64{}, epochs: map[int32]int{}}
+	return &consumer{w: w, name: name, wake: make(chan struct{}, 1), position: map[int32]int64{},
+		stored: map[int32]int64{}, epochs: map[int32]int{}}
 }
 
 // stir ends a Fetch that waits.
@@ -269,7 +271,8 @@ func (c *consumer) Poll() error {
 		c.stoodAt = now
 		var parts []bridge.Standing
 		for p, at := range c.position {
-			parts = append(parts, bridge.Standing{TopicPartition: bridge.TopicPartition{Topic: topic, Partition: p}, State: "active", Active: true, Next: at})
+			parts = append(parts, bridge.Standing{TopicPartition: bridge.TopicPartition{Topic: topic, Partition: p},
+				State: "active", Active: true, Next: at})
 		}
 		w.mu.Unlock()
 		c.m.Standing(true, parts)
@@ -297,7 +300,8 @@ func (c *consumer) happen(o occurrence) {
 				continue
 			}
 			c.position[p], c.epochs[p] = k.committed[p], k.epochs[p]
-			parts = append(parts, bridge.Offset{TopicPartition: bridge.TopicPartition{Topic: topic, Partition: p}, Next: bridge.NoOffset, LeaderEpoch: -1})
+			parts = append(parts, bridge.Offset{TopicPartition: bridge.TopicPartition{Topic: topic, Partition: p},
+				Next: bridge.NoOffset, LeaderEpoch: -1})
 		}
 		w.mu.Unlock()
 		if parts != nil {

@@ -37,29 +37,36 @@ var mutants = []struct {
 	{"memory is not bounded", "memory", []edit{{"bridge/bridge.go",
 		"full := b.inflight >= b.cfg.MaxInflightBytes", "full := false"}}},
 	{"draining is not bounded", "end", []edit{{"bridge/rebalance.go",
-		"\t\tif left <= 0 {\n\t\t\treturn false\n\t\t}\n\t\tb.inbox.wait(min(left, idle))", "\t\tb.inbox.wait(max(time.Millisecond, min(left, idle)))"}}},
+		"\t\tif left <= 0 {\n\t\t\treturn false\n\t\t}\n\t\tb.inbox.wait(min(left, idle))",
+		"\t\tb.inbox.wait(max(time.Millisecond, min(left, idle)))"}}},
 	{"a request without an answer counts as done", "acks", []edit{{"functions/warehouse/stream.go",
-		"r.done <- &StreamError{cause: cause, sent: r.sent, idle: stale, incident: incident}", "_, _ = stale, incident\n\t\tr.done <- nil"}}},
+		"r.done <- &StreamError{cause: cause, sent: r.sent, idle: stale, incident: incident}",
+		"_, _ = stale, incident\n\t\tr.done <- nil"}}},
 	{"the neighbours of a refused row are forgotten", "acks", []edit{{"functions/warehouse/write.go",
-		"\t\tif !bad[i] {\n\t\t\trest = append(rest, index)\n\t\t}", "\t\tif !bad[i] && len(bad) == 0 {\n\t\t\trest = append(rest, index)\n\t\t}"}}},
+		"\t\tif !bad[i] {\n\t\t\trest = append(rest, index)\n\t\t}",
+		"\t\tif !bad[i] && len(bad) == 0 {\n\t\t\trest = append(rest, index)\n\t\t}"}}},
 	{"a missing table is the rows' fault", "places", []edit{
 		{"functions/warehouse/classify.go", "return retry, true // of the table or its stream, never of a row", "return rows, true"},
-		{"functions/warehouse/write.go", "\tif refused < sent {\n\t\tw.a.refusals.Store(0)\n\t\treturn nil\n\t}", "\tif refused <= sent {\n\t\treturn nil\n\t}"}}},
+		{"functions/warehouse/write.go", "\tif refused < sent {\n\t\tw.a.refusals.Store(0)\n\t\treturn nil\n\t}",
+			"\tif refused <= sent {\n\t\treturn nil\n\t}"}}},
 	{"the memory of rows that may still be sent is used again", "rows", []edit{{"functions/ingest/ingest.go",
 		"\t\t\tw.forgetRows()\n\t\t\tf.workers.Put(w)\n\t\t\treturn err", "\t\t\tf.workers.Put(w)\n\t\t\treturn err"}}},
 	{"a dead letter is not waited for", "acks", []edit{{"functions/ingest/publish.go",
 		"if err := result(ctx); err != nil {", "if err := result(ctx); err != nil && ctx == nil {"}}},
 	{"Ingest forgets that dead letters were not published", "acks", []edit{{"functions/ingest/ingest.go",
-		"\terr := f.publish(ctx, m, b, p, w.rejects)\n\tp.publish = time.Since(start)\n\treturn err", "\t_ = f.publish(ctx, m, b, p, w.rejects)\n\tp.publish = time.Since(start)\n\treturn nil"}}},
+		"\terr := f.publish(ctx, m, b, p, w.rejects)\n\tp.publish = time.Since(start)\n\treturn err",
+		"\t_ = f.publish(ctx, m, b, p, w.rejects)\n\tp.publish = time.Since(start)\n\treturn nil"}}},
 	{"DeadLetter acknowledges what was not written", "acks", []edit{{"functions/deadletter/deadletter.go",
 		"\tf.tell(m, b, begin, decode, write, err)\n\treturn err", "\tf.tell(m, b, begin, decode, write, err)\n\treturn nil"}}},
 	{"a failure is answered as a success", "acks", []edit{{"functions/push/handler.go",
-		"return answer{status: http.StatusServiceUnavailable, outcome: \"retry\", hint", "return answer{status: http.StatusNoContent, outcome: \"retry\", hint"}}},
+		"return answer{status: http.StatusServiceUnavailable, outcome: \"retry\", hint",
+		"return answer{status: http.StatusNoContent, outcome: \"retry\", hint"}}},
 	{"the replay's id is lost", "replays|places|acks", []edit{{"functions/ingest/ingest.go",
 		"meta.ReplayID = r.Offset, r.Timestamp, b.Replay(r)", "meta.ReplayID = r.Offset, r.Timestamp, \"\""}}},
 	{"a row has the offset of another record", "rows", []edit{{"functions/ingest/ingest.go",
 		"meta.Offset, meta.Timestamp", "meta.Offset, meta.Timestamp"},
-		{"functions/ingest/ingest.go", "wire, err := events.AppendRow(w.wire, r.Value, meta)", "meta.Offset = b.Records[0].Offset\n\t\twire, err := events.AppendRow(w.wire, r.Value, meta)"}}},
+		{"functions/ingest/ingest.go", "wire, err := events.AppendRow(w.wire, r.Value, meta)",
+			"meta.Offset = b.Records[0].Offset\n\t\twire, err := events.AppendRow(w.wire, r.Value, meta)"}}},
 }
 
 // TestMutants protects the histories themselves: they find each of the mistakes.
@@ -102,7 +109,8 @@ func TestMutants(t *testing.T) {
 			if err := os.WriteFile(file, b, 0o644); err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.Command("go", "test", "-overlay", file, "-count", "1", "./test/simulation", "-run", "TestHistories", "-for", "60s", "-shrink=false")
+			cmd := exec.Command("go", "test", "-overlay", file, "-count", "1", "./test/simulation", "-run",
+				"TestHistories", "-for", "60s", "-shrink=false")
 			cmd.Dir = root
 			out, err := cmd.CombinedOutput()
 			if err == nil {

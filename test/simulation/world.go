@@ -163,7 +163,8 @@ const (
 	cutShort      = "a bridge ends with batches on their way"
 )
 
-var situations = []string{givenUp, rowTwice, letterTwice, replayLanded, rowRefused, largeLettered, oldCommit, ackedTwice, lateAnswer, untold,
+var situations = []string{givenUp, rowTwice, letterTwice, replayLanded, rowRefused, largeLettered, oldCommit, ackedTwice,
+	lateAnswer, untold,
 	lateResult, paused, unanswered, cutShort}
 
 // tell notes what was done on purpose; the lock is held.

@@ -151,7 +151,8 @@ func (p *Page) index(w http.ResponseWriter, _ *http.Request) {
 		panic(err)
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	fmt.Fprint(w, strings.NewReplacer("{{tables}}", html.EscapeString(p.tables()), "{{topics}}", html.EscapeString(strings.Join(p.topics(), ", ")),
+	fmt.Fprint(w, strings.NewReplacer("{{tables}}", html.EscapeString(p.tables()), "{{topics}}",
+		html.EscapeString(strings.Join(p.topics(), ", ")),
 		"{{views}}", html.EscapeString(p.views())).Replace(string(text)))
 }
 

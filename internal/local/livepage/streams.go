@@ -108,10 +108,12 @@ func ownQueries(streams []listed) []Query {
 	var own []Query
 	for _, s := range streams {
 		c := s.contract
-		own = append(own, Query{"Latest rows of " + c.Table.Name, "SELECT *\nFROM " + quoted(c.Table.Name) + "\nORDER BY ingested_at DESC\nLIMIT 10"})
+		own = append(own, Query{"Latest rows of " + c.Table.Name,
+			"SELECT *\nFROM " + quoted(c.Table.Name) + "\nORDER BY ingested_at DESC\nLIMIT 10"})
 		if c.EventType != "" {
-			own = append(own, Query{"Rows of " + c.Table.Name + " by " + c.EventType, fmt.Sprintf("SELECT %s, COUNT(*) AS events\nFROM %s\nGROUP BY 1\nORDER BY events DESC",
-				quoted(c.EventType), quoted(c.ViewName()))})
+			own = append(own, Query{"Rows of " + c.Table.Name + " by " + c.EventType,
+				fmt.Sprintf("SELECT %s, COUNT(*) AS events\nFROM %s\nGROUP BY 1\nORDER BY events DESC",
+					quoted(c.EventType), quoted(c.ViewName()))})
 		}
 	}
 	for _, q := range queries {

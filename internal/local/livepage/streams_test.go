@@ -34,7 +34,8 @@ func TestOwnContracts(t *testing.T) {
 		t.Fatal(err)
 	}
 	observer := NewObserver(slog.DiscardHandler)
-	s, err := pipeline.Start(t.Context(), pipeline.Config{Config: local.Config{Log: slog.New(observer.LogHandler()), Around: observer.Around,
+	s, err := pipeline.Start(t.Context(), pipeline.Config{Config: local.Config{Log: slog.New(observer.LogHandler()),
+		Around:    observer.Around,
 		Contracts: []*contract.Contract{segment, orders}, Topic: "segment"}})
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +135,8 @@ func TestOwnContracts(t *testing.T) {
 	}
 	defer response.Body.Close()
 	text := new(strings.Builder)
-	if _, err := io.Copy(text, response.Body); err != nil || strings.Contains(text.String(), "{{") || !strings.Contains(text.String(), "table segment_events, orders") {
+	if _, err := io.Copy(text, response.Body); err != nil || strings.Contains(text.String(),
+		"{{") || !strings.Contains(text.String(), "table segment_events, orders") {
 		t.Errorf("the page names other tables: %v", err)
 	}
 }
