@@ -25,9 +25,6 @@ import (
 	"sluice/internal/kafkaclient"
 )
 
-// fetchRecords is how many records are taken from librdkafka at a time.
-const fetchRecords = bridge.FetchRecords
-
 // Consumer is a bridge.Consumer.
 type Consumer struct {
 	config  bridge.Config
@@ -60,7 +57,7 @@ func (c *Consumer) Join(m bridge.Member) error {
 	}
 	c.client = client
 	go c.forwardLogs(client.Logs())
-	if c.fetcher, err = fetch.New(client, fetchRecords); err != nil {
+	if c.fetcher, err = fetch.New(client, bridge.FetchRecords); err != nil {
 		return err
 	}
 	return client.SubscribeTopics(c.config.Subscription(), c.rebalance)

@@ -74,9 +74,9 @@ func Run(p Plan) (*Result, error) {
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		for n := range p.Records {
+		for range p.Records {
 			time.Sleep(between(w.roll("write"), 0, 2*p.Span/time.Duration(p.Records)))
-			w.kafka.produce(n)
+			w.kafka.produce()
 			w.mu.Lock()
 			for _, m := range w.bridges {
 				m.consumer.stir()

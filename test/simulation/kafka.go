@@ -59,7 +59,7 @@ func newBroker(w *world) *broker {
 }
 
 // produce writes one record.
-func (k *broker) produce(n int) {
+func (k *broker) produce() {
 	w := k.w
 	w.mu.Lock()
 	defer w.mu.Unlock()

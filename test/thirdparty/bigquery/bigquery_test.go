@@ -211,10 +211,9 @@ func TestQueriesAgree(t *testing.T) {
 	}
 	for i, m := range regexp.MustCompile("(?s)```sql\n(.*?)```").FindAllStringSubmatch(string(cookbook), -1) {
 		t.Run(fmt.Sprintf("cookbook %d", i+1), func(t *testing.T) {
-			if strings.Contains(m[1], "latency_p50_seconds") {
-				t.Skip("latencies: see above")
-			}
-			emulator, local := e.ask(ctx, t, m[1])
+			// Latencies: see above. The rows here are of yesterday.
+			question := strings.NewReplacer(", latency_p50_seconds, latency_p99_seconds", "", "INTERVAL 1 HOUR", "INTERVAL 7 DAY").Replace(m[1])
+			emulator, local := e.ask(ctx, t, question)
 			for i := range local { // DuckDB's driver answers a DATE as the time of its midnight
 				local[i] = strings.ReplaceAll(local[i], "T00:00:00Z", "")
 			}
