@@ -82,6 +82,7 @@ type Bridge struct {
 	publishCtx   context.Context // ends when shutdown stops waiting for batches
 	record       batch.Record    // reused
 	fatal        error           // ends Run
+	troubles     troubles        // told of in the log
 }
 
 // FetchRecords is how many records a Consumer gives at a time.

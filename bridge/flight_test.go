@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"sluice/internal/batch"
+	"sluice/internal/generate"
 	"sluice/internal/zstd"
 )
 
@@ -27,6 +28,25 @@ func TestLevelOfCompression(t *testing.T) {
 		if got := b.level(c.packed); got != c.want {
 			t.Errorf("%s: level %d, want %d", c.name, got, c.want)
 		}
+	}
+}
+
+// Protects the bill: a thousand generated events, of 419 bytes each, are a message of at most 60 bytes an event.
+func TestBytesPerEvent(t *testing.T) {
+	const events, most = 1000, 60
+	enc, g := batch.NewEncoder(batch.Header{}), generate.New(generate.Config{Seed: 1})
+	for i := range events {
+		e := g.Next()
+		enc.Append(&batch.Record{Topic: "clickstream", Partition: int32(i % 6), Offset: int64(i / 6), Timestamp: int64(1_764_000_000_000 + i),
+			Key: e.Key, Value: e.Value})
+	}
+	c := zstd.New()
+	payload, err := enc.PayloadWith(nil, func(dst, src []byte) ([]byte, error) { return c.Append(dst, src, zstd.Small) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if each := float64(len(payload)) / events; each > most {
+		t.Errorf("%.1f bytes an event, want at most %d", each, most)
 	}
 }
 

@@ -77,13 +77,17 @@ func (b member) Revoked(parts []TopicPartition, lost bool) {
 // CommitFailed is Member's.
 func (b member) CommitFailed(err error) {
 	b.counters.commitErrors.Add(1)
-	b.log.Warn("offsets were not committed; they are committed with the next ones", "error", err.Error())
+	if repeated, due := b.troubles.due("commit", err.Error(), time.Now()); due {
+		b.log.Warn("offsets were not committed; they are committed with the next ones", "error", err.Error(), "repeated", repeated)
+	}
 }
 
 // Troubled is Member's.
 func (b member) Troubled(code string, err error) {
 	b.counters.kafkaErrors.Add(1)
-	b.log.Warn("Kafka client error", "code", code, "error", err.Error())
+	if repeated, due := b.troubles.due(code, err.Error(), time.Now()); due {
+		b.log.Warn("Kafka client error", "code", code, "error", err.Error(), "repeated", repeated)
+	}
 }
 
 // close ends an assignment of a partition, and forgets handles that may be

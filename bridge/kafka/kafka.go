@@ -68,6 +68,7 @@ func (c *Consumer) forwardLogs(lines <-chan kafka.LogEvent) {
 	for l := range lines {
 		level := slog.LevelDebug
 		switch { // syslog's levels; librdkafka's errors are mostly broken connections, which it mends
+		case l.Tag == "FAIL": // broken connections, which Poll is told of, too
 		case l.Level <= 2:
 			level = slog.LevelError
 		case l.Level <= 4:

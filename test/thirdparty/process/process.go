@@ -165,6 +165,9 @@ func (p *Process) Kill() error {
 	return nil
 }
 
+// PID is the program's process id.
+func (p *Process) PID() int { return p.pid }
+
 // Pause stops the program in mid-work, as a stalled machine does; Resume lets it go on.
 func (p *Process) Pause() error { return p.signal(syscall.SIGSTOP) }
 
