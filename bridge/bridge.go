@@ -158,7 +158,7 @@ func (b *Bridge) loop(ctx context.Context) error {
 	var nextLag time.Time
 	for ctx.Err() == nil && b.fatal == nil {
 		now := time.Now()
-		b.counters.turn.Store(now.UnixNano())
+		b.counters.turn.Store(&now)
 		b.collect()
 		due := b.flushDue(now)
 		if now.After(nextLag) {

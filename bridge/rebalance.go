@@ -115,7 +115,8 @@ func (b *Bridge) rebalanced(message string, parts []TopicPartition, more ...any)
 // drain.
 func (b *Bridge) await(deadline time.Time, done func() bool) bool {
 	for {
-		b.counters.turn.Store(time.Now().UnixNano())
+		now := time.Now()
+		b.counters.turn.Store(&now)
 		b.collect()
 		if done() {
 			return true

@@ -63,7 +63,7 @@ type counters struct {
 	rebalances, lost, revived                atomic.Int64
 	kafkaErrors, commitErrors, lateResults   atomic.Int64
 	started, joined, full                    atomic.Bool
-	turn                                     atomic.Int64 // Unix nanoseconds of the poll loop's last turn
+	turn                                     atomic.Pointer[time.Time] // of the poll loop, the last one
 	view                                     atomic.Pointer[view]
 	topics                                   sync.Map // topic → *atomic.Int64: records taken
 }

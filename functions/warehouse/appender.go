@@ -107,13 +107,12 @@ type Appender struct {
 	stream *stream
 	closed bool
 
-	// heard is when BigQuery last answered a request or failed one, nanoseconds since
-	// the Unix epoch. The end of a stream without requests is no news of that kind.
-	heard atomic.Int64
+	// heard is when BigQuery last answered a request or failed one.
+	heard moment
 
 	// doubted is when BigQuery last refused all rows of a message in a way that the table
 	// may be the reason for, nanoseconds since the Unix epoch; 0: never.
-	doubted atomic.Int64
+	doubted moment
 	// refusals counts the messages in a row of which BigQuery took none.
 	refusals atomic.Int64
 }
@@ -146,7 +145,7 @@ func NewAppender(client Client, t *contract.Table, c AppenderConfig, log *slog.L
 		log:            log.With(slog.String("table", c.Table)),
 		lock:           make(chan struct{}, 1),
 	}
-	a.heard.Store(time.Now().UnixNano()) // nothing of this process can be stale yet
+	a.heard.set() // nothing of this process can be stale yet
 	a.breaker = newBreaker(c, a.log)
 	return a
 }
@@ -217,7 +216,7 @@ func (a *Appender) open(ctx context.Context) (*stream, error) {
 		return nil, err
 	}
 	s.opened = time.Now()
-	s.afterDoubt = s.opened.UnixNano()-a.doubted.Load() < int64(settled)
+	s.afterDoubt = a.doubted.within(settled)
 	a.stream = s
 	return s, nil
 }
@@ -225,7 +224,7 @@ func (a *Appender) open(ctx context.Context) (*stream, error) {
 // doubt lets the next request begin a new stream, because of refusals that may be the table's
 // fault: BigQuery reads the schema in a stream's first request only.
 func (a *Appender) doubt() {
-	a.doubted.Store(time.Now().UnixNano())
+	a.doubted.set()
 	a.retire()
 }
 

@@ -120,7 +120,7 @@ func openStream(ctx context.Context, a *Appender) (*stream, error) {
 	}
 	if err != nil {
 		cancel(err)
-		a.heard.Store(time.Now().UnixNano())
+		a.heard.set()
 		return nil, fmt.Errorf("open a stream to %s: %w", a.config.Table, err)
 	}
 	s := &stream{
@@ -253,8 +253,7 @@ func (s *stream) push(r *request) {
 	r.sent = true
 	if len(s.inFlight) == 0 {
 		s.wait()
-		heard := time.Unix(0, s.a.heard.Load())
-		s.stale = time.Since(heard) > s.a.config.Idle
+		s.stale = !s.a.heard.within(s.a.config.Idle)
 	}
 	s.inFlight = append(s.inFlight, r)
 }
@@ -307,7 +306,7 @@ func (s *stream) receive() {
 			s.fail(err)
 			return
 		}
-		s.a.heard.Store(time.Now().UnixNano())
+		s.a.heard.set()
 		if answer.GetUpdatedSchema() != nil {
 			// The table has got columns that this service does not know. They stay null
 			// until it does; nothing is to be done.
@@ -354,7 +353,7 @@ func (s *stream) fail(cause error) {
 	level := slog.LevelDebug // idle streams are closed by BigQuery all the time
 	if len(inFlight) > 0 {
 		level = slog.LevelWarn
-		s.a.heard.Store(time.Now().UnixNano())
+		s.a.heard.set()
 	}
 	s.a.log.Log(context.Background(), level, "stream ended", slog.Int("in_flight", len(inFlight)), slog.String("error", logText(cause)))
 	for _, r := range inFlight {
