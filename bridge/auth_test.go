@@ -67,7 +67,8 @@ func TestSASLOverTLS(t *testing.T) {
 					t.Fatal(err)
 				}
 				var log lockedBuffer
-				b, err := connect.New(c, servers.Client(t, s.PubSub.Addr), nil, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+				b, err := connect.New(c, servers.Client(t, s.PubSub.Addr), nil,
+					slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -96,7 +97,10 @@ func TestSASLOverTLS(t *testing.T) {
 
 			t.Setenv("KAFKA_CONFIG_SASL_PASSWORD_FILE", "")
 			b, log, stop := run("KAFKA_CONFIG_SASL_PASSWORD=hunter4-secret")
-			servers.Wait(t, "the refusal in the log", func() bool { return strings.Contains(log.String(), "uthentication") })
+			servers.Wait(t, "the refusal in the log", func() bool {
+				return strings.Contains(log.String(),
+					"uthentication")
+			})
 			if status, _ := get(&servers.Running{Bridge: b}, "/readyz"); status != http.StatusServiceUnavailable {
 				t.Errorf("without authentication, /readyz answers %d", status)
 			}

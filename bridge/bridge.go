@@ -143,7 +143,8 @@ func (b *Bridge) Run(ctx context.Context) error {
 		return err
 	}
 	if err == nil {
-		b.log.Info("bridge started", "topics", b.cfg.Topics, "group", b.cfg.Group, "properties", b.cfg.Properties.String())
+		b.log.Info("bridge started", "topics", b.cfg.Topics, "group", b.cfg.Group, "properties",
+			b.cfg.Properties.String())
 		err = b.loop(ctx)
 	}
 	b.shutdown(cancel)
@@ -220,7 +221,8 @@ func (b *Bridge) take(i int, now time.Time) {
 		offset := b.consumer.Offset(i)
 		p.doubt = max(p.doubt, offset)
 		b.counters.kafkaErrors.Add(1)
-		b.log.Warn("Kafka partition error", "topic", p.key.Topic, "partition", p.key.Partition, "offset", offset, "code", fault)
+		b.log.Warn("Kafka partition error", "topic", p.key.Topic, "partition", p.key.Partition, "offset", offset,
+			"code", fault)
 		return
 	}
 	r := &b.record

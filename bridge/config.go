@@ -107,7 +107,8 @@ func (c *Config) Sections() []settings.Section {
 		{Title: "Kafka", Flags: []string{"kafka-brokers", "kafka-topics", "kafka-group", "kafka-offset-reset", "kafka-config", "kafka-oauth"}},
 		{Title: "Pub/Sub and Cloud Storage", Flags: []string{"google-cloud-project", "pubsub-topic",
 			"pubsub-dead-letter-topic", "payload-bucket", "reference-above", "storage-emulator-host"}},
-		{Title: "Batches: what messages cost, and how long records wait", Flags: []string{"batch-groups", "batch-records",
+		{Title: "Batches: what messages cost, and how long records wait", Flags: []string{"batch-groups",
+			"batch-records",
 			"batch-bytes", "linger", "max-linger", "max-message-bytes"}},
 		{Title: "Publishing and memory", Flags: []string{"max-inflight-bytes", "publish-concurrency", "publish-timeout",
 			"retry-min", "retry-max"}},
@@ -118,39 +119,57 @@ func (c *Config) Sections() []settings.Section {
 
 // Flags declares the configuration on a flag set. The defaults are c's values.
 func (c *Config) Flags(fs *flag.FlagSet) {
-	fs.StringVar(&c.Brokers, "kafka-brokers", c.Brokers, "Kafka bootstrap `servers`: host:port, separated by commas (required)")
-	fs.StringVar(&c.Topics, "kafka-topics", c.Topics, "`topics` separated by commas; one that begins with ^ is a regular expression")
+	fs.StringVar(&c.Brokers, "kafka-brokers", c.Brokers,
+		"Kafka bootstrap `servers`: host:port, separated by commas (required)")
+	fs.StringVar(&c.Topics, "kafka-topics", c.Topics,
+		"`topics` separated by commas; one that begins with ^ is a regular expression")
 	fs.StringVar(&c.Group, "kafka-group", c.Group, "consumer `group`")
-	fs.StringVar(&c.OffsetReset, "kafka-offset-reset", c.OffsetReset, "`where` a group without a committed offset begins: earliest, latest (skips what is there) or error")
+	fs.StringVar(&c.OffsetReset, "kafka-offset-reset", c.OffsetReset,
+		"`where` a group without a committed offset begins: earliest, latest (skips what is there) or error")
 	fs.Var(&c.Properties, "kafka-config", "any librdkafka property as `property=value`; may be repeated. In the environment: KAFKA_CONFIG_<PROPERTY>=value,\n"+
 		"or KAFKA_CONFIG_<PROPERTY>_FILE=path to read it from a mounted file. Secrets only in these two ways")
-	fs.StringVar(&c.OAuth, "kafka-oauth", c.OAuth, "`source` of OAUTHBEARER tokens: google (application default credentials, for Managed Service for Apache Kafka) or empty")
+	fs.StringVar(&c.OAuth, "kafka-oauth", c.OAuth,
+		"`source` of OAUTHBEARER tokens: google (application default credentials, for Managed Service for Apache Kafka) or empty")
 	fs.StringVar(&c.Project, "google-cloud-project", c.Project, "`project` of the Pub/Sub topics (required)")
 	fs.StringVar(&c.Topic, "pubsub-topic", c.Topic, "Pub/Sub `topic` for batches")
-	fs.StringVar(&c.DeadLetterTopic, "pubsub-dead-letter-topic", c.DeadLetterTopic, "Pub/Sub `topic` for records that are too large to publish")
+	fs.StringVar(&c.DeadLetterTopic, "pubsub-dead-letter-topic", c.DeadLetterTopic,
+		"Pub/Sub `topic` for records that are too large to publish")
 	fs.IntVar(&c.BatchRecords, "batch-records", c.BatchRecords, "most `records` in a batch")
-	fs.IntVar(&c.BatchBytes, "batch-bytes", c.BatchBytes, "most `bytes` in a batch, before compression; a larger record travels alone")
-	fs.StringVar(&c.PayloadBucket, "payload-bucket", c.PayloadBucket, "`bucket` of Cloud Storage for large batches, to which their messages refer then: cheaper. The functions need it first. Empty: none")
-	fs.StringVar(&c.StorageEmulator, "storage-emulator-host", c.StorageEmulator, "`host:port` of a Cloud Storage server to use instead of Google's, without encryption or credentials")
-	fs.IntVar(&c.ReferenceAbove, "reference-above", c.ReferenceAbove, "`bytes` of a compressed batch above which it goes to the bucket: at list price an object, with the time that fetching it takes, costs as much as a message of 100,000")
-	fs.StringVar(&c.BatchGroups, "batch-groups", c.BatchGroups, "`topics` that may share batches, because they have one contract: names and regular expressions as in --kafka-topics,\n"+
-		"separated by commas, groups by semicolons. A topic of no group has batches of its own")
+	fs.IntVar(&c.BatchBytes, "batch-bytes", c.BatchBytes,
+		"most `bytes` in a batch, before compression; a larger record travels alone")
+	fs.StringVar(&c.PayloadBucket, "payload-bucket", c.PayloadBucket,
+		"`bucket` of Cloud Storage for large batches, to which their messages refer then: cheaper. The functions need it first. Empty: none")
+	fs.StringVar(&c.StorageEmulator, "storage-emulator-host", c.StorageEmulator,
+		"`host:port` of a Cloud Storage server to use instead of Google's, without encryption or credentials")
+	fs.IntVar(&c.ReferenceAbove, "reference-above", c.ReferenceAbove,
+		"`bytes` of a compressed batch above which it goes to the bucket: at list price an object, with the time that fetching it takes, costs as much as a message of 100,000")
+	fs.StringVar(&c.BatchGroups, "batch-groups", c.BatchGroups,
+		"`topics` that may share batches, because they have one contract: names and regular expressions as in --kafka-topics,\n"+
+			"separated by commas, groups by semicolons. A topic of no group has batches of its own")
 	fs.DurationVar(&c.Linger, "linger", c.Linger, "longest `time` that a record waits for others in a batch that is half full")
-	fs.DurationVar(&c.MaxLinger, "max-linger", c.MaxLinger, "longest `time` that it waits in a lighter one: messages cost money, however small. Less than --linger: that")
-	fs.Int64Var(&c.MaxInflightBytes, "max-inflight-bytes", c.MaxInflightBytes, "packed and unacknowledged `bytes`, before compression, at which fetching pauses")
-	fs.IntVar(&c.MaxMessageBytes, "max-message-bytes", c.MaxMessageBytes, "largest Pub/Sub message in `bytes`; larger records go to the dead-letter topic")
+	fs.DurationVar(&c.MaxLinger, "max-linger", c.MaxLinger,
+		"longest `time` that it waits in a lighter one: messages cost money, however small. Less than --linger: that")
+	fs.Int64Var(&c.MaxInflightBytes, "max-inflight-bytes", c.MaxInflightBytes,
+		"packed and unacknowledged `bytes`, before compression, at which fetching pauses")
+	fs.IntVar(&c.MaxMessageBytes, "max-message-bytes", c.MaxMessageBytes,
+		"largest Pub/Sub message in `bytes`; larger records go to the dead-letter topic")
 	fs.IntVar(&c.PublishConcurrency, "publish-concurrency", c.PublishConcurrency, "most publish `requests` at a time")
-	fs.DurationVar(&c.PublishTimeout, "publish-timeout", c.PublishTimeout, "`time` limit of one publish request; it is then tried again")
+	fs.DurationVar(&c.PublishTimeout, "publish-timeout", c.PublishTimeout,
+		"`time` limit of one publish request; it is then tried again")
 	fs.DurationVar(&c.RetryMin, "retry-min", c.RetryMin, "first `backoff` of a batch that was refused")
 	fs.DurationVar(&c.RetryMax, "retry-max", c.RetryMax, "longest `backoff` of a batch that is refused again and again")
-	fs.DurationVar(&c.RevokeTimeout, "revoke-timeout", c.RevokeTimeout, "longest `wait` for the batches in flight of a partition that another member gets")
+	fs.DurationVar(&c.RevokeTimeout, "revoke-timeout", c.RevokeTimeout,
+		"longest `wait` for the batches in flight of a partition that another member gets")
 	fs.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "longest `wait` for batches in flight at shutdown")
-	fs.DurationVar(&c.CommitTimeout, "commit-timeout", c.CommitTimeout, "longest `wait` for the last commit at shutdown")
+	fs.DurationVar(&c.CommitTimeout, "commit-timeout", c.CommitTimeout,
+		"longest `wait` for the last commit at shutdown")
 	fs.DurationVar(&c.CloseTimeout, "close-timeout", c.CloseTimeout, "longest `wait` for leaving the group at shutdown")
-	fs.DurationVar(&c.StuckAfter, "stuck-after", c.StuckAfter, "`time` without a turn of the poll loop after which /livez fails")
+	fs.DurationVar(&c.StuckAfter, "stuck-after", c.StuckAfter,
+		"`time` without a turn of the poll loop after which /livez fails")
 	fs.StringVar(&c.HTTPAddr, "http-addr", c.HTTPAddr, "`address` of /livez, /readyz and /metrics; off: none")
 	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "lowest `level` logged: debug, info, warn or error")
-	fs.StringVar(&c.Consumer, "consumer-name", c.Consumer, "`name` of this instance in dead letters and as Kafka's client.id")
+	fs.StringVar(&c.Consumer, "consumer-name", c.Consumer,
+		"`name` of this instance in dead letters and as Kafka's client.id")
 }
 
 // ParseConfig reads flags over environment variables over defaults, and
@@ -221,7 +240,8 @@ func (c *Config) groups() groups {
 // of returns the name of the topic's group.
 func (g groups) of(topic string) string {
 	for _, g := range g {
-		if slices.Contains(g.topics, topic) || slices.ContainsFunc(g.patterns, func(p *regexp.Regexp) bool { return p.MatchString(topic) }) {
+		if slices.Contains(g.topics, topic) || slices.ContainsFunc(g.patterns,
+			func(p *regexp.Regexp) bool { return p.MatchString(topic) }) {
 			return g.name
 		}
 	}
@@ -240,7 +260,8 @@ func (c *Config) Validate() error {
 	} else {
 		for i, b := range brokers {
 			if !brokerPattern.MatchString(b) {
-				bad("kafka-brokers", "server %d of %d is not host:port: write it as kafka.example.com:9092", i+1, len(brokers))
+				bad("kafka-brokers", "server %d of %d is not host:port: write it as kafka.example.com:9092", i+1,
+					len(brokers))
 			}
 		}
 	}
@@ -295,10 +316,12 @@ func (c *Config) Validate() error {
 	if c.MaxMessageBytes < 2*framing || c.MaxMessageBytes > 10_000_000 {
 		bad("max-message-bytes", "is %d: use %d to 10000000, Pub/Sub's own limit", c.MaxMessageBytes, 2*framing)
 	} else if most := c.maxRecordBytes(); c.BatchBytes < 1 || c.BatchBytes > most {
-		bad("batch-bytes", "is %d: use 1 to %d, so that a batch that does not compress fits into --max-message-bytes", c.BatchBytes, most)
+		bad("batch-bytes", "is %d: use 1 to %d, so that a batch that does not compress fits into --max-message-bytes",
+			c.BatchBytes, most)
 	}
 	if c.MaxInflightBytes < int64(c.BatchBytes) {
-		bad("max-inflight-bytes", "is %d: it must hold at least one batch, --batch-bytes is %d", c.MaxInflightBytes, c.BatchBytes)
+		bad("max-inflight-bytes", "is %d: it must hold at least one batch, --batch-bytes is %d", c.MaxInflightBytes,
+			c.BatchBytes)
 	}
 	if c.PublishConcurrency < 1 {
 		bad("publish-concurrency", "is %d: use 1 or more", c.PublishConcurrency)

@@ -31,7 +31,8 @@ func parse(t *testing.T, env []string, args ...string) (bridge.Config, string, e
 	t.Helper()
 	for _, e := range os.Environ() {
 		name, _, _ := strings.Cut(e, "=")
-		if strings.HasPrefix(name, "KAFKA_") || strings.HasPrefix(name, "PUBSUB_") || strings.HasPrefix(name, "GOOGLE_") {
+		if strings.HasPrefix(name, "KAFKA_") || strings.HasPrefix(name, "PUBSUB_") || strings.HasPrefix(name,
+			"GOOGLE_") {
 			t.Setenv(name, "")
 		}
 	}
@@ -58,16 +59,20 @@ func TestConfigPrecedence(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := bridge.DefaultConfig()
-	if c.Group != "from-flag" || c.Topics != "a,b" || c.Linger != time.Second || c.BatchRecords != d.BatchRecords || c.OffsetReset != "earliest" {
-		t.Errorf("got group %q, topics %q, linger %s, batch %d, reset %q", c.Group, c.Topics, c.Linger, c.BatchRecords, c.OffsetReset)
+	if c.Group != "from-flag" || c.Topics != "a,b" || c.Linger != time.Second || c.BatchRecords != d.BatchRecords ||
+		c.OffsetReset != "earliest" {
+		t.Errorf("got group %q, topics %q, linger %s, batch %d, reset %q", c.Group, c.Topics, c.Linger, c.BatchRecords,
+			c.OffsetReset)
 	}
 	m := *member.ConfigMap(&c)
 	// Names that do not follow the rule.
 	if m["log_level"] != "7" || m["sasl.oauthbearer.assertion.private.key.file"] != "/secrets/key.pem" {
-		t.Errorf("got log_level %v, private key file %v", m["log_level"], m["sasl.oauthbearer.assertion.private.key.file"])
+		t.Errorf("got log_level %v, private key file %v", m["log_level"],
+			m["sasl.oauthbearer.assertion.private.key.file"])
 	}
 	if m["fetch.min.bytes"] != "30" || m["fetch.wait.max.ms"] != "20" || m["group.id"] != "from-flag" {
-		t.Errorf("got fetch.min.bytes %v, fetch.wait.max.ms %v, group.id %v", m["fetch.min.bytes"], m["fetch.wait.max.ms"], m["group.id"])
+		t.Errorf("got fetch.min.bytes %v, fetch.wait.max.ms %v, group.id %v", m["fetch.min.bytes"],
+			m["fetch.wait.max.ms"], m["group.id"])
 	}
 }
 
@@ -138,7 +143,8 @@ func TestHelp(t *testing.T) {
 	if err := os.WriteFile(secret, []byte("hunter3-secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, out, err := parse(t, append(required, "KAFKA_CONFIG_SASL_PASSWORD=hunter2-secret", "KAFKA_CONFIG_SSL_KEY_PASSWORD_FILE="+secret), "-h")
+	_, out, err := parse(t, append(required, "KAFKA_CONFIG_SASL_PASSWORD=hunter2-secret",
+		"KAFKA_CONFIG_SSL_KEY_PASSWORD_FILE="+secret), "-h")
 	if !errors.Is(err, flag.ErrHelp) {
 		t.Fatalf("the error is %v, want flag.ErrHelp", err)
 	}
@@ -165,7 +171,8 @@ func TestSecrets(t *testing.T) {
 	if err := os.WriteFile(secret, []byte("hunter3-secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, _, err := parse(t, append(required, "KAFKA_CONFIG_SASL_PASSWORD_FILE="+secret, "KAFKA_CONFIG_SSL_KEY_PASSWORD=hunter2-secret"))
+	c, _, err := parse(t, append(required, "KAFKA_CONFIG_SASL_PASSWORD_FILE="+secret,
+		"KAFKA_CONFIG_SSL_KEY_PASSWORD=hunter2-secret"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +181,8 @@ func TestSecrets(t *testing.T) {
 		t.Error("the secrets do not reach librdkafka as they are")
 	}
 	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
-		if s := fmt.Sprintf(format, &c.Properties) + fmt.Sprintf(format, c.Properties) + fmt.Sprintf(format, c); strings.Contains(s, "hunter") {
+		if s := fmt.Sprintf(format, &c.Properties) + fmt.Sprintf(format, c.Properties) +
+			fmt.Sprintf(format, c); strings.Contains(s, "hunter") {
 			t.Errorf("%s of the configuration shows a secret", format)
 		}
 	}
@@ -219,8 +227,9 @@ func writeSecrets(t *testing.T, dir string) tls.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
+		NotAfter: time.Now().Add(time.Hour),
+		IsCA:     true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)

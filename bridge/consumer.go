@@ -6,8 +6,8 @@ import (
 	"sluice/internal/batch"
 )
 
-// Consumer is a member of a Kafka consumer group, as the owner's loop needs one; package bridge/kafka has it on librdkafka.
-// Only the owner's goroutine calls it.
+// Consumer is a member of a Kafka consumer group, as the owner's loop needs one; package bridge/kafka has it on
+// librdkafka. Only the owner's goroutine calls it.
 type Consumer interface {
 	// Join subscribes to the topics. m is told of what happens within Poll, in the caller's goroutine. The error wraps
 	// ErrConfig if the configuration cannot work.
@@ -15,11 +15,12 @@ type Consumer interface {
 	// Poll tells of what has happened, and waits for nothing. An error is fatal: only a restart helps.
 	Poll() error
 
-	// Fetch waits up to d for records of the assigned partitions, and returns how many there are; they are numbered from 0
-	// and stay until Release, which follows each Fetch.
+	// Fetch waits up to d for records of the assigned partitions, and returns how many there are; they are numbered
+	// from 0 and stay until Release, which follows each Fetch.
 	Fetch(d time.Duration) int
 	Release()
-	// Source tells the partition of record i. That of something else than a record has no Topic; Fault tells what it is.
+	// Source tells the partition of record i. That of something else than a record has no Topic; Fault tells what it
+	// is.
 	Source(i int) Source
 	// Topic is the topic's name. It costs more than Source.
 	Topic(i int) string
@@ -28,22 +29,23 @@ type Consumer interface {
 	LeaderEpoch(i int) int32
 	// Fault is the name of Kafka's error that came instead of a record; empty: it is one.
 	Fault(i int) string
-	// Read reads record i into r, but for topic and partition. Its bytes stay until Release. fault is why it has no headers.
+	// Read reads record i into r, but for topic and partition. Its bytes stay until Release. fault is why it has no
+	// headers.
 	Read(i int, r *batch.Record) (fault string)
 
-	// Store has offsets committed within a second, and when a partition is given up. Those of partitions that are no longer
-	// assigned are left out.
+	// Store has offsets committed within a second, and when a partition is given up. Those of partitions that are no
+	// longer assigned are left out.
 	Store(offsets []Offset) error
 	// End is the offset behind a partition's last record, as the last fetch told it.
 	End(p TopicPartition) (offset int64, known bool)
 	// Positions returns the next offsets to fetch, of those partitions of which they are known.
 	Positions(parts []TopicPartition) []Offset
-	// Reassign takes a partition out of the assignment and into it again. It is false while a rebalance goes on, which does
-	// the same.
+	// Reassign takes a partition out of the assignment and into it again. It is false while a rebalance goes on, which
+	// does the same.
 	Reassign(p TopicPartition) (bool, error)
 
-	// Leave commits what is stored and leaves the group, in a goroutine of its own. Each channel gets whether that was done.
-	// No other method may be called after it.
+	// Leave commits what is stored and leaves the group, in a goroutine of its own. Each channel gets whether that was
+	// done. No other method may be called after it.
 	Leave() (committed, left <-chan bool)
 }
 

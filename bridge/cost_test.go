@@ -214,7 +214,8 @@ func compress(b *testing.B) (perRecord float64) {
 		encoders[i] = batch.NewEncoder(batch.Header{})
 		for n := range size {
 			e := g.Next()
-			encoders[i].Append(&batch.Record{Topic: servers.KafkaTopic, Offset: int64(n), Timestamp: time.Now().UnixMilli(), Key: e.Key, Value: e.Value})
+			encoders[i].Append(&batch.Record{Topic: servers.KafkaTopic, Offset: int64(n),
+				Timestamp: time.Now().UnixMilli(), Key: e.Key, Value: e.Value})
 		}
 	}
 	var payload []byte
@@ -222,7 +223,10 @@ func compress(b *testing.B) (perRecord float64) {
 	start := cpu(b)
 	for _, e := range encoders {
 		var err error
-		if payload, err = e.PayloadWith(payload[:0], func(dst, src []byte) ([]byte, error) { return c.Append(dst, src, zstd.Fast) }); err != nil {
+		if payload, err = e.PayloadWith(payload[:0], func(dst, src []byte) ([]byte, error) {
+			return c.Append(dst, src,
+				zstd.Fast)
+		}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -34,7 +34,8 @@ func (b *Bridge) deadLetter(p *partition, r *batch.Record, now time.Time) {
 		"%sread it from Kafka, or have the producer send less",
 		n, b.cfg.maxRecordBytes(), what)
 	enc := b.encoders.get()
-	enc.Reset(batch.Header{Traceparent: recordTrace(r), Origin: batch.Origin{Consumer: b.cfg.Consumer, FailedAt: now.UnixMicro()}})
+	enc.Reset(batch.Header{Traceparent: recordTrace(r), Origin: batch.Origin{Consumer: b.cfg.Consumer,
+		FailedAt: now.UnixMicro()}})
 	enc.Append(&head)
 	b.inflight += int64(enc.Size())
 	b.log.Warn("a record is too large for Pub/Sub and goes to the dead-letter topic",

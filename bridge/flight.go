@@ -104,7 +104,10 @@ func (b *Bridge) level(packed int) int {
 func (b *Bridge) encode(c *zstd.Compressor, level int, enc *batch.Encoder, payload *[]byte) error {
 	var err error
 	if c != nil {
-		*payload, err = enc.PayloadWith((*payload)[:0], func(dst, src []byte) ([]byte, error) { return c.Append(dst, src, level) })
+		*payload, err = enc.PayloadWith((*payload)[:0], func(dst, src []byte) ([]byte, error) {
+			return c.Append(dst,
+				src, level)
+		})
 	} else {
 		*payload, err = enc.Payload((*payload)[:0])
 	}

@@ -37,11 +37,15 @@ func TestBytesPerEvent(t *testing.T) {
 	enc, g := batch.NewEncoder(batch.Header{}), generate.New(generate.Config{Seed: 1})
 	for i := range events {
 		e := g.Next()
-		enc.Append(&batch.Record{Topic: "clickstream", Partition: int32(i % 6), Offset: int64(i / 6), Timestamp: int64(1_764_000_000_000 + i),
-			Key: e.Key, Value: e.Value})
+		enc.Append(&batch.Record{Topic: "clickstream", Partition: int32(i % 6), Offset: int64(i / 6),
+			Timestamp: int64(1_764_000_000_000 + i),
+			Key:       e.Key, Value: e.Value})
 	}
 	c := zstd.New()
-	payload, err := enc.PayloadWith(nil, func(dst, src []byte) ([]byte, error) { return c.Append(dst, src, zstd.Small) })
+	payload, err := enc.PayloadWith(nil, func(dst, src []byte) ([]byte, error) {
+		return c.Append(dst, src,
+			zstd.Small)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,8 +54,8 @@ func TestBytesPerEvent(t *testing.T) {
 	}
 }
 
-// Protects against batches that nobody waits for: one whose last partition is lost is dropped, and one that others have records
-// in goes on without the lost one's claim.
+// Protects against batches that nobody waits for: one whose last partition is lost is dropped, and one that others have
+// records in goes on without the lost one's claim.
 func TestLeavingAnUnfinishedBatch(t *testing.T) {
 	b := &Bridge{cfg: DefaultConfig()}
 	k := &packer{enc: batch.NewEncoder(batch.Header{})}

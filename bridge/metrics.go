@@ -40,11 +40,13 @@ type metrics struct {
 func newMetrics(stats func() Stats, cfg Config) (*metrics, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	exporter, err := promexporter.New(promexporter.WithRegisterer(registry), promexporter.WithoutScopeInfo(), promexporter.WithoutTargetInfo())
+	exporter, err := promexporter.New(promexporter.WithRegisterer(registry), promexporter.WithoutScopeInfo(),
+		promexporter.WithoutTargetInfo())
 	if err != nil {
 		return nil, fmt.Errorf("bridge: metrics: %w", err)
 	}
-	provider := sdkmetric.NewMeterProvider(append([]sdkmetric.Option{sdkmetric.WithReader(exporter)}, cfg.MeterOptions...)...)
+	provider := sdkmetric.NewMeterProvider(append([]sdkmetric.Option{sdkmetric.WithReader(exporter)},
+		cfg.MeterOptions...)...)
 	if err := runtime.Start(runtime.WithMeterProvider(provider)); err != nil {
 		return nil, fmt.Errorf("bridge: metrics: %w", err)
 	}
@@ -62,13 +64,15 @@ func newMetrics(stats func() Stats, cfg Config) (*metrics, error) {
 	var observed []metric.Observable
 	var observers []func(metric.Observer, *Stats)
 	counter := func(name, unit, description string, value func(*Stats) int64, opts ...metric.ObserveOption) {
-		c, err := meter.Int64ObservableCounter("sluice.bridge."+name, metric.WithUnit(unit), metric.WithDescription(description))
+		c, err := meter.Int64ObservableCounter("sluice.bridge."+name, metric.WithUnit(unit),
+			metric.WithDescription(description))
 		keep(err)
 		observed = append(observed, c)
 		observers = append(observers, func(o metric.Observer, s *Stats) { o.ObserveInt64(c, value(s), opts...) })
 	}
 	level := func(name, unit, description string, value func(*Stats) int64) {
-		l, err := meter.Int64ObservableUpDownCounter("sluice.bridge."+name, metric.WithUnit(unit), metric.WithDescription(description))
+		l, err := meter.Int64ObservableUpDownCounter("sluice.bridge."+name, metric.WithUnit(unit),
+			metric.WithDescription(description))
 		keep(err)
 		observed = append(observed, l)
 		observers = append(observers, func(o metric.Observer, s *Stats) { o.ObserveInt64(l, value(s)) })
@@ -76,7 +80,8 @@ func newMetrics(stats func() Stats, cfg Config) (*metrics, error) {
 	// A gauge can be without a value: unknown is not zero.
 	type tell func(value float64, attributes ...attribute.KeyValue)
 	gauge := func(name, unit, description string, observe func(*Stats, tell)) {
-		g, err := meter.Float64ObservableGauge("sluice.bridge."+name, metric.WithUnit(unit), metric.WithDescription(description))
+		g, err := meter.Float64ObservableGauge("sluice.bridge."+name, metric.WithUnit(unit),
+			metric.WithDescription(description))
 		keep(err)
 		observed = append(observed, g)
 		observers = append(observers, func(o metric.Observer, s *Stats) {
@@ -84,10 +89,13 @@ func newMetrics(stats func() Stats, cfg Config) (*metrics, error) {
 		})
 	}
 
-	counter("records.out", "{record}", "Records in batches that were sent.", func(s *Stats) int64 { return s.RecordsOut })
-	counter("in", "By", "Keys, values and headers of records taken from Kafka.", func(s *Stats) int64 { return s.BytesIn })
+	counter("records.out", "{record}", "Records in batches that were sent.",
+		func(s *Stats) int64 { return s.RecordsOut })
+	counter("in", "By", "Keys, values and headers of records taken from Kafka.",
+		func(s *Stats) int64 { return s.BytesIn })
 	counter("batches", "{batch}", "Batches that were sent.", func(s *Stats) int64 { return s.Batches })
-	counter("packed", "By", "Batches that were sent, before compression.", func(s *Stats) int64 { return s.PackedBytes })
+	counter("packed", "By", "Batches that were sent, before compression.",
+		func(s *Stats) int64 { return s.PackedBytes })
 	counter("out", "By", "Batches that were sent, after compression.", func(s *Stats) int64 { return s.PayloadBytes })
 	counter("references", "{batch}", "Batches that were written to the bucket, and whose messages refer to it.",
 		func(s *Stats) int64 { return s.References })
@@ -96,20 +104,26 @@ func newMetrics(stats func() Stats, cfg Config) (*metrics, error) {
 	counter("dead_lettered", "{record}", "Records that the dead-letter topic has acknowledged.",
 		func(s *Stats) int64 { return s.DeadLettered },
 		metric.WithAttributes(attribute.String("error.type", "too_large")))
-	counter("rebalances", "{rebalance}", "Assignments and revocations of partitions.", func(s *Stats) int64 { return s.Rebalances })
-	counter("partitions.lost", "{partition}", "Partitions that the group took away without asking.", func(s *Stats) int64 { return s.Lost })
+	counter("rebalances", "{rebalance}", "Assignments and revocations of partitions.",
+		func(s *Stats) int64 { return s.Rebalances })
+	counter("partitions.lost", "{partition}", "Partitions that the group took away without asking.",
+		func(s *Stats) int64 { return s.Lost })
 	counter("partitions.revived", "{partition}", "Partitions that stood still and were assigned anew.",
 		func(s *Stats) int64 { return s.Revived })
-	counter("kafka_errors", "{error}", "Errors that the Kafka client has reported.", func(s *Stats) int64 { return s.KafkaErrors })
+	counter("kafka_errors", "{error}", "Errors that the Kafka client has reported.",
+		func(s *Stats) int64 { return s.KafkaErrors })
 	counter("commit_errors", "{error}", "Offsets that could not be stored or committed at the first try.",
 		func(s *Stats) int64 { return s.CommitErrors })
 	counter("late_results", "{batch}", "Batches whose result came when their partition was no longer ours.",
 		func(s *Stats) int64 { return s.LateResults })
 
-	level("inflight", "By", "Bytes packed and unacknowledged, before compression.", func(s *Stats) int64 { return s.InflightBytes })
-	level("inflight.limit", "By", "Bytes in flight at which fetching pauses.", func(*Stats) int64 { return cfg.MaxInflightBytes })
+	level("inflight", "By", "Bytes packed and unacknowledged, before compression.",
+		func(s *Stats) int64 { return s.InflightBytes })
+	level("inflight.limit", "By", "Bytes in flight at which fetching pauses.",
+		func(*Stats) int64 { return cfg.MaxInflightBytes })
 	level("inflight.batches", "{batch}", "Batches on their way.", func(s *Stats) int64 { return s.InflightBatches })
-	level("partitions.assigned", "{partition}", "Partitions assigned to this instance.", func(s *Stats) int64 { return s.Assigned })
+	level("partitions.assigned", "{partition}", "Partitions assigned to this instance.",
+		func(s *Stats) int64 { return s.Assigned })
 	level("partitions.paused", "{partition}", "Partitions that are not fetched from because of the bytes in flight.",
 		func(s *Stats) int64 { return s.Paused })
 
@@ -149,18 +163,22 @@ func newMetrics(stats func() Stats, cfg Config) (*metrics, error) {
 	keep(err)
 	m.operationSeconds, err = meter.Float64Histogram("messaging.client.operation.duration", metric.WithUnit("s"),
 		metric.WithDescription("Time of one publish request."),
-		metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)) // the conventions'
+		// the conventions'
+		metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10))
 	keep(err)
 	m.batchRecords, err = meter.Int64Histogram("sluice.bridge.batch.records", metric.WithUnit("{record}"),
-		metric.WithDescription("Records in a batch."), metric.WithExplicitBucketBoundaries(1, 2, 5, 10, 20, 50, 100, 200,
+		metric.WithDescription("Records in a batch."), metric.WithExplicitBucketBoundaries(1, 2, 5, 10, 20, 50, 100,
+			200,
 			500, 1000, 2000, 5000, 10000))
 	keep(err)
 	m.batchBytes, err = meter.Int64Histogram("sluice.bridge.batch.size", metric.WithUnit("By"),
 		metric.WithDescription("Bytes in a batch, before compression."),
-		metric.WithExplicitBucketBoundaries(1<<10, 4<<10, 16<<10, 64<<10, 128<<10, 256<<10, 512<<10, 1<<20, 2<<20, 5<<20, 10<<20))
+		metric.WithExplicitBucketBoundaries(1<<10, 4<<10, 16<<10, 64<<10, 128<<10, 256<<10, 512<<10, 1<<20, 2<<20,
+			5<<20, 10<<20))
 	keep(err)
 	// Latency by station: Kafka's timestamp, fetched, published. Ingest tells the rest.
-	stations := metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+	stations := metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+		300, 900, 3600)
 	m.fetchSeconds, err = meter.Float64Histogram("sluice.bridge.fetch.duration", metric.WithUnit("s"),
 		metric.WithDescription("Time from Kafka's timestamp to the bridge, of the first record of each batch."), stations)
 	keep(err)

@@ -55,14 +55,19 @@ func TestLag(t *testing.T) {
 	close(answer)
 	servers.Wait(t, "the lag of a partition without a commit", func() bool { n, _ := lag(b, 0); return n == 100 })
 	servers.Wait(t, "the lag of an idle partition", func() bool { n, ok := lag(b, 1); return ok && n == 0 })
-	if _, body := get(b, "/metrics"); !strings.Contains(body, `sluice_bridge_lag{messaging_destination_name="clickstream",messaging_destination_partition_id="0"} 100`) {
+	if _, body := get(b, "/metrics"); !strings.Contains(body,
+		`sluice_bridge_lag{messaging_destination_name="clickstream",messaging_destination_partition_id="0"} 100`) {
 		t.Error("/metrics does not tell the lag")
 	}
 	if b.Stats().OldestUnacknowledged == 0 {
 		t.Error("the oldest unacknowledged record has no age")
 	}
 	fault.Set(nil)
-	servers.Wait(t, "the lag to go", func() bool { n, ok := lag(b, 0); return ok && n == 0 && b.Stats().OldestUnacknowledged == 0 })
+	servers.Wait(t, "the lag to go", func() bool {
+		n, ok := lag(b, 0)
+		return ok && n == 0 &&
+			b.Stats().OldestUnacknowledged == 0
+	})
 	b.Shutdown()
 
 	// A bridge that finds everything committed knows so without a record.
@@ -94,7 +99,11 @@ func TestHealth(t *testing.T) {
 	servers.Wait(t, "readiness", func() bool { code, _ := get(b, "/readyz"); return code == http.StatusOK })
 	b.Shutdown()
 	// The loop has ended and so turns no more: to /livez that looks as if it hung.
-	servers.Wait(t, "/livez to notice", func() bool { code, _ := get(b, "/livez"); return code == http.StatusServiceUnavailable })
+	servers.Wait(t, "/livez to notice", func() bool {
+		code,
+			_ := get(b, "/livez")
+		return code == http.StatusServiceUnavailable
+	})
 }
 
 // A member for which the group has no partition to spare is ready: it stands by.
@@ -180,7 +189,10 @@ func TestLostPartitions(t *testing.T) {
 	}
 	fault.Set(nil)
 	servers.Wait(t, "all commits", func() bool { return s.Committed(0) == n/2 && s.Committed(1) == n/2 })
-	servers.Wait(t, "the results of the first assignment", func() bool { return b.Stats().LateResults > 0 && b.Stats().InflightBytes == 0 })
+	servers.Wait(t, "the results of the first assignment", func() bool {
+		return b.Stats().LateResults > 0 &&
+			b.Stats().InflightBytes == 0
+	})
 	if d := s.CheckAll(n); d != 0 {
 		t.Errorf("%d duplicates, although nothing that was refused had been taken", d)
 	}
@@ -202,7 +214,10 @@ func TestNothingIsCommittedForAnEarlierAssignment(t *testing.T) {
 		return nil, nil, false
 	})
 	s.Evict("one")
-	servers.Wait(t, "the new assignment", func() bool { return b.Stats().Lost == 1 && b.Stats().Assigned == 1 && b.Stats().InflightBatches == 0 })
+	servers.Wait(t, "the new assignment", func() bool {
+		return b.Stats().Lost == 1 && b.Stats().Assigned == 1 &&
+			b.Stats().InflightBatches == 0
+	})
 	time.Sleep(time.Second) // some statistics, of a partition with nothing on its way
 	if got := s.Committed(0); got >= 0 {
 		t.Errorf("%d is committed, and nothing acknowledged", got)
@@ -222,14 +237,18 @@ func TestRecordsThatCannotBeDecompressed(t *testing.T) {
 	s := servers.New(t, 2)
 	s.Produce(s.Numbered(0, 10)...)
 	const records, zstd = 3, 4
-	b := kmsg.RecordBatch{Magic: 2, Attributes: zstd, LastOffsetDelta: records - 1, NumRecords: records, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, Records: []byte("this is not zstd")}
+	b := kmsg.RecordBatch{Magic: 2, Attributes: zstd, LastOffsetDelta: records - 1, NumRecords: records, ProducerID: -1,
+		ProducerEpoch: -1, FirstSequence: -1, Records: []byte("this is not zstd")}
 	const beforeLength, beforeSum = 12, 21 // bytes that the length and the checksum leave out
 	b.Length = int32(len(b.AppendTo(nil)) - beforeLength)
 	b.CRC = int32(crc32.Checksum(b.AppendTo(nil)[beforeSum:], crc32.MakeTable(crc32.Castagnoli)))
 	s.ProduceRaw(0, b.AppendTo(nil))
 	s.Produce(s.Numbered(10, 10)...)
 	bridge := s.Start(quick)
-	servers.Wait(t, "the error, and the other partition", func() bool { return bridge.Stats().KafkaErrors > 3 && s.Committed(1) == 10 })
+	servers.Wait(t, "the error, and the other partition", func() bool {
+		return bridge.Stats().KafkaErrors > 3 &&
+			s.Committed(1) == 10
+	})
 	if got := s.Committed(0); got != 5 {
 		t.Errorf("%d is committed, want 5: before the records that cannot be read", got)
 	}
@@ -324,7 +343,8 @@ func TestRecordsDeletedBeforeTheyWereRead(t *testing.T) {
 	if n := b.Stats().RecordsIn; n != 5 {
 		t.Errorf("%d records were taken, want the 5 that are left", n)
 	}
-	if line := log.String(); !strings.Contains(line, "clickstream [0]: offset reset (at offset 10") || !strings.Contains(line, "offset 15") {
+	if line := log.String(); !strings.Contains(line, "clickstream [0]: offset reset (at offset 10") ||
+		!strings.Contains(line, "offset 15") {
 		t.Errorf("the log does not tell what is missing:\n%s", line)
 	}
 }
@@ -369,7 +389,8 @@ func TestOffsetResetError(t *testing.T) {
 // aborted does not come, what is behind the marker does.
 func TestTransactions(t *testing.T) {
 	s := servers.New(t, 1)
-	p, err := kafka.NewProducer(&kafka.ConfigMap{"bootstrap.servers": s.Brokers, "transactional.id": "t", "enable.metrics.push": false, "go.delivery.reports": false})
+	p, err := kafka.NewProducer(&kafka.ConfigMap{"bootstrap.servers": s.Brokers, "transactional.id": "t",
+		"enable.metrics.push": false, "go.delivery.reports": false})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -534,7 +555,8 @@ func TestLatestReadsAddedPartitionsFromTheirBeginning(t *testing.T) {
 	)
 	servers.Wait(t, "the records of the added partition", func() bool {
 		copies, _, _ := s.Published(servers.Topic)
-		return copies[servers.Coordinate{Partition: 2, Offset: 0}] == 1 && copies[servers.Coordinate{Partition: 2, Offset: 1}] == 1
+		return copies[servers.Coordinate{Partition: 2, Offset: 0}] == 1 &&
+			copies[servers.Coordinate{Partition: 2, Offset: 1}] == 1
 	})
 	if copies, _, _ := s.Published(servers.Topic); len(copies) != 2 {
 		t.Errorf("%d records are forwarded, want the two of the added partition", len(copies))

@@ -26,7 +26,10 @@ func TestBatchesFillUpToMaxRecords(t *testing.T) {
 	s := servers.New(t, 1)
 	s.Produce(s.Numbered(0, 250)...)
 	b := s.Start(func(c *bridge.Config) { c.BatchRecords, c.Linger = 100, time.Hour })
-	servers.Wait(t, "two full batches", func() bool { return b.Stats().Acknowledged == 2 && b.Stats().RecordsIn == 250 })
+	servers.Wait(t, "two full batches", func() bool {
+		return b.Stats().Acknowledged == 2 &&
+			b.Stats().RecordsIn == 250
+	})
 	b.Shutdown()
 	_, _, batches := s.Published(servers.Topic)
 	sizes := map[int]int{}
@@ -92,7 +95,8 @@ func TestBatchesStayWithinTheLimitOfHeaders(t *testing.T) {
 // them, and that is told and counted.
 func TestHeadersThatCannotBeRead(t *testing.T) {
 	s := servers.New(t, 1)
-	s.Produce(&kafka.Message{Value: []byte("v"), Headers: make([]kafka.Header, 100_001)}, &kafka.Message{Value: []byte("after")})
+	s.Produce(&kafka.Message{Value: []byte("v"), Headers: make([]kafka.Header, 100_001)},
+		&kafka.Message{Value: []byte("after")})
 	b := s.Start(nil)
 	servers.Wait(t, "both records", func() bool { return b.Stats().RecordsIn == 2 })
 	b.Shutdown()
@@ -162,7 +166,8 @@ func TestRecordsAreOpaque(t *testing.T) {
 			t.Errorf("record %d is\n%s\nwant\n%s", i, got, want[i])
 		}
 	}
-	if r, h := records[0], batches[0].Header; r.Topic != servers.KafkaTopic || r.Partition != 0 || h.Origin != (batch.Origin{}) {
+	if r, h := records[0], batches[0].Header; r.Topic != servers.KafkaTopic || r.Partition != 0 ||
+		h.Origin != (batch.Origin{}) {
 		t.Errorf("the first record is %+v, the header %+v", r, h)
 	}
 }
@@ -172,7 +177,8 @@ func describe(r *batch.Record) string {
 	for _, h := range r.Headers {
 		headers = append(headers, fmt.Sprintf("%q=%s", h.Key, quote(h.Value)))
 	}
-	return fmt.Sprintf("%d %d %s=%s [%s]", r.Offset, r.Timestamp, quote(r.Key), quote(r.Value), strings.Join(headers, " "))
+	return fmt.Sprintf("%d %d %s=%s [%s]", r.Offset, r.Timestamp, quote(r.Key), quote(r.Value),
+		strings.Join(headers, " "))
 }
 
 func quote(b []byte) string {
@@ -193,8 +199,9 @@ func TestTooLarge(t *testing.T) {
 	rand.Read(fits)
 	s.Produce(
 		&kafka.Message{Value: []byte("before")},
-		&kafka.Message{Key: bytes.Repeat([]byte("k"), 100_000), Value: large, Timestamp: time.UnixMilli(1_700_000_000_123),
-			Headers: []kafka.Header{{Key: "h", Value: []byte("v")}}},
+		&kafka.Message{Key: bytes.Repeat([]byte("k"), 100_000), Value: large,
+			Timestamp: time.UnixMilli(1_700_000_000_123),
+			Headers:   []kafka.Header{{Key: "h", Value: []byte("v")}}},
 		&kafka.Message{Value: fits},
 		&kafka.Message{Value: []byte("after")},
 		&kafka.Message{Value: []byte("small"), Key: []byte("k"), Headers: []kafka.Header{{Key: "h", Value: large}}},
@@ -235,11 +242,13 @@ func TestTooLarge(t *testing.T) {
 	case !bytes.Equal(r.Value, large[:64<<10]):
 		t.Errorf("it has %d bytes of its value, want the first 64 KiB", len(r.Value))
 	case r.Key != nil || r.Rejection.Left != batch.LeftKey:
-		t.Errorf("it has %d bytes of its key and says that %d is left out: a part of a key is another key", len(r.Key), r.Rejection.Left)
+		t.Errorf("it has %d bytes of its key and says that %d is left out: a part of a key is another key", len(r.Key),
+			r.Rejection.Left)
 	}
 	// A record that is too large by its headers: its value is whole, and does not pass for cut.
 	r = records[1]
-	if r.Offset != 4 || string(r.Value) != "small" || string(r.Key) != "k" || r.Rejection.Size != 0 || r.Rejection.SHA256 != nil || r.Rejection.Left != batch.LeftHeaders {
+	if r.Offset != 4 || string(r.Value) != "small" || string(r.Key) != "k" || r.Rejection.Size != 0 ||
+		r.Rejection.SHA256 != nil || r.Rejection.Left != batch.LeftHeaders {
 		t.Errorf("the record with large headers became %+v", r)
 	}
 }

@@ -44,8 +44,12 @@ func TestPublishIsTriedAgain(t *testing.T) {
 			s := servers.New(t, 2, fault.Option())
 			s.Produce(s.Numbered(0, 500)...)
 			b := s.Start(nil)
-			servers.Wait(t, "several refusals", func() bool { return b.Stats().Retries >= 6 && b.Stats().RecordsIn == 500 })
-			if status, body := get(b, "/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(body, "publishing") {
+			servers.Wait(t, "several refusals", func() bool {
+				return b.Stats().Retries >= 6 &&
+					b.Stats().RecordsIn == 500
+			})
+			if status, body := get(b, "/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(body,
+				"publishing") {
 				t.Errorf("while publishing fails, /readyz answers %d %s", status, body)
 			}
 			if status, body := get(b, "/livez"); status != http.StatusOK {
@@ -95,13 +99,17 @@ func (l *lines) count(part string) int {
 	return strings.Count(l.text.String(), part)
 }
 
-// Protects whoever looks into an outage: each reason of it is told, once, also one that comes later; and after it the next one is told anew.
+// Protects whoever looks into an outage: each reason of it is told, once, also one that comes later; and after it the
+// next one is told anew.
 func TestEachReasonOfAnOutageIsTold(t *testing.T) {
 	var fault servers.PublishFault
 	var code atomic.Uint32
 	refuse := func(c codes.Code) {
 		code.Store(uint32(c))
-		fault.Set(func(string, *batch.Batch) error { return status.Error(codes.Code(code.Load()), "refused by the test") })
+		fault.Set(func(string, *batch.Batch) error {
+			return status.Error(codes.Code(code.Load()),
+				"refused by the test")
+		})
 	}
 	s := servers.New(t, 1, fault.Option())
 	log := new(lines)

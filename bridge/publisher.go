@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// Publisher gives payloads to whoever keeps them until they are rows; package bridge/pubsub has Pub/Sub's. Many goroutines
-// use it at a time.
+// Publisher gives payloads to whoever keeps them until they are rows; package bridge/pubsub has Pub/Sub's. Many
+// goroutines use it at a time.
 type Publisher interface {
-	// Publish tries until the payload is kept, and is false if ctx ended first. reusable says that nobody uses the payload's
-	// memory any more.
+	// Publish tries until the payload is kept, and is false if ctx ended first. reusable says that nobody uses the
+	// payload's memory any more.
 	Publish(ctx context.Context, to Destination, payload []byte) (taken, reusable bool)
 	// Objects reports whether large payloads go where their size is not billed.
 	Objects() bool
-	// Observe has every request told: its topic, the time it took, and the name of its error, empty if there was none. It
-	// must come before the first one.
+	// Observe has every request told: its topic, the time it took, and the name of its error, empty if there was none.
+	// It must come before the first one.
 	Observe(func(topic string, took time.Duration, failure string))
 	Stats() PublishStats
 }

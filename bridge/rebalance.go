@@ -78,7 +78,8 @@ func (b member) Revoked(parts []TopicPartition, lost bool) {
 func (b member) CommitFailed(err error) {
 	b.counters.commitErrors.Add(1)
 	if repeated, due := b.troubles.due("commit", err.Error(), time.Now()); due {
-		b.log.Warn("offsets were not committed; they are committed with the next ones", "error", err.Error(), "repeated", repeated)
+		b.log.Warn("offsets were not committed; they are committed with the next ones", "error", err.Error(),
+			"repeated", repeated)
 	}
 }
 
@@ -108,7 +109,8 @@ func (b *Bridge) rebalanced(message string, parts []TopicPartition, more ...any)
 	for i, tp := range parts {
 		names[i] = fmt.Sprintf("%s[%d]", tp.Topic, tp.Partition)
 	}
-	b.log.Info(message, append([]any{"partitions", names, "assigned", len(b.ledger.partitions), "epoch", b.ledger.epoch}, more...)...)
+	b.log.Info(message, append([]any{"partitions", names, "assigned", len(b.ledger.partitions), "epoch",
+		b.ledger.epoch}, more...)...)
 }
 
 // await collects results until done or the deadline, which is not after the time to

@@ -100,7 +100,10 @@ func TestRevokeWaitsForBatchesInFlight(t *testing.T) {
 	s.Produce(s.Numbered(0, n)...)
 	patient := func(c *bridge.Config) { quick(c); c.RevokeTimeout = time.Minute }
 	a := s.Start(patient)
-	servers.Wait(t, "batches in flight", func() bool { return a.Stats().RecordsIn == n && a.Stats().InflightBatches >= 1 })
+	servers.Wait(t, "batches in flight", func() bool {
+		return a.Stats().RecordsIn == n &&
+			a.Stats().InflightBatches >= 1
+	})
 	b := s.Start(patient)
 	// The second member gets nothing at first, and the first one is told what to let go.
 	servers.Wait(t, "the first round of the rebalance", func() bool { return b.Stats().Joined })
@@ -140,7 +143,8 @@ func TestRevokeDoesNotWaitForStuckBatches(t *testing.T) {
 	}
 	fault.Set(nil)
 	servers.Wait(t, "all records", func() bool {
-		return a.Stats().InflightBatches == 0 && b.Stats().InflightBatches == 0 && s.Committed(0) == n/2 && s.Committed(1) == n/2
+		return a.Stats().InflightBatches == 0 && b.Stats().InflightBatches == 0 && s.Committed(0) == n/2 &&
+			s.Committed(1) == n/2
 	})
 	if a.Stats().Failing || b.Stats().Failing {
 		t.Error("a batch that was given up still counts as failing")

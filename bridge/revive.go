@@ -31,6 +31,7 @@ func (b *Bridge) revive(p *partition, s *Standing, now time.Time) {
 	}
 	if anew {
 		b.counters.revived.Add(1)
-		b.log.Warn("a partition stood still and is assigned anew", "topic", p.key.Topic, "partition", p.key.Partition, "fetch_state", s.State)
+		b.log.Warn("a partition stood still and is assigned anew", "topic", p.key.Topic, "partition", p.key.Partition,
+			"fetch_state", s.State)
 	}
 }

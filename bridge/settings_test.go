@@ -11,7 +11,8 @@ import (
 
 var update = flag.Bool("update", false, "write the reference of the settings")
 
-// Protects the reference of the settings, SETTINGS.md, from what the program does not know any more, or knows otherwise.
+// Protects the reference of the settings, SETTINGS.md, from what the program does not know any more, or knows
+// otherwise.
 func TestSettingsReference(t *testing.T) {
 	c := bridge.DefaultConfig()
 	fs := flag.NewFlagSet("bridge", flag.ContinueOnError)

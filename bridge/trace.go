@@ -30,7 +30,8 @@ func (b *Bridge) beginTrace(k *packer, r *batch.Record, now time.Time) string {
 		return traceparent
 	}
 	ctx := trace.ContextWithRemoteSpanContext(context.Background(), telemetry.ParseTraceparent(traceparent))
-	_, span := b.tracer.Start(ctx, "send "+path.Base(b.cfg.Topic), trace.WithTimestamp(now), trace.WithSpanKind(trace.SpanKindProducer),
+	_, span := b.tracer.Start(ctx, "send "+path.Base(b.cfg.Topic), trace.WithTimestamp(now),
+		trace.WithSpanKind(trace.SpanKindProducer),
 		trace.WithAttributes(
 			attribute.String("messaging.system", "gcp_pubsub"),
 			attribute.String("messaging.operation.name", "send"),
@@ -76,7 +77,8 @@ func endTrace(span trace.Span, records, bytes int, acked bool) {
 	if span == nil {
 		return
 	}
-	span.SetAttributes(attribute.Int("messaging.batch.message_count", records), attribute.Int("sluice.batch.size", bytes))
+	span.SetAttributes(attribute.Int("messaging.batch.message_count", records), attribute.Int("sluice.batch.size",
+		bytes))
 	if !acked {
 		span.SetStatus(codes.Error, "given up before Pub/Sub acknowledged: its records are read again")
 	}

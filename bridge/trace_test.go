@@ -32,7 +32,8 @@ func TestTracesCostNothingWhenNobodyWantsThem(t *testing.T) {
 // What a batch costs on account of traces: off, passed on, and told. Its floor is off,
 // of which there is one per record as well: a comparison with nil.
 func BenchmarkTracePerBatch(b *testing.B) {
-	traced := &batch.Record{Headers: []batch.RecordHeader{{Key: []byte("traceparent"), Value: []byte("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")}}}
+	traced := &batch.Record{Headers: []batch.RecordHeader{{Key: []byte("traceparent"),
+		Value: []byte("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")}}}
 	now := time.Now()
 	run := func(b *testing.B, bridge *Bridge, r *batch.Record) {
 		p := &packer{}

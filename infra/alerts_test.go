@@ -70,13 +70,16 @@ type history []series
 
 func (h history) Querier(int64, int64) (storage.Querier, error) { return h, nil }
 func (h history) Close() error                                  { return nil }
-func (h history) LabelValues(context.Context, string, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+func (h history) LabelValues(context.Context, string, *storage.LabelHints, ...*labels.Matcher) ([]string,
+	annotations.Annotations, error) {
 	return nil, nil, nil
 }
-func (h history) LabelNames(context.Context, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+func (h history) LabelNames(context.Context, *storage.LabelHints, ...*labels.Matcher) ([]string,
+	annotations.Annotations, error) {
 	return nil, nil, nil
 }
-func (h history) Select(_ context.Context, _ bool, _ *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
+func (h history) Select(_ context.Context, _ bool, _ *storage.SelectHints,
+	matchers ...*labels.Matcher) storage.SeriesSet {
 	var found []storage.Series
 	for _, s := range h {
 		all := true
@@ -102,12 +105,14 @@ func (s *seriesSet) Warnings() annotations.Annotations { return nil }
 
 // The metrics of the alerts, with the labels that Cloud Monitoring gives them.
 func functionMetric(f func(int) float64, name string, pairs ...string) series {
-	return counter(f, "logging_googleapis_com:user_sluice_"+name, append([]string{"monitored_resource", "cloud_run_revision"}, pairs...)...)
+	return counter(f, "logging_googleapis_com:user_sluice_"+name,
+		append([]string{"monitored_resource", "cloud_run_revision"}, pairs...)...)
 }
 
 func bridgeLines(instance string, lag func(ago int) float64) []series {
 	metric := func(f func(int) float64, name string) series {
-		return counter(f, "logging_googleapis_com:user_sluice_"+name, "monitored_resource", "cloud_run_worker_pool", "instance", instance)
+		return counter(f, "logging_googleapis_com:user_sluice_"+name, "monitored_resource", "cloud_run_worker_pool",
+			"instance", instance)
 	}
 	// Two lines a minute.
 	return []series{
@@ -118,28 +123,33 @@ func bridgeLines(instance string, lag func(ago int) float64) []series {
 
 // reading is a bridge that reads so many partitions.
 func reading(instance string, partitions float64) series {
-	return counter(always(2*partitions), "logging_googleapis_com:user_sluice_bridge_assigned_sum", "monitored_resource", "cloud_run_worker_pool", "instance", instance)
+	return counter(always(2*partitions), "logging_googleapis_com:user_sluice_bridge_assigned_sum", "monitored_resource",
+		"cloud_run_worker_pool", "instance", instance)
 }
 
 // waiting is a bridge whose two lines a minute tell of a batch in flight for a second, or, so
 // many of them, for three minutes.
 func waiting(instance string, late float64) history {
 	bucket := func(le string, count float64) series {
-		return counter(always(count), "logging_googleapis_com:user_sluice_bridge_oldest_bucket", "monitored_resource", "cloud_run_worker_pool", "instance", instance, "le", le)
+		return counter(always(count), "logging_googleapis_com:user_sluice_bridge_oldest_bucket", "monitored_resource",
+			"cloud_run_worker_pool", "instance", instance, "le", le)
 	}
 	return history{bucket("1000", 2-late), bucket("120000", 2-late), bucket("300000", 2), bucket("+Inf", 2)}
 }
 
 func subscription(f func(int) float64, metric, id string) series {
-	return gauge(f, "pubsub_googleapis_com:subscription_"+metric, "monitored_resource", "pubsub_subscription", "subscription_id", id)
+	return gauge(f, "pubsub_googleapis_com:subscription_"+metric, "monitored_resource", "pubsub_subscription",
+		"subscription_id", id)
 }
 
 func published(f func(int) float64) series {
-	return counter(f, "pubsub_googleapis_com:topic_send_message_operation_count", "monitored_resource", "pubsub_topic", "topic_id", "clickstream")
+	return counter(f, "pubsub_googleapis_com:topic_send_message_operation_count", "monitored_resource", "pubsub_topic",
+		"topic_id", "clickstream")
 }
 
 func answers(class string, f func(int) float64) series {
-	return counter(f, "run_googleapis_com:request_count", "monitored_resource", "cloud_run_revision", "service_name", "ingest", "response_code_class", class)
+	return counter(f, "run_googleapis_com:request_count", "monitored_resource", "cloud_run_revision", "service_name",
+		"ingest", "response_code_class", class)
 }
 
 // latencies are a hundred batches a minute, of which late ones need 6 seconds and
@@ -167,7 +177,8 @@ func TestAlertsFire(t *testing.T) {
 
 		{"lag_growing", "it grows", bridgeLines("a", rising), true},
 		{"lag_growing", "it grows, half at each of two bridges",
-			append(bridgeLines("a", func(ago int) float64 { return rising(ago) / 2 }), bridgeLines("b", func(ago int) float64 { return rising(ago) / 2 })...), true},
+			append(bridgeLines("a", func(ago int) float64 { return rising(ago) / 2 }),
+				bridgeLines("b", func(ago int) float64 { return rising(ago) / 2 })...), true},
 		{"lag_growing", "it is high and stays so", bridgeLines("a", always(60_000)), false},
 		{"lag_growing", "it is high and falls", bridgeLines("a", func(ago int) float64 { return 20_000 + 1_000*float64(ago) }), false},
 		{"lag_growing", "it grows and is small", bridgeLines("a", func(ago int) float64 { return rising(ago) / 1_000 }), false},
@@ -184,14 +195,17 @@ func TestAlertsFire(t *testing.T) {
 		{"stalled", "nothing published", history{published(always(0))}, false},
 
 		{"contract_stalled", "one fails, the other lands", history{
-			functionMetric(always(10), "contract_failures", "contract", "a"), functionMetric(always(50), "landed_sum", "contract", "b"),
+			functionMetric(always(10), "contract_failures", "contract", "a"), functionMetric(always(50), "landed_sum",
+				"contract", "b"),
 		}, true},
 		{"contract_stalled", "it fails at times, and lands", history{
-			functionMetric(always(10), "contract_failures", "contract", "a"), functionMetric(always(50), "landed_sum", "contract", "a"),
+			functionMetric(always(10), "contract_failures", "contract", "a"), functionMetric(always(50), "landed_sum",
+				"contract", "a"),
 		}, false},
 
 		{"reject_ratio", "half are left out", history{
-			functionMetric(always(1000), "records_sum"), functionMetric(always(500), "landed_sum"), functionMetric(always(500), "left_out_sum"),
+			functionMetric(always(1000), "records_sum"), functionMetric(always(500),
+				"landed_sum"), functionMetric(always(500), "left_out_sum"),
 		}, false},
 		{"reject_ratio", "five of a hundred", history{functionMetric(always(1000), "records_sum"), functionMetric(always(950), "landed_sum")}, true},
 		{"reject_ratio", "half of a hundred", history{functionMetric(always(1000), "records_sum"), functionMetric(always(995), "landed_sum")}, false},
@@ -276,10 +290,13 @@ func TestChartsAnswer(t *testing.T) {
 	h := history{
 		functionMetric(always(6000), "records_sum"), functionMetric(always(12), "records_count"),
 		functionMetric(always(5940), "landed_sum"),
-		counter(always(1<<20), "pubsub_googleapis_com:topic_byte_cost", "monitored_resource", "pubsub_topic", "topic_id", "clickstream"),
-		counter(always(1<<20), "pubsub_googleapis_com:subscription_byte_cost", "monitored_resource", "pubsub_subscription", "subscription_id", "clickstream-ingest"),
+		counter(always(1<<20), "pubsub_googleapis_com:topic_byte_cost", "monitored_resource", "pubsub_topic",
+			"topic_id", "clickstream"),
+		counter(always(1<<20), "pubsub_googleapis_com:subscription_byte_cost", "monitored_resource",
+			"pubsub_subscription", "subscription_id", "clickstream-ingest"),
 		answers("2xx", always(12)),
-		counter(always(60), "run_googleapis_com:container_billable_instance_time", "monitored_resource", "cloud_run_revision", "service_name", "ingest"),
+		counter(always(60), "run_googleapis_com:container_billable_instance_time", "monitored_resource",
+			"cloud_run_revision", "service_name", "ingest"),
 	}
 	wants := map[string]float64{
 		"landed":          99,

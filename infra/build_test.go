@@ -102,7 +102,8 @@ func TestCloudBuild(t *testing.T) {
 			}
 		}
 		// Google's own builder image has no versions.
-		if _, tag, ok := strings.Cut(s.Name, ":"); (!ok || tag == "latest") && s.Name != "gcr.io/cloud-builders/docker" {
+		if _, tag, ok := strings.Cut(s.Name, ":"); (!ok || tag == "latest") &&
+			s.Name != "gcr.io/cloud-builders/docker" {
 			t.Errorf("step %s: the image %s has no version", s.ID, s.Name)
 		}
 		script := s.script()
@@ -137,7 +138,8 @@ func TestCloudBuild(t *testing.T) {
 		if slices.Contains(s.Args, "--push") && !slices.Contains(s.WaitFor, "test") {
 			t.Errorf("step %s pushes without waiting for the tests", s.ID)
 		}
-		if s.ID == "turn" && (!slices.Contains(s.WaitFor, "push-functions") || !slices.Contains(s.WaitFor, "push-bridge")) {
+		if s.ID == "turn" && (!slices.Contains(s.WaitFor, "push-functions") || !slices.Contains(s.WaitFor,
+			"push-bridge")) {
 			t.Error("step turn does not wait for both images")
 		}
 	}
@@ -322,7 +324,8 @@ func freeAddress(t *testing.T) string {
 func TestImagesWork(t *testing.T) {
 	functions, bridge := buildImage(t, "functions"), buildImage(t, "bridge")
 	needsNoMoreThan(t, functions)
-	needsNoMoreThan(t, bridge, "libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libresolv.so.2", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1")
+	needsNoMoreThan(t, bridge, "libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1",
+		"libresolv.so.2", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1")
 
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -349,10 +352,12 @@ func TestImagesWork(t *testing.T) {
 	}
 	check(t, p.CreateTopic(ctx, "clickstream"))
 	check(t, p.CreateTopic(ctx, "clickstream-dead-letter"))
-	check(t, p.CreatePushSubscription(ctx, embeddedpubsub.PushSubscription{Name: "clickstream-ingest", Topic: "clickstream", Endpoint: "http://" + serving, Unwrapped: true}))
+	check(t, p.CreatePushSubscription(ctx, embeddedpubsub.PushSubscription{Name: "clickstream-ingest",
+		Topic: "clickstream", Endpoint: "http://" + serving, Unwrapped: true}))
 
 	health := freeAddress(t)
-	b := run(t, bridge, "KAFKA_BROKERS="+k.Brokers(), "KAFKA_TOPICS=clickstream", "GOOGLE_CLOUD_PROJECT=local", "PUBSUB_EMULATOR_HOST="+p.Addr(), "HTTP_ADDR="+health)
+	b := run(t, bridge, "KAFKA_BROKERS="+k.Brokers(), "KAFKA_TOPICS=clickstream", "GOOGLE_CLOUD_PROJECT=local",
+		"PUBSUB_EMULATOR_HOST="+p.Addr(), "HTTP_ADDR="+health)
 	if status := get(ctx, t, b, "http://"+health+"/livez"); status != http.StatusOK {
 		t.Errorf("/livez answers %d", status)
 	}
@@ -361,7 +366,8 @@ func TestImagesWork(t *testing.T) {
 	check(t, err)
 	defer producer.Close()
 	topic := "clickstream"
-	check(t, producer.Produce(&kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic, Partition: kafka.PartitionAny}, Value: []byte(good("1", ""))}, nil))
+	check(t, producer.Produce(&kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic,
+		Partition: kafka.PartitionAny}, Value: []byte(good("1", ""))}, nil))
 	select {
 	case n := <-landed:
 		if n != 1 {

@@ -70,7 +70,8 @@ func TestDeployContracts(t *testing.T) {
 	write("orders.yaml", "contract: 1\ntopics: orders\nrest: drop\ncolumns: [{name: a, type: STRING}]\n")
 	write("README.md", "not a contract")
 	env, calls := stubs(t, "BUCKET=europe-west1\ttest", "KEPT={}", "SETTLE_SECONDS=0")
-	out, err := command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes", "--contracts", dir)
+	out, err := command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes", "--contracts",
+		dir)
 	if err != nil || !strings.Contains(out, "contracts: orders.yaml\n") {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -83,18 +84,23 @@ func TestDeployContracts(t *testing.T) {
 
 	write("bad.yaml", "contract: 1\ntopics: orders\nrest: drop\ncolumns: [{name: a, type: TEXT}]\n")
 	env, calls = stubs(t, "BUCKET=europe-west1\ttest", "KEPT={}")
-	out, err = command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes", "--contracts="+dir)
-	if err == nil || !strings.Contains(out, "bad.yaml:4:") || strings.Contains(strings.Join(calls(), "\n"), "storage cp") {
+	out, err = command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes",
+		"--contracts="+dir)
+	if err == nil || !strings.Contains(out, "bad.yaml:4:") || strings.Contains(strings.Join(calls(), "\n"),
+		"storage cp") {
 		t.Errorf("a contract with a mistake: %v\n%s", err, out)
 	}
-	for folder, want := range map[string]string{t.TempDir(): "has no contract", filepath.Join(dir, "none"): "there is no folder"} {
+	for folder, want := range map[string]string{t.TempDir(): "has no contract",
+		filepath.Join(dir, "none"): "there is no folder"} {
 		env, _ = stubs(t, "BUCKET=europe-west1\ttest", "KEPT={}")
-		if out, err = command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes", "--contracts="+folder); err == nil || !strings.Contains(out, want) {
+		if out, err = command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes",
+			"--contracts="+folder); err == nil || !strings.Contains(out, want) {
 			t.Errorf("%v\n%s\nlacks %s", err, out, want)
 		}
 	}
 	env, calls = stubs(t, "BUCKET=europe-west1\ttest", "KEPT={}", "SETTLE_SECONDS=0")
-	if out, err = command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes", "--contracts=built-in"); err != nil || !strings.Contains(strings.Join(calls(), "\n"), "/contracts.json gs://") {
+	if out, err = command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes",
+		"--contracts=built-in"); err != nil || !strings.Contains(strings.Join(calls(), "\n"), "/contracts.json gs://") {
 		t.Errorf("back to the built-in contract: %v\n%s", err, out)
 	}
 }
@@ -121,7 +127,8 @@ func TestFetchContracts(t *testing.T) {
 // Protects the one command: what must be there is made before what needs it.
 func TestDeployMakesWhatIsMissing(t *testing.T) {
 	env, calls := stubs(t, "REFUSED=iam service-accounts describe", "SETTLE_SECONDS=0")
-	out, err := command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes", "--repository=acme/sluice",
+	out, err := command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes",
+		"--repository=acme/sluice",
 		settings(t, `{"kafka": {"brokers": "k1:9093,k2:9093", "topics": "clicks", "secrets": {"sasl.password": "kafka-password"}}, "otlp": {"endpoint": "https://otlp.example.com", "headers": "otlp-headers"}}`))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -146,7 +153,8 @@ func TestDeployMakesWhatIsMissing(t *testing.T) {
 		}
 		at = max(at, i)
 	}
-	if m := regexp.MustCompile(`APIs that are not enabled yet: (.*)`).FindStringSubmatch(out); m == nil || !strings.Contains(m[1], "bigquerystorage") || strings.Contains(m[1], "pubsub") {
+	if m := regexp.MustCompile(`APIs that are not enabled yet: (.*)`).FindStringSubmatch(out); m == nil ||
+		!strings.Contains(m[1], "bigquerystorage") || strings.Contains(m[1], "pubsub") {
 		t.Errorf("it does not say which APIs are missing:\n%s", out)
 	}
 	if !strings.Contains(out, "until Google knows the new account's rights") {
@@ -177,7 +185,8 @@ func TestDeployChecksFirst(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			env, calls := stubs(t, c.env)
-			out, err := command(t, env, append([]string{"../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes", settings(t, c.settings)}, c.args...)...)
+			out, err := command(t, env, append([]string{"../scripts/deploy", "--project=acme-clickstream", "--env=test",
+				"--yes", settings(t, c.settings)}, c.args...)...)
 			if !strings.Contains(out, c.want) || (err == nil) != (len(c.args) > 0) {
 				t.Errorf("%v: no %q in\n%s", err, c.want, out)
 			}
@@ -209,7 +218,8 @@ func TestDeployChecksTheSettings(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			env, calls := stubs(t, "REAL="+real)
-			out, err := command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes", settings(t, c.settings))
+			out, err := command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=test", "--yes",
+				settings(t, c.settings))
 			if err == nil || strings.Contains(out, "hunter2") {
 				t.Errorf("%v\n%s", err, out)
 			}
@@ -218,13 +228,15 @@ func TestDeployChecksTheSettings(t *testing.T) {
 					t.Errorf("no %q in\n%s", want, out)
 				}
 			}
-			if made := strings.Join(calls(), "\n"); strings.Contains(made, "storage cp") || strings.Contains(made, "bootstrap") {
+			if made := strings.Join(calls(), "\n"); strings.Contains(made, "storage cp") || strings.Contains(made,
+				"bootstrap") {
 				t.Errorf("it changed something:\n%s", made)
 			}
 		})
 	}
 	env, _ := stubs(t, "REAL="+real)
-	if out, err := command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=prod", "--check", settings(t, `{"kafka": {"brokers": "k1:9093, k2:9093", "topics": "clicks"}, "retention": {"events_days": 30}}`)); err != nil {
+	if out, err := command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=prod", "--check",
+		settings(t, `{"kafka": {"brokers": "k1:9093, k2:9093", "topics": "clicks"}, "retention": {"events_days": 30}}`)); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
@@ -243,7 +255,8 @@ func TestDeployKeepsWhatIsThere(t *testing.T) {
 		spare string   // what is not
 	}{
 		{"nothing is given", []string{"BUCKET=EUROPE-WEST4\tprod", kept}, nil, "",
-			[]string{`bootstrap apply .*-var=region=europe-west4 .*-var=kafka_secrets=\["kafka-password"\]`, "builds submit .*_REGION=europe-west4"}, "storage cp"},
+			[]string{`bootstrap apply .*-var=region=europe-west4 .*-var=kafka_secrets=\["kafka-password"\]`,
+				"builds submit .*_REGION=europe-west4"}, "storage cp"},
 		{"other brokers", []string{"BUCKET=EUROPE-WEST4\tprod", kept}, []string{"--kafka-brokers=k9:9093"}, "",
 			[]string{"storage cp .*settings.tfvars.json", `-var=kafka_secrets=\["kafka-password"\]`}, ""},
 		{"a trigger", []string{"BUCKET=EUROPE-WEST4\tprod", kept, "TRIGGER=acme\tsluice"}, nil, "",
@@ -258,7 +271,8 @@ func TestDeployKeepsWhatIsThere(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			env, calls := stubs(t, c.env...)
-			out, err := command(t, env, append([]string{"../scripts/deploy", "--project=acme-clickstream", "--env=prod", "--yes"}, c.args...)...)
+			out, err := command(t, env, append([]string{"../scripts/deploy", "--project=acme-clickstream", "--env=prod",
+				"--yes"}, c.args...)...)
 			if (err == nil) != (c.fails == "") || !strings.Contains(out, c.fails) {
 				t.Errorf("%v: want %q in\n%s", err, c.fails, out)
 			}
@@ -284,9 +298,11 @@ func TestPlanNeedsTheSettings(t *testing.T) {
 	dir := t.TempDir()
 	check(t, os.CopyFS(filepath.Join(dir, "infra", "build"), os.DirFS("build")))
 	check(t, os.CopyFS(filepath.Join(dir, "infra", "env"), os.DirFS("env")))
-	env, calls := stubs(t, "PROJECT=acme-clickstream", "REGION=europe-west1", "ENVIRONMENT=test", "STATE_BUCKET=acme-state", "TAG=0123abc-8c6d")
+	env, calls := stubs(t, "PROJECT=acme-clickstream", "REGION=europe-west1", "ENVIRONMENT=test",
+		"STATE_BUCKET=acme-state", "TAG=0123abc-8c6d")
 	out, err := command(t, env, filepath.Join(dir, "infra/build/plan"))
-	if err == nil || !strings.Contains(out, "gs://acme-state/settings.tfvars.json cannot be read") || strings.Contains(strings.Join(calls(), "\n"), "terraform") {
+	if err == nil || !strings.Contains(out, "gs://acme-state/settings.tfvars.json cannot be read") ||
+		strings.Contains(strings.Join(calls(), "\n"), "terraform") {
 		t.Errorf("%v\n%s\n%s", err, out, calls())
 	}
 }
@@ -300,10 +316,12 @@ func TestSettingsAreVariables(t *testing.T) {
 	}
 	var known map[string][]string
 	check(t, json.Unmarshal([]byte(m[1]), &known))
-	blocks := regexp.MustCompile(`(?ms)^variable "(\w+)" \{\n(.*?)^\}`).FindAllStringSubmatch(read(t, "variables.tf"), -1)
+	blocks := regexp.MustCompile(`(?ms)^variable "(\w+)" \{\n(.*?)^\}`).FindAllStringSubmatch(read(t, "variables.tf"),
+		-1)
 	for _, b := range blocks {
 		name, text := b[1], b[2]
-		if slices.Contains([]string{"project", "region", "environment", "functions_image", "bridge_image", "streams", "stream_topics", "batch_groups", "leaves_out", "health_query"}, name) {
+		if slices.Contains([]string{"project", "region", "environment", "functions_image", "bridge_image", "streams",
+			"stream_topics", "batch_groups", "leaves_out", "health_query"}, name) {
 			continue // the build's, not the project's
 		}
 		want := []string{}
@@ -327,7 +345,8 @@ func TestSettingsAreVariables(t *testing.T) {
 // Protects plans from becoming stale: a build waits for those that were started before
 // it.
 func TestTurn(t *testing.T) {
-	env, calls := stubs(t, "PROJECT=acme-clickstream", "REGION=europe-west1", "BUILD_ID=8c6d", "POLL_SECONDS=0", "EARLIER=2")
+	env, calls := stubs(t, "PROJECT=acme-clickstream", "REGION=europe-west1", "BUILD_ID=8c6d", "POLL_SECONDS=0",
+		"EARLIER=2")
 	out, err := command(t, env, "build/turn")
 	if err != nil || strings.Count(out, "waiting for earlier builds: another-build") != 2 {
 		t.Errorf("%v\n%s", err, out)
@@ -336,7 +355,8 @@ func TestTurn(t *testing.T) {
 	for _, call := range calls() {
 		if strings.Contains(call, "builds list") {
 			asked++
-			if !strings.Contains(call, `tags=sluice AND createTime<"2026-01-01T00:00:00Z"`) || !strings.Contains(call, "--ongoing") {
+			if !strings.Contains(call, `tags=sluice AND createTime<"2026-01-01T00:00:00Z"`) || !strings.Contains(call,
+				"--ongoing") {
 				t.Errorf("it asks %s", call)
 			}
 		}
@@ -362,7 +382,8 @@ func TestPlanAndApply(t *testing.T) {
 		{"never", "9", 6, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			env, calls := stubs(t, "PROJECT=acme-clickstream", "REGION=europe-west1", "ENVIRONMENT=test", "STATE_BUCKET=acme-state", "TAG=0123abc-8c6d", "RETRY_SECONDS=0", "KEPT={}", "APPLY_FAILS="+c.fails)
+			env, calls := stubs(t, "PROJECT=acme-clickstream", "REGION=europe-west1", "ENVIRONMENT=test",
+				"STATE_BUCKET=acme-state", "TAG=0123abc-8c6d", "RETRY_SECONDS=0", "KEPT={}", "APPLY_FAILS="+c.fails)
 			if out, err := command(t, env, filepath.Join(dir, "infra/build/plan")); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
@@ -375,7 +396,10 @@ func TestPlanAndApply(t *testing.T) {
 			for _, call := range calls() {
 				if strings.Contains(call, " plan ") {
 					plans++
-					for _, want := range []string{"-var-file=env/test.tfvars", "functions_image=europe-west1-docker.pkg.dev/acme-clickstream/sluice/functions:0123abc-8c6d", "bridge_image=europe-west1-docker.pkg.dev/acme-clickstream/sluice/bridge:0123abc-8c6d", "-lock-timeout"} {
+					for _, want := range []string{"-var-file=env/test.tfvars",
+						"functions_image=europe-west1-docker.pkg.dev/acme-clickstream/sluice/functions:0123abc-8c6d",
+						"bridge_image=europe-west1-docker.pkg.dev/acme-clickstream/sluice/bridge:0123abc-8c6d",
+						"-lock-timeout"} {
 						if !strings.Contains(call, want) {
 							t.Errorf("no %s in %s", want, call)
 						}
@@ -392,7 +416,8 @@ func TestPlanAndApply(t *testing.T) {
 	}
 	env, _ := stubs(t)
 	os.Remove(filepath.Join(dir, "infra/sluice.tfplan"))
-	if out, err := command(t, env, filepath.Join(dir, "infra/build/apply")); err == nil || !strings.Contains(out, "there is no plan") {
+	if out, err := command(t, env, filepath.Join(dir, "infra/build/apply")); err == nil || !strings.Contains(out,
+		"there is no plan") {
 		t.Errorf("without a plan: %v\n%s", err, out)
 	}
 }
@@ -427,7 +452,8 @@ func TestOlderBuildsDoNotUndoNewerOnes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			plan := filepath.Join(dir, "infra/sluice.tfplan")
 			check(t, os.WriteFile(plan, nil, 0o600)) // as Terraform does
-			env, calls := stubs(t, append([]string{"PROJECT=acme-clickstream", "REGION=europe-west1", "ENVIRONMENT=test", "STATE_BUCKET=acme-state", "KEPT={}", "TAG=" + c.tag}, c.env...)...)
+			env, calls := stubs(t, append([]string{"PROJECT=acme-clickstream", "REGION=europe-west1",
+				"ENVIRONMENT=test", "STATE_BUCKET=acme-state", "KEPT={}", "TAG=" + c.tag}, c.env...)...)
 			out, err := command(t, env, filepath.Join(dir, "infra/build/plan"))
 			if (err == nil) != (c.fails == "") || !strings.Contains(out, c.fails) {
 				t.Errorf("%v: want %q in\n%s", err, c.fails, out)
@@ -437,18 +463,24 @@ func TestOlderBuildsDoNotUndoNewerOnes(t *testing.T) {
 			}
 			made := calls()
 			planned := slices.IndexFunc(made, func(call string) bool { return strings.Contains(call, " plan ") })
-			asked := slices.IndexFunc(made, func(call string) bool { return strings.Contains(call, "run services list") })
+			asked := slices.IndexFunc(made, func(call string) bool {
+				return strings.Contains(call,
+					"run services list")
+			})
 			if planned < 0 || asked < planned {
-				t.Errorf("it asks what is deployed in call %d and plans in %d: a deployment in between would go unseen", asked, planned)
+				t.Errorf("it asks what is deployed in call %d and plans in %d: a deployment in between would go unseen",
+					asked, planned)
 			}
 		})
 	}
 
 	check(t, os.WriteFile(filepath.Join(dir, "infra/sluice.tfplan"), nil, 0o600))
-	env, calls := stubs(t, "PROJECT=acme-clickstream", "REGION=europe-west1", "ENVIRONMENT=test", "STATE_BUCKET=acme-state", "KEPT={}", "RETRY_SECONDS=0",
+	env, calls := stubs(t, "PROJECT=acme-clickstream", "REGION=europe-west1", "ENVIRONMENT=test",
+		"STATE_BUCKET=acme-state", "KEPT={}", "RETRY_SECONDS=0",
 		"TAG=0123abc-"+mine, image+"4567def-"+before, "LATER="+after, "APPLY_FAILS=1", "NEXT="+after)
 	out, err := command(t, env, filepath.Join(dir, "infra/build/apply"))
-	if err == nil || !strings.Contains(out, "by a build that was started after this one") || strings.Count(strings.Join(calls(), "\n"), " apply ") != 1 {
+	if err == nil || !strings.Contains(out, "by a build that was started after this one") ||
+		strings.Count(strings.Join(calls(), "\n"), " apply ") != 1 {
 		t.Errorf("a newer build was deployed after the plan: %v\n%s\n%s", err, out, calls())
 	}
 }
@@ -460,7 +492,8 @@ func TestExampleSettings(t *testing.T) {
 		t.Fatal("README.md has no example of settings")
 	}
 	env, _ := stubs(t)
-	out, err := command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=prod", "--check", settings(t, m))
+	out, err := command(t, env, "../scripts/deploy", "--project=acme-clickstream", "--env=prod", "--check",
+		settings(t, m))
 	if err != nil || !strings.Contains(out, "the bridge reads clickstream") {
 		t.Errorf("%v\n%s", err, out)
 	}
@@ -513,12 +546,14 @@ func TestSmoke(t *testing.T) {
 	}
 
 	env, _ = stubs(t, "PROJECT=local", "REGION=europe-west1", "FOUND=0", "FIRST_SECONDS=0")
-	if out, err := command(t, env, "build/smoke"); err == nil || !strings.Contains(out, "did not reach local.clickstream.fact_events") {
+	if out, err := command(t, env, "build/smoke"); err == nil || !strings.Contains(out,
+		"did not reach local.clickstream.fact_events") {
 		t.Errorf("nothing arrives: %v\n%s", err, out)
 	}
 
 	env, _ = stubs(t, "PROJECT=local", "REGION=europe-west1", "REFUSED=run services describe ingest")
-	if out, err := command(t, env, "build/smoke"); err == nil || !strings.Contains(out, "is it deployed to local, europe-west1?") {
+	if out, err := command(t, env, "build/smoke"); err == nil || !strings.Contains(out,
+		"is it deployed to local, europe-west1?") {
 		t.Errorf("no service: %v\n%s", err, out)
 	}
 

@@ -136,7 +136,8 @@ func start(t *testing.T, log *buffer) *world {
 
 // good is an event that lands.
 func good(id, more string) string {
-	return fmt.Sprintf(`{"event_id":%q,"event_timestamp":%q,"event_type":"page_view","user_id":"u"%s}`, id, time.Now().UTC().Format(time.RFC3339), more)
+	return fmt.Sprintf(`{"event_id":%q,"event_timestamp":%q,"event_type":"page_view","user_id":"u"%s}`, id,
+		time.Now().UTC().Format(time.RFC3339), more)
 }
 
 // everything pushes one good event and, of what the contract refuses, one of each,
@@ -161,11 +162,13 @@ func (w *world) everything(t *testing.T) {
 		`{"event_id":9}`,                                    // wrong_type
 		good("10", `,"page_url":"/left-out"`),               // left out
 	} {
-		e.Append(&batch.Record{Topic: "clickstream", Offset: int64(i), Timestamp: time.Now().Add(-time.Second).UnixMilli(), Value: []byte(value)})
+		e.Append(&batch.Record{Topic: "clickstream", Offset: int64(i),
+			Timestamp: time.Now().Add(-time.Second).UnixMilli(), Value: []byte(value)})
 	}
 	payload, err := e.Payload(nil)
 	check(t, err)
-	fault := w.warehouse.Fail(warehouse.Fault{Table: "fact_events", Count: -1, BadRow: func(row []byte) bool { return bytes.Contains(row, []byte("poison")) }})
+	fault := w.warehouse.Fail(warehouse.Fault{Table: "fact_events", Count: -1,
+		BadRow: func(row []byte) bool { return bytes.Contains(row, []byte("poison")) }})
 	pushTo(w.ingest, payload) // and row_rejected
 	fault.Remove()
 	pushTo(w.ingest, payload[:len(payload)-9]) // undecodable_payload
@@ -190,7 +193,8 @@ func serve(t *testing.T, log *buffer) {
 	}
 
 	// A quota that is used up until the circuit breaker opens.
-	fault := w.warehouse.Fail(warehouse.Fault{Table: "fact_events", Count: -1, Code: codes.ResourceExhausted, InResponse: true})
+	fault := w.warehouse.Fail(warehouse.Fault{Table: "fact_events", Count: -1, Code: codes.ResourceExhausted,
+		InResponse: true})
 	for range 20 {
 		pushTo(w.ingest, []byte(good("10", "")))
 	}
@@ -237,11 +241,13 @@ func runBridge(t *testing.T, log *buffer) {
 	c.Brokers, c.Project = k.Brokers(), "local"
 
 	topic := "clickstream"
-	producer, err := kafka.NewProducer(&kafka.ConfigMap{"bootstrap.servers": k.Brokers(), "enable.metrics.push": false, "go.delivery.reports": false})
+	producer, err := kafka.NewProducer(&kafka.ConfigMap{"bootstrap.servers": k.Brokers(), "enable.metrics.push": false,
+		"go.delivery.reports": false})
 	check(t, err)
 	defer producer.Close()
 	for range 3 {
-		check(t, producer.Produce(&kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic, Partition: 0}, Value: []byte("{}")}, nil))
+		check(t, producer.Produce(&kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic, Partition: 0},
+			Value: []byte("{}")}, nil))
 	}
 	if left := producer.Flush(30_000); left > 0 {
 		t.Fatalf("%d records were not produced", left)
@@ -249,7 +255,8 @@ func runBridge(t *testing.T, log *buffer) {
 	admin, err := kafka.NewAdminClientFromProducer(producer)
 	check(t, err)
 	defer admin.Close()
-	_, err = admin.AlterConsumerGroupOffsets(ctx, []kafka.ConsumerGroupTopicPartitions{{Group: c.Group, Partitions: []kafka.TopicPartition{{Topic: &topic, Offset: 1}}}})
+	_, err = admin.AlterConsumerGroupOffsets(ctx, []kafka.ConsumerGroupTopicPartitions{{Group: c.Group,
+		Partitions: []kafka.TopicPartition{{Topic: &topic, Offset: 1}}}})
 	check(t, err)
 	_, err = admin.DeleteRecords(ctx, []kafka.TopicPartition{{Topic: &topic, Offset: 2}})
 	check(t, err)

@@ -39,7 +39,8 @@ func metrics(t *testing.T) map[string]metric {
 	decode(t, "monitoring/metrics.yaml", &file)
 	all := map[string]metric{}
 	for name, d := range file.Distributions {
-		if d.Field == "" || d.Unit == "" || d.Text == "" || len(file.Buckets[d.Buckets]) == 0 || !slices.IsSorted(file.Buckets[d.Buckets]) {
+		if d.Field == "" || d.Unit == "" || d.Text == "" || len(file.Buckets[d.Buckets]) == 0 ||
+			!slices.IsSorted(file.Buckets[d.Buckets]) {
 			t.Errorf("distribution %s needs a field, a unit, a text and sorted buckets", name)
 		}
 		all[name] = metric{d.Filter, d.Field, d.Labels}
@@ -48,7 +49,8 @@ func metrics(t *testing.T) map[string]metric {
 		all[name] = metric{c.Filter, "", c.Labels}
 	}
 	for _, code := range file.Rejections.Codes {
-		all["rejected_"+code] = metric{strings.ReplaceAll(file.Rejections.Filter, "CODE", code), strings.ReplaceAll(file.Rejections.Field, "CODE", code), nil}
+		all["rejected_"+code] = metric{strings.ReplaceAll(file.Rejections.Filter, "CODE", code),
+			strings.ReplaceAll(file.Rejections.Field, "CODE", code), nil}
 	}
 	return all
 }
@@ -88,7 +90,8 @@ func field(entry map[string]any, path string) (any, bool) {
 
 // matches evaluates a filter of the Logging query language, as far as the metrics
 // use it: comparisons joined by AND, with = on text, : for "contains", =~ for a regular
-// expression, :* for "is there", =true, >= and > on numbers, NOT before one of them. https://cloud.google.com/logging/docs/view/logging-query-language
+// expression, :* for "is there", =true, >= and > on numbers, NOT before one of them.
+// https://cloud.google.com/logging/docs/view/logging-query-language
 func matches(t *testing.T, filter string, entry map[string]any) bool {
 	t.Helper()
 	for term := range strings.SplitSeq(filter, " AND ") {
@@ -213,7 +216,8 @@ func TestOnlyGoodNewsIsNotStored(t *testing.T) {
 	if left == 0 {
 		t.Errorf("%s finds no line", filter)
 	}
-	late := entry("cloud_run_revision", map[string]any{"message": "push", "function": "Ingest", "outcome": "ack", "age_ms": 7000.0})
+	late := entry("cloud_run_revision", map[string]any{"message": "push", "function": "Ingest", "outcome": "ack",
+		"age_ms": 7000.0})
 	if matches(t, filter, late) {
 		t.Error("lines of late batches are not stored: the runbook looks for them")
 	}
@@ -242,7 +246,8 @@ func TestEveryRejectionCodeHasAMetric(t *testing.T) {
 func rejectionCodes(t *testing.T) []string {
 	t.Helper()
 	var names []string
-	for _, m := range regexp.MustCompile(`Code\w+\s+Code = "(\w+)"`).FindAllStringSubmatch(read(t, "../internal/contract/code.go"), -1) {
+	for _, m := range regexp.MustCompile(`Code\w+\s+Code = "(\w+)"`).FindAllStringSubmatch(read(t,
+		"../internal/contract/code.go"), -1) {
 		names = append(names, m[1])
 	}
 	if len(names) < 10 {
@@ -328,11 +333,13 @@ func TestQueriesUseWhatExists(t *testing.T) {
 			}
 			delete(labels, "__name__")
 			if labels["monitored_resource"] == "" {
-				t.Errorf("%s: %s does not name its monitored_resource, which Cloud Monitoring asks for", where, selector.Name)
+				t.Errorf("%s: %s does not name its monitored_resource, which Cloud Monitoring asks for", where,
+					selector.Name)
 			}
 			delete(labels, "monitored_resource")
 			for _, label := range []string{"subscription_id", "topic_id"} {
-				if name := labels[label]; name != "" && !strings.Contains(name, "*") && !strings.Contains(tf, fmt.Sprintf("%q", name)) {
+				if name := labels[label]; name != "" && !strings.Contains(name, "*") &&
+					!strings.Contains(tf, fmt.Sprintf("%q", name)) {
 					t.Errorf("%s: no resource is called %s", where, name)
 				}
 			}

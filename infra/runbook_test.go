@@ -93,7 +93,8 @@ func TestRunbookMessagesExist(t *testing.T) {
 	var sources strings.Builder
 	for _, dir := range []string{"../bridge", "../functions", "../internal", "build"} {
 		check(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || strings.HasSuffix(path, "_test.go") || dir != "build" && !strings.HasSuffix(path, ".go") {
+			if err != nil || d.IsDir() || strings.HasSuffix(path, "_test.go") || dir != "build" &&
+				!strings.HasSuffix(path, ".go") {
 				return err
 			}
 			sources.WriteString(read(t, path))
@@ -132,10 +133,12 @@ func TestDocumentedFlagsExist(t *testing.T) {
 			t.Errorf("this test does not know where ./scripts/%s declares its flags", m[1])
 			continue
 		}
-		text := read(t, source) + read(t, "../scripts/command/target.go") + read(t, "../scripts/command/contract_schema.go")
+		text := read(t, source) + read(t, "../scripts/command/target.go") +
+			read(t, "../scripts/command/contract_schema.go")
 		for _, flag := range regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(m[2], -1) {
 			found++
-			if !strings.Contains(text, `"`+flag[1]+`"`) && !strings.Contains(text, "\n    --"+flag[1]+")") && !strings.Contains(text, "\n  --"+flag[1]+")") {
+			if !strings.Contains(text, `"`+flag[1]+`"`) && !strings.Contains(text, "\n    --"+flag[1]+")") &&
+				!strings.Contains(text, "\n  --"+flag[1]+")") {
 				t.Errorf("./scripts/%s has no flag --%s", m[1], flag[1])
 			}
 		}

@@ -67,7 +67,8 @@ func TestEnvironmentIsDeclaredByThePrograms(t *testing.T) {
 		}
 		for _, m := range set {
 			if !declared[m[1]] && m[1] != goMemory {
-				t.Errorf("%s sets %s, which its program does not read; it reads %v", file, m[1], slices.Sorted(maps.Keys(declared)))
+				t.Errorf("%s sets %s, which its program does not read; it reads %v", file, m[1],
+					slices.Sorted(maps.Keys(declared)))
 			}
 		}
 	}
@@ -189,7 +190,8 @@ func TestNothingIsPublic(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, file := range append(files, more...) {
-		for _, word := range []string{"allUsers", "allAuthenticatedUsers", "INGRESS_TRAFFIC_ALL", "roles/owner", "roles/editor"} {
+		for _, word := range []string{"allUsers", "allAuthenticatedUsers", "INGRESS_TRAFFIC_ALL", "roles/owner",
+			"roles/editor"} {
 			if strings.Contains(read(t, file), word) {
 				t.Errorf("%s contains %s", file, word)
 			}

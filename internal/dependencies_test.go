@@ -34,11 +34,13 @@ func TestDependenciesRunDown(t *testing.T) {
 		},
 		{
 			"the operator's program builds in seconds", "sluice/scripts/cmd/sluice",
-			[]string{"sluice/internal/local", "sluice/bridge", "github.com/duckdb", "github.com/twmb/franz-go/pkg/kgo", "github.com/twmb/franz-go/pkg/kfake", "github.com/twmb/franz-go/pkg/sr/srfake", "github.com/chromedp"},
+			[]string{"sluice/internal/local", "sluice/bridge", "github.com/duckdb", "github.com/twmb/franz-go/pkg/kgo",
+				"github.com/twmb/franz-go/pkg/kfake", "github.com/twmb/franz-go/pkg/sr/srfake", "github.com/chromedp"},
 		},
 		{
 			"what an event is needs nothing else of the project but schemas", "sluice/internal/contract",
-			[]string{"sluice/internal/batch", "sluice/internal/registry", "sluice/internal/query", "sluice/internal/telemetry"},
+			[]string{"sluice/internal/batch", "sluice/internal/registry", "sluice/internal/query",
+				"sluice/internal/telemetry"},
 		},
 	} {
 		out, err := exec.Command("go", "list", "-deps", rule.packages).CombinedOutput()

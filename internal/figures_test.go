@@ -34,7 +34,8 @@ func number(t *testing.T, cell string) float64 {
 func row(t *testing.T, text, name string) []string {
 	t.Helper()
 	for line := range strings.Lines(text) {
-		if cells := strings.Split(strings.Trim(line, "| \n"), "|"); strings.HasPrefix(line, "|") && strings.Contains(cells[0], name) {
+		if cells := strings.Split(strings.Trim(line, "| \n"), "|"); strings.HasPrefix(line, "|") &&
+			strings.Contains(cells[0], name) {
 			return cells
 		}
 	}
@@ -42,7 +43,8 @@ func row(t *testing.T, text, name string) []string {
 	return nil
 }
 
-// Protects the figures of README's first screen and of ALTERNATIVES.md: they are those of the pages that runs have written.
+// Protects the figures of README's first screen and of ALTERNATIVES.md: they are those of the pages that runs have
+// written.
 func TestQuotedFigures(t *testing.T) {
 	readme, alternatives := document(t, "../README.md"), document(t, "../infra/ALTERNATIVES.md")
 	costs, peers := document(t, "../infra/COSTS.md"), document(t, "../test/docs/peers.md")
@@ -60,7 +62,8 @@ func TestQuotedFigures(t *testing.T) {
 				fmt.Sprintf("a BigQuery subscription at $%.0f", b)}
 		}},
 		{"### 10,000 events", func(s, d, b float64) []string {
-			return []string{fmt.Sprintf("$%.0f at 10,000", s), fmt.Sprintf("and $%.0f,", d), fmt.Sprintf("and $%.0f (", b)}
+			return []string{fmt.Sprintf("$%.0f at 10,000", s), fmt.Sprintf("and $%.0f,", d), fmt.Sprintf("and $%.0f (",
+				b)}
 		}},
 	} {
 		_, part, _ := strings.Cut(costs, rate.heading)

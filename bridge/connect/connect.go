@@ -12,8 +12,8 @@ import (
 	"sluice/internal/reference"
 )
 
-// New returns a bridge that connects to nothing before its Run. client and bucket, which is nil unless large payloads go to
-// one, remain the caller's to close.
+// New returns a bridge that connects to nothing before its Run. client and bucket, which is nil unless large payloads
+// go to one, remain the caller's to close.
 func New(cfg bridge.Config, client *gcp.Client, bucket *reference.Bucket, log *slog.Logger) (*bridge.Bridge, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err

@@ -83,7 +83,8 @@ func (c *Consumer) pin(parts []kafka.TopicPartition) []bridge.Offset {
 		}
 		if known[at.Topic] {
 			tp.Offset = kafka.OffsetBeginning
-			c.log.Info("a partition was added to a topic: it is read from its beginning", "topic", at.Topic, "partition", at.Partition)
+			c.log.Info("a partition was added to a topic: it is read from its beginning", "topic", at.Topic,
+				"partition", at.Partition)
 			continue
 		}
 		_, high, err := c.client.QueryWatermarkOffsets(at.Topic, at.Partition, left())
@@ -116,7 +117,10 @@ func (c *Consumer) hasCommitted(topic string, left func() int) bool {
 			"topic", topic, "error", err.Error())
 		return false
 	}
-	return slices.ContainsFunc(committed, func(tp kafka.TopicPartition) bool { return tp.Error == nil && tp.Offset >= 0 })
+	return slices.ContainsFunc(committed, func(tp kafka.TopicPartition) bool {
+		return tp.Error == nil &&
+			tp.Offset >= 0
+	})
 }
 
 func (c *Consumer) revoke(parts []kafka.TopicPartition) {
@@ -137,7 +141,8 @@ func (c *Consumer) revoke(parts []kafka.TopicPartition) {
 func (c *Consumer) Reassign(p bridge.TopicPartition) (bool, error) {
 	part := []kafka.TopicPartition{{Topic: &p.Topic, Partition: p.Partition, Offset: kafka.OffsetInvalid}}
 	if err := c.client.IncrementalUnassign(part); err != nil {
-		c.log.Debug("a partition that stands still cannot be assigned anew yet", "topic", p.Topic, "partition", p.Partition, "error", err.Error())
+		c.log.Debug("a partition that stands still cannot be assigned anew yet", "topic", p.Topic, "partition",
+			p.Partition, "error", err.Error())
 		return false, nil
 	}
 	// If librdkafka has begun to fetch the partition (with auto.offset.reset=error), it

@@ -1,4 +1,5 @@
-// Package kafka is the bridge's member of a Kafka consumer group, on librdkafka: all that the bridge knows of it is here.
+// Package kafka is the bridge's member of a Kafka consumer group, on librdkafka: all that the bridge knows of it is
+// here.
 //
 //	c := kafka.New(config, log)      // connects to nothing
 //	b, err := bridge.New(config, c, publisher, log)
@@ -43,7 +44,8 @@ type Consumer struct {
 
 // New returns a Consumer that connects to nothing yet.
 func New(config bridge.Config, log *slog.Logger) *Consumer {
-	c := &Consumer{config: config, log: log, tokens: config.Connection().Tokens(), tokenAnswers: make(chan tokenAnswer, 1)}
+	c := &Consumer{config: config, log: log, tokens: config.Connection().Tokens(), tokenAnswers: make(chan tokenAnswer,
+		1)}
 	c.tokenContext, c.noTokens = context.WithCancel(context.Background())
 	return c
 }
@@ -53,7 +55,8 @@ func (c *Consumer) Join(m bridge.Member) error {
 	c.member = m
 	client, err := kafka.NewConsumer(ConfigMap(&c.config))
 	if err != nil {
-		return fmt.Errorf("%w: librdkafka refuses a property, check --kafka-config and KAFKA_CONFIG_*: %w", bridge.ErrConfig, err)
+		return fmt.Errorf("%w: librdkafka refuses a property, check --kafka-config and KAFKA_CONFIG_*: %w",
+			bridge.ErrConfig, err)
 	}
 	c.client = client
 	go c.forwardLogs(client.Logs())
@@ -229,8 +232,10 @@ func (c *Consumer) statistics(text string) {
 			if err != nil || n < 0 {
 				continue // −1 are records of no partition yet
 			}
-			parts = append(parts, bridge.Standing{TopicPartition: bridge.TopicPartition{Topic: topic, Partition: int32(n)},
-				State: s.State, Active: s.State == "active", Idle: s.State == "none" || s.State == "stopped", Queued: s.Queued, Next: s.Next})
+			parts = append(parts, bridge.Standing{TopicPartition: bridge.TopicPartition{Topic: topic,
+				Partition: int32(n)},
+				State: s.State, Active: s.State == "active", Idle: s.State == "none" ||
+					s.State == "stopped", Queued: s.Queued, Next: s.Next})
 		}
 	}
 	c.member.Standing(stats.Group.State == "steady", parts)

@@ -24,7 +24,8 @@ func TestTokensReachLibrdkafka(t *testing.T) {
 		case asked <- struct{}{}:
 		default:
 		}
-		return kafkaclient.GoogleToken("access", time.Now().Add(2*time.Second), "bridge@p.iam.gserviceaccount.com", time.Now())
+		return kafkaclient.GoogleToken("access", time.Now().Add(2*time.Second), "bridge@p.iam.gserviceaccount.com",
+			time.Now())
 	}
 	if err := c.Join(deaf{}); err != nil {
 		t.Fatal(err)

@@ -38,5 +38,6 @@ func (c publishCodec) Marshal(v any) (mem.BufferSlice, error) {
 }
 
 func onlyData(m *pubsubpb.PubsubMessage) bool {
-	return len(m.Data) > 0 && len(m.Attributes) == 0 && m.OrderingKey == "" && m.MessageId == "" && m.PublishTime == nil && len(m.ProtoReflect().GetUnknown()) == 0
+	return len(m.Data) > 0 && len(m.Attributes) == 0 && m.OrderingKey == "" && m.MessageId == "" &&
+		m.PublishTime == nil && len(m.ProtoReflect().GetUnknown()) == 0
 }

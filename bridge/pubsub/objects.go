@@ -26,7 +26,8 @@ type objects struct {
 }
 
 func newObjects(bucket *reference.Bucket, above int, log *slog.Logger, c *counters) objects {
-	return objects{bucket: bucket, above: above, timeout: 2 * time.Second, pause: 10 * time.Second, log: log, counters: c}
+	return objects{bucket: bucket, above: above, timeout: 2 * time.Second, pause: 10 * time.Second, log: log,
+		counters: c}
 }
 
 // data returns what is to be published for payload: a reference, or payload itself.
@@ -72,7 +73,8 @@ func (s *objects) failed(err error) {
 		return
 	}
 	s.failing, s.since = true, now
-	s.log.Error("payloads cannot be written to the bucket: they go in messages, which cost more, until they can", "error", err.Error())
+	s.log.Error("payloads cannot be written to the bucket: they go in messages, which cost more, until they can",
+		"error", err.Error())
 }
 
 func (s *objects) worked() {
@@ -80,6 +82,7 @@ func (s *objects) worked() {
 	defer s.mu.Unlock()
 	if s.failing {
 		s.failing = false
-		s.log.Info("payloads are written to the bucket again", "after", time.Since(s.since).Round(time.Millisecond).String())
+		s.log.Info("payloads are written to the bucket again", "after",
+			time.Since(s.since).Round(time.Millisecond).String())
 	}
 }

@@ -49,7 +49,8 @@ func TestPayloadsGoAroundTheBucket(t *testing.T) {
 		t.Errorf("the object has %d bytes: %v", len(got), err)
 	}
 	if log.Len() > 0 || c.references.Load() != 1 || c.storeErrors.Load() != 0 {
-		t.Errorf("%d references, %d errors, after a passing fault: %s", c.references.Load(), c.storeErrors.Load(), log.String())
+		t.Errorf("%d references, %d errors, after a passing fault: %s", c.references.Load(), c.storeErrors.Load(),
+			log.String())
 	}
 
 	// Whose batch is no longer wanted says nothing of the bucket.
@@ -86,7 +87,8 @@ func TestPayloadsGoAroundTheBucket(t *testing.T) {
 			t.Error("the bucket is not used again")
 		}
 	}
-	if n := strings.Count(log.String(), "\n"); n != 2 || !strings.Contains(log.String(), "written to the bucket again") {
+	if n := strings.Count(log.String(), "\n"); n != 2 || !strings.Contains(log.String(),
+		"written to the bucket again") {
 		t.Errorf("%d lines, want one of the trouble and one of its end: %s", n, log.String())
 	}
 }

@@ -3,7 +3,8 @@
 //	p := pubsub.New(config, client, bucket, log)    // client is a Pub/Sub client, bucket nil or for large payloads
 //	b, err := bridge.New(config, consumer, p, log)
 //
-// A batch is one message, or, if it is large and there is a bucket, an object of the bucket and a message that refers to it.
+// A batch is one message, or, if it is large and there is a bucket, an object of the bucket and a message that refers
+// to it.
 package pubsub
 
 import (
@@ -93,7 +94,8 @@ func (p *Publisher) Objects() bool { return p.objects.bucket != nil }
 // Stats is bridge.Publisher's.
 func (p *Publisher) Stats() bridge.PublishStats {
 	c := &p.counters
-	return bridge.PublishStats{Acknowledged: c.acknowledged.Load(), Retries: c.retries.Load(), References: c.references.Load(),
+	return bridge.PublishStats{Acknowledged: c.acknowledged.Load(), Retries: c.retries.Load(),
+		References:  c.references.Load(),
 		StoreErrors: c.storeErrors.Load(), Failing: c.failing.Load()}
 }
 
@@ -105,8 +107,8 @@ func topicName(project, topic string) string {
 	return fmt.Sprintf("projects/%s/topics/%s", project, topic)
 }
 
-// Publish is bridge.Publisher's. The payload's memory is free if the first try did it: otherwise gRPC may still hold it for a
-// try that has failed.
+// Publish is bridge.Publisher's. The payload's memory is free if the first try did it: otherwise gRPC may still hold it
+// for a try that has failed.
 func (p *Publisher) Publish(ctx context.Context, to bridge.Destination, payload []byte) (taken, reusable bool) {
 	topic, data := p.topics[to], p.objects.data(ctx, payload)
 	req := &pubsubpb.PublishRequest{Topic: topic, Messages: []*pubsubpb.PubsubMessage{{Data: data}}}
@@ -155,7 +157,8 @@ func (p *Publisher) try(ctx context.Context, req *pubsubpb.PublishRequest) error
 	answer, err := p.client.Publish(ctx, req, p.options...)
 	if err == nil && len(answer.GetMessageIds()) != len(req.Messages) {
 		// What has no id is not said to be stored.
-		err = status.Errorf(codes.Internal, "Pub/Sub answered with %d ids for %d messages", len(answer.GetMessageIds()), len(req.Messages))
+		err = status.Errorf(codes.Internal, "Pub/Sub answered with %d ids for %d messages", len(answer.GetMessageIds()),
+			len(req.Messages))
 	}
 	if err == nil {
 		p.counters.acknowledged.Add(1)

@@ -114,7 +114,8 @@ func (c *columns) appendRow(b []byte, l *letter, lv level) []byte {
 	}
 	failedAt, late := l.time()
 	if late {
-		message += " (It failed at " + time.UnixMicro(l.failedAt).UTC().Format(time.RFC3339) + ", and could only be written now.)"
+		message += " (It failed at " + time.UnixMicro(l.failedAt).UTC().Format(time.RFC3339) +
+			", and could only be written now.)"
 	}
 	// The code and the reason stay on every level: that is what the table is for.
 	b = appendText(b, c.code, l.why.Code, 256)
@@ -127,7 +128,8 @@ func (c *columns) appendRow(b []byte, l *letter, lv level) []byte {
 		b = appendVarint(b, c.attempt, l.attempt)
 	}
 	// A record's own trace, or else that of the batch that it travelled in.
-	b = appendText(b, c.traceID, cmp.Or(traceID(telemetry.RecordTraceparent(l.record)), traceID(l.header.Traceparent)), lv.text)
+	b = appendText(b, c.traceID, cmp.Or(traceID(telemetry.RecordTraceparent(l.record)), traceID(l.header.Traceparent)),
+		lv.text)
 	b = appendText(b, c.replayID, l.header.Replay(l.record), lv.text)
 	b = appendText(b, c.contract, l.contract, 256)
 	b = appendText(b, c.table, l.target, 1<<10)

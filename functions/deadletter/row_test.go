@@ -21,7 +21,8 @@ import (
 // descriptor is that of events_dlq, as BigQuery would use it.
 func descriptor(t testing.TB) protoreflect.MessageDescriptor {
 	t.Helper()
-	file := &descriptorpb.FileDescriptorProto{Name: proto.String("t.proto"), MessageType: []*descriptorpb.DescriptorProto{contract.EventsDLQ().Descriptor()}}
+	file := &descriptorpb.FileDescriptorProto{Name: proto.String("t.proto"),
+		MessageType: []*descriptorpb.DescriptorProto{contract.EventsDLQ().Descriptor()}}
 	f, err := protodesc.NewFile(file, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -56,19 +57,24 @@ func decode(t testing.TB, d protoreflect.MessageDescriptor, row []byte) map[stri
 // level is one that BigQuery takes, and the event is in it whole or with what
 // identifies it.
 func FuzzRow(f *testing.F) {
-	f.Add([]byte(`{"a":1}`), "missing_field", "user_id", "sentence", []byte("key"), int64(7), int64(1_795_000_000_000), int64(now), int64(0), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", []byte("value"), int64(0))
-	f.Add([]byte("\xff"), "too_large", "\xff", "", []byte(nil), int64(-1), int64(-5), int64(-1), int64(99), "x", []byte("\xff"), int64(3))
+	f.Add([]byte(`{"a":1}`), "missing_field", "user_id", "sentence", []byte("key"), int64(7), int64(1_795_000_000_000),
+		int64(now), int64(0), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", []byte("value"), int64(0))
+	f.Add([]byte("\xff"), "too_large", "\xff", "", []byte(nil), int64(-1), int64(-5), int64(-1), int64(99), "x",
+		[]byte("\xff"), int64(3))
 	columns, err := newColumns(contract.EventsDLQ())
 	if err != nil {
 		f.Fatal(err)
 	}
 	d := descriptor(f)
-	f.Fuzz(func(t *testing.T, value []byte, code, field, message string, key []byte, offset, timestamp, failedAt, size int64, trace string, header []byte, left int64) {
+	f.Fuzz(func(t *testing.T, value []byte, code, field, message string, key []byte, offset, timestamp, failedAt,
+		size int64, trace string, header []byte, left int64) {
 		if size < 0 || code == "" {
 			return
 		}
-		l := letter{header: &batch.Header{Traceparent: trace}, record: &batch.Record{Topic: field, Offset: offset, Timestamp: timestamp, Key: key, Value: value, Headers: []batch.RecordHeader{{Key: key, Value: header}}},
-			why: batch.Rejection{Code: code, Field: field, Message: message, Size: size, Left: batch.Left(left)}, now: now, failedAt: failedAt, refusal: message}
+		l := letter{header: &batch.Header{Traceparent: trace}, record: &batch.Record{Topic: field, Offset: offset,
+			Timestamp: timestamp, Key: key, Value: value, Headers: []batch.RecordHeader{{Key: key, Value: header}}},
+			why: batch.Rejection{Code: code, Field: field, Message: message, Size: size,
+				Left: batch.Left(left)}, now: now, failedAt: failedAt, refusal: message}
 		for _, lv := range append([]level{{original: 5, record: 60, text: 3, utf8: true}}, levels...) {
 			row := decode(t, d, columns.appendRow(nil, &l, lv))
 			at := row["failed_at"].(int64)
@@ -88,14 +94,16 @@ func FuzzRow(f *testing.F) {
 				kept = b
 			}
 			leftOut, _ := row["left_out"].(string)
-			if k, ok := row["kafka_key"].([]byte); ok && !bytes.Equal(k, key) || !ok && key != nil && !strings.Contains(leftOut, "kafka_key") {
+			if k, ok := row["kafka_key"].([]byte); ok && !bytes.Equal(k, key) || !ok && key != nil &&
+				!strings.Contains(leftOut, "kafka_key") {
 				t.Fatal("the key is not what it was, and nothing says so")
 			}
 			if text, ok := row["kafka_headers"].(string); !ok && !strings.Contains(leftOut, "kafka_headers") {
 				t.Fatal("the headers are left out, and nothing says so")
 			} else if ok {
 				headers, err := deadletter.ParseHeaders(text)
-				if err != nil || len(headers) != 1 || !bytes.Equal(headers[0].Key, key) || !bytes.Equal(headers[0].Value, header) {
+				if err != nil || len(headers) != 1 || !bytes.Equal(headers[0].Key, key) ||
+					!bytes.Equal(headers[0].Value, header) {
 					t.Fatalf("the headers became %s: %v", text, err)
 				}
 			}
@@ -106,7 +114,8 @@ func FuzzRow(f *testing.F) {
 				t.Fatal("the event was changed")
 			}
 			if sum := sha256.Sum256(value); size == 0 && len(kept) < len(value) &&
-				(row["original_event_size"] != int64(len(value)) || !bytes.Equal(row["original_event_sha256"].([]byte), sum[:])) {
+				(row["original_event_size"] != int64(len(value)) || !bytes.Equal(row["original_event_sha256"].([]byte),
+					sum[:])) {
 				t.Fatal("the event was cut, and not identified")
 			}
 		}
@@ -142,7 +151,8 @@ func TestOriginal(t *testing.T) {
 		{name: "refused twice", value: []byte("{}"), noneAtAll: true, wantSize: 2, levelNumber: 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			l := letter{header: &batch.Header{}, record: &batch.Record{Offset: 1, Value: test.value}, why: batch.Rejection{Code: "c", Size: test.size}, now: now}
+			l := letter{header: &batch.Header{}, record: &batch.Record{Offset: 1, Value: test.value},
+				why: batch.Rejection{Code: "c", Size: test.size}, now: now}
 			row := decode(t, d, columns.appendRow(nil, &l, levels[test.levelNumber]))
 			event, isText := row["original_event"].(string)
 			raw, isBytes := row["original_event_bytes"].([]byte)
@@ -162,7 +172,8 @@ func TestNewSaysWhichColumnIsMissing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(Config{Table: table}, nil); err == nil || !strings.Contains(err.Error(), "original_event_bytes of type BYTES") {
+	if _, err := New(Config{Table: table}, nil); err == nil || !strings.Contains(err.Error(),
+		"original_event_bytes of type BYTES") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -188,10 +199,12 @@ func TestLateDeadLetters(t *testing.T) {
 		{"unknown", 0, now, false},
 		{"tomorrow", now + 2*day, now, false},
 	} {
-		l := letter{header: &batch.Header{}, record: &batch.Record{Value: []byte("x"), Offset: -1}, why: batch.Rejection{Code: "c", Message: "Why."}, now: now, failedAt: test.failedAt}
+		l := letter{header: &batch.Header{}, record: &batch.Record{Value: []byte("x"), Offset: -1},
+			why: batch.Rejection{Code: "c", Message: "Why."}, now: now, failedAt: test.failedAt}
 		for _, lv := range levels {
 			row := decode(t, d, columns.appendRow(nil, &l, lv))
-			if said := strings.Contains(row["error"].(string), "It failed at 20"); row["failed_at"].(int64) != test.want || said != test.said {
+			if said := strings.Contains(row["error"].(string),
+				"It failed at 20"); row["failed_at"].(int64) != test.want || said != test.said {
 				t.Errorf("%s: failed_at %d, error %q", test.name, row["failed_at"], row["error"])
 			}
 		}

@@ -18,7 +18,8 @@ func (f *Function) tell(m *push.Message, b *batch.Batch, begin time.Time, decode
 	}
 	parent := telemetry.ParseTraceparent(b.Traceparent)
 	w := telemetry.Work{
-		Name: "process DeadLetter", Kind: trace.SpanKindConsumer, Parent: parent, Links: telemetry.Links(b.Records, parent),
+		Name: "process DeadLetter", Kind: trace.SpanKindConsumer, Parent: parent, Links: telemetry.Links(b.Records,
+			parent),
 		Begin: begin, End: time.Now(), Err: err,
 		Attributes: append(telemetry.RangeAttributes(b.Ranges()),
 			attribute.String("messaging.system", "gcp_pubsub"),

@@ -58,7 +58,8 @@ func tooManyNames(b []byte) bool {
 
 func rejectTooManyNames() *Rejection {
 	return &Rejection{Code: contract.CodeTooLarge,
-		Message: "the event has more than " + strconv.Itoa(maxEventNames) + " different names of members: send fewer, or an array of objects with alike names"}
+		Message: "the event has more than " + strconv.Itoa(maxEventNames) +
+			" different names of members: send fewer, or an array of objects with alike names"}
 }
 
 // strictTurn lets one decoder at a time build the tree of a large event: it takes seventy

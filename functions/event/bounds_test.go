@@ -45,7 +45,8 @@ func TestTooManyNames(t *testing.T) {
 			d := newDecoder(t, contract.FactEvents(), Config{Decoder: decoder})
 			_, err := d.AppendRow(nil, test.event, meta)
 			var why *Rejection
-			if errors.As(err, &why); (err != nil) != test.rejected || test.rejected && (why == nil || why.Code != contract.CodeTooLarge) {
+			if errors.As(err, &why); (err != nil) != test.rejected || test.rejected &&
+				(why == nil || why.Code != contract.CodeTooLarge) {
 				t.Errorf("%s, %s: %v", name, decoder, err)
 			}
 		}

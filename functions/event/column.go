@@ -136,7 +136,8 @@ func newColumn(of *contract.Contract, c *contract.Column, f *contract.Field) (co
 			return out, err
 		}
 		if out.min != nil && out.max != nil && out.compare(out.min, out.max) > 0 {
-			return out, fmt.Errorf("its range begins at %s and ends before that, at %s: turn them round", out.min.text, out.max.text)
+			return out, fmt.Errorf("its range begins at %s and ends before that, at %s: turn them round", out.min.text,
+				out.max.text)
 		}
 	}
 	if out.kind == kindRange {
@@ -171,11 +172,14 @@ var (
 	problemFloat64  = &problem{contract.CodeOutOfRange, "does not fit into a 64-bit floating point number"}
 	problemNumber   = &problem{contract.CodeInvalidValue, "is no number: send digits as JSON writes a number"}
 	problemBool     = &problem{contract.CodeInvalidValue, `is neither "true" nor "false": send one of them`}
-	problemBase64   = &problem{contract.CodeInvalidBase64, "is not in standard base64 with padding: encode its bytes so"}
-	problemURL      = &problem{contract.CodeInvalidBase64, "is not in base64 for URLs: encode its bytes so"}
-	problemHex      = &problem{contract.CodeInvalidBase64, "is not in hexadecimal digits, two a byte: encode its bytes so"}
-	problemYears    = &problem{contract.CodeTimestampOutOfRange, "is outside the years 1 to 9999"}
-	problemUTF8     = &problem{contract.CodeInvalidUTF8, "is not valid UTF-8: encode it as UTF-8, or make its column BYTES"}
+	problemBase64   = &problem{contract.CodeInvalidBase64,
+		"is not in standard base64 with padding: encode its bytes so"}
+	problemURL = &problem{contract.CodeInvalidBase64, "is not in base64 for URLs: encode its bytes so"}
+	problemHex = &problem{contract.CodeInvalidBase64,
+		"is not in hexadecimal digits, two a byte: encode its bytes so"}
+	problemYears = &problem{contract.CodeTimestampOutOfRange, "is outside the years 1 to 9999"}
+	problemUTF8  = &problem{contract.CodeInvalidUTF8,
+		"is not valid UTF-8: encode it as UTF-8, or make its column BYTES"}
 )
 
 // wrongType is the problem of a value of the JSON kind that begins with the byte first.
@@ -827,7 +831,8 @@ func (c *column) parseCivil(s []byte) (int64, *problem) {
 			}
 			return t, nil
 		} else if c.accept&contract.FormISO == 0 {
-			return 0, &problem{contract.CodeInvalidValue, "is no " + strings.ToLower(string(c.Type)) + ": " + err.Error()}
+			return 0, &problem{contract.CodeInvalidValue, "is no " + strings.ToLower(string(c.Type)) + ": " +
+				err.Error()}
 		}
 	}
 	var room [64]byte
@@ -845,8 +850,10 @@ func (c *column) parseCivil(s []byte) (int64, *problem) {
 	default:
 		form = "2026-01-31T23:59:59.123456"
 	}
-	wrong := &problem{contract.CodeInvalidValue, "is no " + strings.ToLower(string(c.Type)) + ": want the form of " + form}
-	if n := len(text); n > 40 || n < 19 || text[n-1]-'0' > 9 || slices.Contains(text[19:], '+') || slices.Contains(text[19:], '-') {
+	wrong := &problem{contract.CodeInvalidValue, "is no " + strings.ToLower(string(c.Type)) + ": want the form of " +
+		form}
+	if n := len(text); n > 40 || n < 19 || text[n-1]-'0' > 9 || slices.Contains(text[19:], '+') ||
+		slices.Contains(text[19:], '-') {
 		return 0, wrong
 	}
 	t, err := ParseTimestamp(text)

@@ -162,7 +162,8 @@ func parseDecimal(raw []byte, scale int, round bool) (decimal, *problem) {
 	}
 	if keep < int64(n.significant) && !round {
 		return d, &problem{contract.CodeOutOfRange,
-			"has more than " + strconv.Itoa(scale) + " digits behind the point: send fewer, or let the contract round them"}
+			"has more than " + strconv.Itoa(scale) +
+				" digits behind the point: send fewer, or let the contract round them"}
 	}
 	i := int64(0)
 	up := false

@@ -73,7 +73,8 @@ func shapes() []string {
 		with(`"quantity":1,"price":-1.5e3,"gift":true,"seen_at":"2026-01-02 03:04:05.678","basket":{"a":[1]},"token":"AAAA"`),
 		with(`"quantity":9223372036854775808`), with(`"price":1e999`), with(`"token":"A"`), with(`"basket":null`),
 		with(`"\u0061":1,"a":2`), with(`"a":"\ud83d\ude00\ud83d"`), with("\"a\":\"ü日\xff\""), with(`"a":{"a":{"a":{"a":{"a":1}}}}`),
-		with(`"properties":1,"kafka_offset":"x"`), without("user_id", `"user_id":null`), without("event_type", `"event_type":"x"`),
+		with(`"properties":1,"kafka_offset":"x"`), without("user_id", `"user_id":null`), without("event_type",
+			`"event_type":"x"`),
 		without("event_timestamp", `"event_timestamp":"2026-02-03T05:05:06.123456789+01:00"`),
 		strings.ReplaceAll(strings.ReplaceAll(with(`"a":{"b":1}`), ":", ": "), ",", ", "),
 		"{}", "{ }", `{"a":1 }`, `{"a":1,}`, `{"a"1}`, `{"a":1"b":2}`, "null", "[]", "", " ", "{", `{"`, `{"a`, `{"a"`, `{"a":`, `{"a":1`, good + "x", good + " \n",
@@ -82,14 +83,19 @@ func shapes() []string {
 	long := strings.Repeat("l", 40)
 	for _, name := range []string{"a", long, `\u0061`} {
 		s = append(s,
-			with(fmt.Sprintf(`"%s":{"user_id":1,"user_id":2}`, name)), with(fmt.Sprintf(`"%s":{"event_id":1,"b":2},"b":3`, name)),
-			with(fmt.Sprintf(`"%s":{"event_id":1},"event_id":"x"`, name)), with(fmt.Sprintf(`"%s":{"%s":{"x":1,"y":2},"x":3},"x":4,"y":5,"x":6`, name, name)),
-			with(fmt.Sprintf(`"%s":{"%s":1,"page_url":2},"page_url":"p"`, long, name)), with(fmt.Sprintf(`"%s":[{"x":1,"y":2},{"x":1,"y":2,"x":3}]`, name)),
-			fmt.Sprintf(`{"%s":{"event_id":"e0"},%s`, name, good[1:]), fmt.Sprintf(`{"%s":1,%s`, name, good[1:]), fmt.Sprintf(`{,"%s":1}`, name), fmt.Sprintf(`{"x":{,"%s":1}}`, name))
+			with(fmt.Sprintf(`"%s":{"user_id":1,"user_id":2}`,
+				name)), with(fmt.Sprintf(`"%s":{"event_id":1,"b":2},"b":3`, name)),
+			with(fmt.Sprintf(`"%s":{"event_id":1},"event_id":"x"`,
+				name)), with(fmt.Sprintf(`"%s":{"%s":{"x":1,"y":2},"x":3},"x":4,"y":5,"x":6`, name, name)),
+			with(fmt.Sprintf(`"%s":{"%s":1,"page_url":2},"page_url":"p"`, long,
+				name)), with(fmt.Sprintf(`"%s":[{"x":1,"y":2},{"x":1,"y":2,"x":3}]`, name)),
+			fmt.Sprintf(`{"%s":{"event_id":"e0"},%s`, name, good[1:]), fmt.Sprintf(`{"%s":1,%s`, name,
+				good[1:]), fmt.Sprintf(`{,"%s":1}`, name), fmt.Sprintf(`{"x":{,"%s":1}}`, name))
 	}
 	// Names as long as, and longer than, what is predicted; many members.
 	for _, n := range []int{10, 15, 16, 17, 18, 19, 20, 23, 24, 25, 27, 28, 29, 31, 32, 33, 64} {
-		s = append(s, with(fmt.Sprintf(`"%s":"%s","%s_":1`, strings.Repeat("n", n), strings.Repeat("v", n), strings.Repeat("n", n))))
+		s = append(s, with(fmt.Sprintf(`"%s":"%s","%s_":1`, strings.Repeat("n", n), strings.Repeat("v", n),
+			strings.Repeat("n", n))))
 	}
 	return s
 }

@@ -56,10 +56,11 @@ import (
 // Config is what is configurable of the built-in contract. Zero fields mean those of
 // DefaultConfig.
 type Config struct {
-	Types            []string      // what event_type may be
-	MaxAge, MaxAhead time.Duration // how far event_timestamp may be from the time of ingestion: what the table's partitions accept
-	MaxDepth         int           // objects and arrays within each other, the event itself counted; at most 1,000
-	MaxBytes         int           // the event's length
+	Types []string // what event_type may be
+	// how far event_timestamp may be from the time of ingestion: what the table's partitions accept
+	MaxAge, MaxAhead time.Duration
+	MaxDepth         int // objects and arrays within each other, the event itself counted; at most 1,000
+	MaxBytes         int // the event's length
 	Now              func() time.Time
 	Decoder          string // which implementation: Fast or Strict
 }

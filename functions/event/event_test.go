@@ -20,7 +20,8 @@ import (
 // now is the present of all tests.
 var now = time.Date(2026, 2, 3, 4, 5, 6, 789_000_000, time.UTC)
 
-var meta = Meta{IngestedAt: now.UnixMicro(), Topic: "clickstream", Partition: 3, Offset: 42, Timestamp: now.UnixMilli() - 5}
+var meta = Meta{IngestedAt: now.UnixMicro(), Topic: "clickstream", Partition: 3, Offset: 42,
+	Timestamp: now.UnixMilli() - 5}
 
 // everyType is a table with a column of each type besides those of fact_events.
 func everyType(t testing.TB) *contract.Table {
@@ -150,11 +151,13 @@ func testAccepted(t *testing.T, decoder string) {
 		{"a name that is a column's but for case", with(`"User_Id":"x"`), row{"properties": `{"User_Id":"x"}`}},
 		{"a name that begins like a column's", with(`"user_id2":"x","user_i":1`), row{"properties": `{"user_id2":"x","user_i":1}`}},
 		{"the empty name", with(`"":0`), row{"properties": `{"":0}`}},
-		{"other members, kept to the byte and in order", with(`"z":1.50,"a":{"k" : [true, null,"\u00e4\/"]},"m":-0.0e+10,"\u0062":""`),
+		{"other members, kept to the byte and in order",
+			with(`"z":1.50,"a":{"k" : [true, null,"\u00e4\/"]},"m":-0.0e+10,"\u0062":""`),
 			row{"properties": `{"z":1.50,"a":{"k" : [true, null,"\u00e4\/"]},"m":-0.0e+10,"\u0062":""}`}},
 		{"other members that are null", with(`"a":null`), row{"properties": `{"a":null}`}},
 		{"members between the fields", `{"x":1,` + good[1:len(good)-1] + `,"y":2}`, row{"properties": `{"x":1,"y":2}`}},
-		{"members named like columns that are ours", with(`"ingested_at":1,"kafka_topic":"x","kafka_partition":true,"kafka_offset":"y","kafka_timestamp":0,"properties":{"a":1}`),
+		{"members named like columns that are ours",
+			with(`"ingested_at":1,"kafka_topic":"x","kafka_partition":true,"kafka_offset":"y","kafka_timestamp":0,"properties":{"a":1}`),
 			row{"properties": `{"ingested_at":1,"kafka_topic":"x","kafka_partition":true,"kafka_offset":"y","kafka_timestamp":0,"properties":{"a":1}}`}},
 		{"the same name in different objects", with(`"a":{"a":{"a":1}},"b":{"a":1}`), row{"properties": `{"a":{"a":{"a":1}},"b":{"a":1}}`}},
 		{"integers", with(`"quantity":-9223372036854775808`), row{"quantity": int64(math.MinInt64)}},
@@ -331,9 +334,11 @@ func testRejected(t *testing.T, decoder string) {
 			continue
 		}
 		if rejection.Code != c.code || rejection.Field != c.field {
-			t.Errorf("%s: rejected as %s of %q (%s), want %s of %q", c.what, rejection.Code, rejection.Field, rejection.Message, c.code, c.field)
+			t.Errorf("%s: rejected as %s of %q (%s), want %s of %q", c.what, rejection.Code, rejection.Field,
+				rejection.Message, c.code, c.field)
 		}
-		if rejection.Message == "" || strings.Contains(rejection.Message, "SECRET") || !strings.Contains(rejection.Message, rejection.Field) {
+		if rejection.Message == "" || strings.Contains(rejection.Message, "SECRET") ||
+			!strings.Contains(rejection.Message, rejection.Field) {
 			t.Errorf("%s: the message is %q", c.what, rejection.Message)
 		}
 		if string(dst) != "before" {
@@ -360,12 +365,14 @@ func TestMeta(t *testing.T) {
 		}
 		return r.read(t, row)
 	}
-	if row := read(Meta{Topic: "t", Partition: 1, Offset: -1, Timestamp: 5}); row["kafka_topic"] != nil || row["kafka_partition"] != nil || row["kafka_offset"] != nil || row["kafka_timestamp"] != nil {
+	if row := read(Meta{Topic: "t", Partition: 1, Offset: -1, Timestamp: 5}); row["kafka_topic"] != nil ||
+		row["kafka_partition"] != nil || row["kafka_offset"] != nil || row["kafka_timestamp"] != nil {
 		t.Errorf("an event that is not from Kafka has kafka columns: %v", row)
 	} else if row["ingested_at"] != now.UnixMicro() {
 		t.Errorf("ingested_at is %v, want the clock's %v", row["ingested_at"], now.UnixMicro())
 	}
-	if row := read(Meta{Topic: "t"}); row["kafka_offset"] != int64(0) || row["kafka_partition"] != int64(0) || row["kafka_topic"] != "t" || row["kafka_timestamp"] != nil {
+	if row := read(Meta{Topic: "t"}); row["kafka_offset"] != int64(0) || row["kafka_partition"] != int64(0) ||
+		row["kafka_topic"] != "t" || row["kafka_timestamp"] != nil {
 		t.Errorf("offset 0 of partition 0 without a timestamp: %v", row)
 	}
 	if row := read(Meta{Offset: -1, ReplayID: "r-1"}); row["replay_id"] != "r-1" {

@@ -123,8 +123,8 @@ func (d *fastDecoder) start(m *Meta) {
 	d.scope, d.missing = d.objects+1, d.plan.scopes[0].required
 }
 
-// fill appends the fields that stand in b, the event or what of it is text, and all that an event's row has besides. start
-// came before.
+// fill appends the fields that stand in b, the event or what of it is text, and all that an event's row has besides.
+// start came before.
 func (d *fastDecoder) fill(row, b []byte, m *Meta) ([]byte, error) {
 	p := scanSpace(b, 0)
 	if p == len(b) || b[p] != '{' {
@@ -345,9 +345,11 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 			d.text = appendUnescaped(d.text[:0], text)
 			text = d.text
 		}
-		if f.plain && (!f.notEmpty || len(text) > 0 && text[0] > ' ' && text[0] < utf8.RuneSelf) { // the rest may be blank
+		// the rest may be blank
+		if f.plain && (!f.notEmpty || len(text) > 0 && text[0] > ' ' && text[0] < utf8.RuneSelf) {
 			n := len(text)
-			if k := len(row); n <= 2*room && !escaped && f.tag < 0x80 && k+2+2*room <= cap(row) && start+1+2*room <= len(b) {
+			if k := len(row); n <= 2*room && !escaped && f.tag < 0x80 && k+2+2*room <= cap(row) &&
+				start+1+2*room <= len(b) {
 				to, from := row[k:k+2+2*room], b[start+1:start+1+2*room]
 				to[0], to[1] = byte(f.tag), byte(n)
 				copyRoom(to[2:], from)
@@ -399,7 +401,8 @@ func copyRoom(to, from []byte) {
 // object's first, a name, a colon. It returns the name's id, where it is quoted, and
 // where the value begins; the id 0 and the place of the closing brace if the object
 // ends; -1 and d.rejection if neither is there.
-func (d *fastDecoder) name(b []byte, p int, first bool, object int32, number uint64) (id int32, quote, quoted, next int) {
+func (d *fastDecoder) name(b []byte, p int, first bool, object int32, number uint64) (id int32, quote, quoted,
+	next int) {
 	p = scanSpace(b, p)
 	if p < len(b) && b[p] == '}' {
 		return 0, p, 0, 0

@@ -92,7 +92,8 @@ func (d *fastDecoder) block(at *place, start int, raw []byte) {
 // path does not lead.
 func noContainer(first byte, step contract.Step) *problem {
 	return &problem{contract.CodeWrongType,
-		"is " + kindWord(first) + ", not " + kindWord(stepInto(step)) + ": send the right type, values are not converted"}
+		"is " + kindWord(first) + ", not " + kindWord(stepInto(step)) +
+			": send the right type, values are not converted"}
 }
 
 // offer notes a value for a field that is converted later.
@@ -222,7 +223,8 @@ func (d *fastDecoder) jsonText(raw []byte) (text []byte, at span, _ *problem) {
 	defer func() { d.wide, d.rejection = wide, rejection }()
 	d.wide = d.wide[len(wide):]
 	at.from = scanSpace(text, 0)
-	if at.to = d.value(text, at.from, d.names.jsonText, 0, 1); at.to < 0 || scanSpace(text, at.to) < len(text) || len(d.wide) > 0 {
+	if at.to = d.value(text, at.from, d.names.jsonText, 0, 1); at.to < 0 || scanSpace(text, at.to) < len(text) ||
+		len(d.wide) > 0 {
 		return nil, at, problemJSONText
 	}
 	return text, at, nil

@@ -33,9 +33,11 @@ func splitID(c *contract.Contract, value []byte, headers []batch.RecordHeader) (
 // that is known.
 func framedAs(value []byte) string {
 	if len(value) > contract.ConfluentPrefix && value[0] == 0 {
-		return fmt.Sprintf("a schema registry's prefix, id %d", binary.BigEndian.Uint32(value[1:contract.ConfluentPrefix]))
+		return fmt.Sprintf("a schema registry's prefix, id %d",
+			binary.BigEndian.Uint32(value[1:contract.ConfluentPrefix]))
 	}
-	if len(value) > contract.GluePrefix && value[0] == contract.GlueVersion && (value[1] == contract.GluePlain || value[1] == 5) {
+	if len(value) > contract.GluePrefix && value[0] == contract.GlueVersion && (value[1] == contract.GluePlain ||
+		value[1] == 5) {
 		return fmt.Sprintf("AWS Glue's prefix, schema version %x", value[2:contract.GluePrefix])
 	}
 	return ""

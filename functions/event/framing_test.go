@@ -10,8 +10,8 @@ import (
 	"sluice/internal/contract"
 )
 
-// Protects events behind a schema registry's prefix: their rows are those of the same events without one, in both decoders, and what
-// is no such event says what it is.
+// Protects events behind a schema registry's prefix: their rows are those of the same events without one, in both
+// decoders, and what is no such event says what it is.
 func TestSchemaRegistrysPrefix(t *testing.T) {
 	read := func(more string) *contract.Contract {
 		c, err := contract.Read("orders.yaml", []byte("contract: 1\ntopics: orders\nrest: drop\n"+more+

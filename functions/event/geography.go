@@ -15,7 +15,8 @@ import (
 
 // The problems of geographies.
 var (
-	problemWKT     = &problem{contract.CodeInvalidValue, "is no geography: send well-known text such as POINT(8.5 47.4)"}
+	problemWKT = &problem{contract.CodeInvalidValue,
+		"is no geography: send well-known text such as POINT(8.5 47.4)"}
 	problemGeoJSON = &problem{contract.CodeInvalidValue, "is no geography: send the geometry of GeoJSON (RFC 7946)"}
 	problemDegrees = &problem{contract.CodeOutOfRange, "has a place outside the degrees -180 to 180 and -90 to 90: " +
 		"send longitude before latitude"}

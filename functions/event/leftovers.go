@@ -240,6 +240,7 @@ func unknownMember(path string, at int) *Rejection {
 		object = "the event"
 	}
 	return &Rejection{Code: contract.CodeUnknownMember, Field: path,
-		Message: object + " has a member at byte " + strconv.Itoa(at) + " that the contract does not know: leave it out, " +
+		Message: object + " has a member at byte " + strconv.Itoa(at) +
+			" that the contract does not know: leave it out, " +
 			"or add it to the contract"}
 }

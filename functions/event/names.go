@@ -169,7 +169,8 @@ func (n *names) lookup(object int32, text []byte) int32 {
 	n.slots[i] = id
 	start := len(n.text)
 	n.text = append(n.text, text...)
-	n.list = append(n.list, name{hash: hash, start: uint32(start), end: uint32(len(n.text)), object: object, act: actRest})
+	n.list = append(n.list, name{hash: hash, start: uint32(start), end: uint32(len(n.text)), object: object,
+		act: actRest})
 	n.seen = append(n.seen, 0)
 	if len(n.list)*2 > len(n.slots) {
 		n.slots = make([]int32, 2*len(n.slots))

@@ -31,7 +31,8 @@ func TestNamesAreForgotten(t *testing.T) {
 	for _, c := range []struct {
 		end  string
 		code contract.Code
-	}{{`}`, ""}, {`,"name_0":1}`, contract.CodeDuplicateName}, {`,"name_19999":1}`, contract.CodeDuplicateName}, {`,"\u006eame_5":1}`, contract.CodeDuplicateName}, {`}`, ""}} {
+	}{{`}`, ""}, {`,"name_0":1}`, contract.CodeDuplicateName}, {`,"name_19999":1}`,
+		contract.CodeDuplicateName}, {`,"\u006eame_5":1}`, contract.CodeDuplicateName}, {`}`, ""}} {
 		_, err := large.AppendRow(nil, append(many[:len(many):len(many)], c.end...), meta)
 		if code := codeOf(err); code != c.code {
 			t.Errorf("20,000 names and %s: %v, want %q", c.end, err, c.code)

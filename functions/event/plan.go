@@ -112,7 +112,8 @@ func newPlan(c *contract.Contract) (*plan, error) {
 		}
 	}
 	if len(p.fields) > maxActs || len(p.places) > maxActs {
-		p.wrong(0, "the contract has %d columns and %d places of values: want at most %d of each", len(p.fields), len(p.places), maxActs)
+		p.wrong(0, "the contract has %d columns and %d places of values: want at most %d of each", len(p.fields),
+			len(p.places), maxActs)
 	} else {
 		p.settle()
 	}
@@ -124,14 +125,16 @@ func newPlan(c *contract.Contract) (*plan, error) {
 
 // wrong notes a mistake in the contract.
 func (p *plan) wrong(line int, format string, args ...any) {
-	p.mistakes = append(p.mistakes, contract.Mistake{File: p.contract.File, Line: line, What: fmt.Sprintf(format, args...)})
+	p.mistakes = append(p.mistakes, contract.Mistake{File: p.contract.File, Line: line, What: fmt.Sprintf(format,
+		args...)})
 }
 
 // addScope compiles the fields of an object: of the event, or of the RECORD record.
 func (p *plan) addScope(record int32, columns []contract.Column, fields []contract.Field, rest contract.Rest) {
 	s := int32(len(p.scopes))
 	first := int32(len(p.fields))
-	p.scopes = append(p.scopes, scope{field: record, first: first, last: first + int32(len(columns)), rest: rest, restField: -1})
+	p.scopes = append(p.scopes, scope{field: record, first: first, last: first + int32(len(columns)), rest: rest,
+		restField: -1})
 	for i := range columns {
 		c, f := &columns[i], &fields[i]
 		compiled, err := newColumn(p.contract, c, f)
@@ -140,8 +143,9 @@ func (p *plan) addScope(record int32, columns []contract.Column, fields []contra
 		}
 		p.fields = append(p.fields, field{
 			column: compiled, source: f.Source, line: f.Line, scope: s, inner: -1, skipEmpty: f.SkipEmpty, when: f.RequiredWhen,
-			missing: f.Source <= contract.FromKafkaKey && (c.Required || c.Repeated && f.MinLength > 0) && f.Default == nil,
-			paths:   []string{contract.QuoteName(c.Name)}, from: f.Paths, header: f.Header,
+			missing: f.Source <= contract.FromKafkaKey && (c.Required || c.Repeated && f.MinLength > 0) &&
+				f.Default == nil,
+			paths: []string{contract.QuoteName(c.Name)}, from: f.Paths, header: f.Header,
 			emptyIsNull: c.Type == contract.Record && !c.Repeated && f.Accept&contract.FormEmptyArray != 0,
 		})
 		if last := &p.fields[len(p.fields)-1]; c.Repeated {

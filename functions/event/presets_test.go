@@ -125,12 +125,15 @@ func segmentEvents(n int) [][]byte {
 	events := make([][]byte, n)
 	for i := range events {
 		at := then().Add(-time.Duration(r.IntN(1e9)) * time.Millisecond).Format("2006-01-02T15:04:05.000Z07:00")
-		page := map[string]any{"path": one("/", "/cart", "/p/1", "/search"), "title": one("Shop", "Cart", "Product"), "url": "https://shop.example" + one("/", "/cart", "/p/1?utm=x"), "referrer": one("", "https://search.example/"), "search": ""}
+		page := map[string]any{"path": one("/", "/cart", "/p/1", "/search"), "title": one("Shop", "Cart", "Product"),
+			"url":      "https://shop.example" + one("/", "/cart", "/p/1?utm=x"),
+			"referrer": one("", "https://search.example/"), "search": ""}
 		user := any(nil)
 		if r.IntN(3) > 0 {
 			user = fmt.Sprintf("user-%d", r.IntN(5000))
 		}
-		context := map[string]any{"library": map[string]any{"name": "analytics.js", "version": "2.11.1"}, "page": page, "userAgent": "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36", "ip": fmt.Sprintf("192.0.2.%d", r.IntN(255)), "locale": one("en-US", "de-CH", "nl-NL")}
+		context := map[string]any{"library": map[string]any{"name": "analytics.js", "version": "2.11.1"}, "page": page,
+			"userAgent": "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36", "ip": fmt.Sprintf("192.0.2.%d", r.IntN(255)), "locale": one("en-US", "de-CH", "nl-NL")}
 		if r.IntN(4) == 0 {
 			context["campaign"] = map[string]any{"source": "newsletter", "medium": "email", "name": "spring"}
 		}
@@ -142,7 +145,9 @@ func segmentEvents(n int) [][]byte {
 		case 1:
 			var products []any
 			for range 1 + r.IntN(4) {
-				products = append(products, map[string]any{"product_id": fmt.Sprint(r.IntN(1e6)), "sku": fmt.Sprintf("%d-32", r.IntN(1e5)), "name": "Monopoly", "price": r.IntN(100), "quantity": 1 + r.IntN(3), "category": "Games"})
+				products = append(products, map[string]any{"product_id": fmt.Sprint(r.IntN(1e6)),
+					"sku": fmt.Sprintf("%d-32", r.IntN(1e5)), "name": "Monopoly", "price": r.IntN(100), "quantity": 1 +
+						r.IntN(3), "category": "Games"})
 			}
 			properties["order_id"], properties["revenue"], properties["currency"], properties["products"] = fmt.Sprint(r.IntN(1e9)), float64(r.IntN(10000))/100, "USD", products
 			e = append(e, "type", "track", "event", "Order Completed")
@@ -150,7 +155,8 @@ func segmentEvents(n int) [][]byte {
 			properties["product_id"], properties["price"] = fmt.Sprint(r.IntN(1e6)), r.IntN(100)
 			e = append(e, "type", "track", "event", one("Product Viewed", "Product Added", "Products Searched"))
 		}
-		e = append(e, "integrations", map[string]any{}, "messageId", fmt.Sprintf("ajs-%016x", r.Uint64()), "properties", properties, "receivedAt", at, "sentAt", at, "timestamp", at, "userId", user)
+		e = append(e, "integrations", map[string]any{}, "messageId", fmt.Sprintf("ajs-%016x", r.Uint64()), "properties",
+			properties, "receivedAt", at, "sentAt", at, "timestamp", at, "userId", user)
 		var b bytes.Buffer
 		for k := 0; k < len(e); k += 2 {
 			b.WriteByte(map[bool]byte{true: '{', false: ','}[k == 0])

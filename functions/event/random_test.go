@@ -56,7 +56,8 @@ var allTypes = []contract.Type{
 func (r *random) columns(level int) (columns []contract.Column, fields []contract.Field) {
 	for i := range 1 + r.IntN(6) {
 		c := contract.Column{
-			Name: fmt.Sprintf("f%d_%d", level, i), Number: protowire.Number(i + 1), Type: allTypes[r.IntN(len(allTypes))],
+			Name: fmt.Sprintf("f%d_%d", level, i), Number: protowire.Number(i +
+				1), Type: allTypes[r.IntN(len(allTypes))],
 		}
 		if r.oneIn(3) { // what conditions and most contracts need
 			c.Type = contract.String
@@ -137,7 +138,8 @@ func (r *random) columns(level int) (columns []contract.Column, fields []contrac
 // restColumn appends a column for the rest, if there is to be one.
 func (r *random) restColumn(columns *[]contract.Column, fields *[]contract.Field, rest contract.Rest) contract.Rest {
 	if rest == contract.RestColumn {
-		*columns = append(*columns, contract.Column{Name: "rest", Type: contract.JSON, Number: protowire.Number(len(*columns) + 1)})
+		*columns = append(*columns, contract.Column{Name: "rest", Type: contract.JSON,
+			Number: protowire.Number(len(*columns) + 1)})
 		*fields = append(*fields, contract.Field{Source: contract.FromRest})
 	}
 	return rest
@@ -192,20 +194,24 @@ func (r *random) contract() *contract.Contract {
 			path = append(path, contract.Step{Name: r.name()})
 		}
 		c.Sections = []contract.Section{{Column: len(columns), Path: path}}
-		columns = append(columns, contract.Column{Name: "section", Type: contract.JSON, Number: protowire.Number(len(columns) + 1)})
+		columns = append(columns, contract.Column{Name: "section", Type: contract.JSON,
+			Number: protowire.Number(len(columns) + 1)})
 		fields = append(fields, contract.Field{Source: contract.FromSection})
 	}
-	for _, source := range []contract.Source{contract.FromIngestionTime, contract.FromKafkaTopic, contract.FromKafkaOffset} {
+	for _, source := range []contract.Source{contract.FromIngestionTime, contract.FromKafkaTopic,
+		contract.FromKafkaOffset} {
 		typ := []contract.Type{contract.Timestamp, contract.String, contract.Int64}
 		columns = append(columns, contract.Column{
-			Name: fmt.Sprintf("system_%d", source), Type: typ[map[contract.Source]int{contract.FromKafkaTopic: 1, contract.FromKafkaOffset: 2}[source]],
+			Name: fmt.Sprintf("system_%d", source), Type: typ[map[contract.Source]int{contract.FromKafkaTopic: 1,
+				contract.FromKafkaOffset: 2}[source]],
 			Number: protowire.Number(len(columns) + 1),
 		})
 		fields = append(fields, contract.Field{Source: source})
 	}
 	var comparable []int
 	for i := range fields {
-		if (columns[i].Type == contract.String || columns[i].Type == contract.Int64 || columns[i].Type == contract.Bool) &&
+		if (columns[i].Type == contract.String || columns[i].Type == contract.Int64 ||
+			columns[i].Type == contract.Bool) &&
 			!columns[i].Repeated && fields[i].Source <= contract.FromKafkaKey {
 			comparable = append(comparable, i)
 		}
@@ -297,16 +303,20 @@ func (r *random) value(b *bytes.Buffer, depth int) {
 			b.WriteString(strconv.Quote(inner.String()))
 			return
 		}
-		b.WriteString(r.one(`""`, `"a"`, `"k"`, `"é"`, `"true"`, `"1"`, `"-2.50"`, `"AAAA"`, `"ff"`, `"long enough to be too long"`, `"\u006b"`))
+		b.WriteString(r.one(`""`, `"a"`, `"k"`, `"é"`, `"true"`, `"1"`, `"-2.50"`, `"AAAA"`, `"ff"`,
+			`"long enough to be too long"`, `"\u006b"`))
 	case 6:
-		b.WriteString(r.one(`0`, `1`, `-7`, `1.5`, `1e3`, `1e400`, `12345678901234567890`, `0.12345678901`, `1770091506789`))
+		b.WriteString(r.one(`0`, `1`, `-7`, `1.5`, `1e3`, `1e400`, `12345678901234567890`, `0.12345678901`,
+			`1770091506789`))
 	case 7:
 		b.WriteString(r.one(`null`, `true`, `false`, `null`))
 	case 8:
-		b.WriteString(r.one(`"2026-02-03T04:05:06Z"`, `"2026-02-03"`, `"04:05:06.5"`, `"2026-02-03T04:05:06"`, `"P1Y2M"`, `"1-2 3 4:5:6"`,
+		b.WriteString(r.one(`"2026-02-03T04:05:06Z"`, `"2026-02-03"`, `"04:05:06.5"`, `"2026-02-03T04:05:06"`,
+			`"P1Y2M"`, `"1-2 3 4:5:6"`,
 			`"POINT(1 2)"`, `"[2026-01-01, 2026-02-01)"`, `"POINT(200 2)"`, `"2026-02-03T04:05:06+0100"`))
 	default:
-		b.WriteString(r.one(`{"start":"2026-01-01","end":null}`, `{"type":"Point","coordinates":[1,2]}`, `[]`, `{}`, `"k"`, `"a"`, `1`))
+		b.WriteString(r.one(`{"start":"2026-01-01","end":null}`, `{"type":"Point","coordinates":[1,2]}`, `[]`, `{}`,
+			`"k"`, `"a"`, `1`))
 	}
 }
 
@@ -392,7 +402,8 @@ func compareContract(t *testing.T, r *random, what string, accepted *int, codes 
 					t.Fatalf("%s: %s\nfast   %v\nstrict %v\n%s", what, value, gotErr, wantErr, show(c))
 				}
 				codes["left out"]++
-			case !errors.As(gotErr, &g) || g.Code != w.Code || g.Field != w.Field || g.Field != "" && g.Message != w.Message:
+			case !errors.As(gotErr, &g) || g.Code != w.Code || g.Field != w.Field || g.Field != "" &&
+				g.Message != w.Message:
 				t.Fatalf("%s: %s\nfast   %v\nstrict %v\n%s", what, value, gotErr, wantErr, show(c))
 			default:
 				codes[w.Code]++
@@ -437,7 +448,8 @@ func show(c *contract.Contract) string {
 			for _, p := range f.Paths {
 				paths = append(paths, p.String())
 			}
-			fmt.Fprintf(&b, "%s%s %s req=%v rep=%v source=%d %v accept=%x skip=%v rest=%d when=%v\n", indent, c.Name, c.Type, c.Required, c.Repeated, f.Source, paths, f.Accept, f.SkipEmpty, f.Rest, f.RequiredWhen)
+			fmt.Fprintf(&b, "%s%s %s req=%v rep=%v source=%d %v accept=%x skip=%v rest=%d when=%v\n", indent, c.Name,
+				c.Type, c.Required, c.Repeated, f.Source, paths, f.Accept, f.SkipEmpty, f.Rest, f.RequiredWhen)
 			columns(indent+"  ", c.Columns, f.Fields)
 		}
 	}

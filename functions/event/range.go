@@ -12,8 +12,9 @@ import (
 var (
 	problemRangeText = &problem{contract.CodeInvalidValue, "is no range: want the form of [2026-01-01, 2026-02-01), " +
 		"UNBOUNDED for an open end"}
-	problemRangeObject = &problem{contract.CodeInvalidValue, `is no range: want an object with "start" and "end" and nothing else`}
-	problemRangeOrder  = &problem{contract.CodeInvalidValue, "ends before or where it starts"}
+	problemRangeObject = &problem{contract.CodeInvalidValue,
+		`is no range: want an object with "start" and "end" and nothing else`}
+	problemRangeOrder = &problem{contract.CodeInvalidValue, "ends before or where it starts"}
 )
 
 // appendRangeText appends a RANGE that is written [start, end).
@@ -57,7 +58,8 @@ func (c *column) appendRangeObject(row, raw []byte, now int64) ([]byte, *problem
 				ends[i] = appendUnescaped(nil, ends[i])
 			}
 		default:
-			return row, &problem{contract.CodeWrongType, "has an end that is " + kindWord(value[0]) + ", not a string: send " +
+			return row, &problem{contract.CodeWrongType, "has an end that is " + kindWord(value[0]) +
+				", not a string: send " +
 				"the right type, values are not converted"}
 		}
 	}

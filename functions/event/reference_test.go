@@ -35,7 +35,10 @@ func TestReference(t *testing.T) {
 				}
 				columns = ""
 			}
-			for _, word := range strings.FieldsFunc(yaml, func(r rune) bool { return r == ' ' || r == '{' || r == ',' || r == '\n' }) {
+			for _, word := range strings.FieldsFunc(yaml, func(r rune) bool {
+				return r == ' ' || r == '{' || r == ',' ||
+					r == '\n'
+			}) {
 				if key, ok := strings.CutSuffix(word, ":"); ok {
 					keys[key] = true
 				}
@@ -68,7 +71,8 @@ func TestReference(t *testing.T) {
 	if examples < 24 {
 		t.Errorf("only %d examples were found", examples)
 	}
-	for _, key := range []string{"from", "header", "kafka", "constant", "default", "accept", "not_empty", "skip_empty", "allowed", "length", "range", "required_when", "columns", "rest", "rest_of", "mode"} {
+	for _, key := range []string{"from", "header", "kafka", "constant", "default", "accept", "not_empty", "skip_empty",
+		"allowed", "length", "range", "required_when", "columns", "rest", "rest_of", "mode"} {
 		if !keys[key] {
 			t.Errorf("no example has the key %s", key)
 		}

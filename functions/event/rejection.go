@@ -30,17 +30,20 @@ func rejectSyntax(value []byte, offset int) *Rejection {
 			Message: "the event is not valid UTF-8 at byte " + strconv.Itoa(at) + ": encode it as UTF-8"}
 	}
 	if n := len(value); n > 0 && value[n-1] == 0 && offset >= len(bytes.TrimRight(value, "\x00")) {
-		return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is followed by NUL bytes, as a string of C " +
-			"has them: leave them out"}
+		return &Rejection{Code: contract.CodeInvalidJSON,
+			Message: "the event is followed by NUL bytes, as a string of C " +
+				"has them: leave them out"}
 	}
 	if at, what := stringFault(value, offset); what != "" {
-		return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is not valid JSON at byte " + strconv.Itoa(at) + ": " + what}
+		return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is not valid JSON at byte " +
+			strconv.Itoa(at) + ": " + what}
 	}
 	if offset >= len(value) {
 		return &Rejection{Code: contract.CodeInvalidJSON,
 			Message: "the event is not valid JSON: it ends too early, after " + strconv.Itoa(len(value)) + " bytes"}
 	}
-	return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is not valid JSON at byte " + strconv.Itoa(offset)}
+	return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is not valid JSON at byte " +
+		strconv.Itoa(offset)}
 }
 
 // stringFault says which byte of the string that begins at offset is at fault, and how to repair
@@ -131,7 +134,8 @@ func disguise(value []byte) string {
 			body = value[contract.GluePrefix:]
 		}
 		if bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
-			return "begins with " + framedAs(value) + ": the contract says json; say format: json_schema in it, or use a " +
+			return "begins with " + framedAs(value) +
+				": the contract says json; say format: json_schema in it, or use a " +
 				"serializer that writes plain JSON"
 		}
 		return "begins with " + framedAs(value) + ", and no JSON follows (Avro or Protobuf): the contract says json; say " +
@@ -169,7 +173,8 @@ func invalidUTF8(b []byte) int {
 // looks no further: what it says is true whatever follows.
 func rejectNoObject(value []byte) *Rejection {
 	if value == nil {
-		return &Rejection{Code: contract.CodeInvalidJSON, Message: "the event is null (a Kafka tombstone): send one JSON object"}
+		return &Rejection{Code: contract.CodeInvalidJSON,
+			Message: "the event is null (a Kafka tombstone): send one JSON object"}
 	}
 	if what := disguise(value); what != "" {
 		return rejectDisguise(value, what)
@@ -206,7 +211,9 @@ func rejectTooDeep(limit int) *Rejection {
 // column's: such names are the producer's, and may be personal data.
 func rejectDuplicate(column string) *Rejection {
 	if column == "" {
-		return &Rejection{Code: contract.CodeDuplicateName, Message: "the event has two members of the same name in one object: send each once"}
+		return &Rejection{Code: contract.CodeDuplicateName,
+			Message: "the event has two members of the same name in one object: send each once"}
 	}
-	return &Rejection{Code: contract.CodeDuplicateName, Field: column, Message: column + " occurs twice in the event: send it once"}
+	return &Rejection{Code: contract.CodeDuplicateName, Field: column, Message: column +
+		" occurs twice in the event: send it once"}
 }

@@ -205,7 +205,8 @@ type winner struct {
 // object appends the fields of an object: of scope index. path is the object's, empty for
 // the event. It returns what is left of it for a column of an object further up, and the
 // first field that is missing.
-func (d *strictDecoder) object(row []byte, index int32, n *node, path string, v *verdict) (_ []byte, rest string, missing *Rejection) {
+func (d *strictDecoder) object(row []byte, index int32, n *node, path string, v *verdict) (_ []byte, rest string,
+	missing *Rejection) {
 	s := &d.plan.scopes[index]
 	v.paths[index] = path
 	won := map[int32]*winner{}
@@ -284,7 +285,8 @@ func (d *strictDecoder) object(row []byte, index int32, n *node, path string, v 
 				continue
 			}
 			if at.kind != '{' {
-				v.blame(at.at, int32(section.Column), noContainer(at.kind, contract.Step{}).reject(section.Path.String()))
+				v.blame(at.at, int32(section.Column),
+					noContainer(at.kind, contract.Step{}).reject(section.Path.String()))
 				continue
 			}
 			l.blame = int32(section.Column)
@@ -326,7 +328,8 @@ func (d *strictDecoder) find(k int32, n *node, path string, v *verdict) *winner 
 	for rank, steps := range f.from {
 		at, blocked, i := look(n, steps)
 		if blocked != nil && len(f.from) == 1 {
-			v.blame(blocked.at, k, noContainer(blocked.kind, steps[i]).reject(join(path, contract.Path(steps[:i]).String())))
+			v.blame(blocked.at, k, noContainer(blocked.kind, steps[i]).reject(join(path,
+				contract.Path(steps[:i]).String())))
 		}
 		if at != nil && !f.absent(at.raw) {
 			return &winner{rank: rank, value: at}

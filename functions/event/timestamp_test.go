@@ -119,7 +119,8 @@ func slowTimestamp(text string) (int64, bool) {
 	year, month, day, hour, minute, second := number(1), number(2), number(3), number(4), number(5), number(6)
 	at := time.Date(year, time.Month(month), day, hour, minute, second, 0, time.UTC)
 	// time.Date turns what does not exist into what does.
-	if at.Year() != year || int(at.Month()) != month || at.Day() != day || at.Hour() != hour || at.Minute() != minute || at.Second() != second {
+	if at.Year() != year || int(at.Month()) != month || at.Day() != day || at.Hour() != hour || at.Minute() != minute ||
+		at.Second() != second {
 		return 0, false
 	}
 	if number(9) > 23 || number(10) > 59 {
@@ -135,7 +136,9 @@ func slowTimestamp(text string) (int64, bool) {
 
 // Protects ParseTimestamp against any text: it answers as the slow reference does.
 func FuzzTimestamp(f *testing.F) {
-	for _, seed := range []string{"2026-01-02T03:04:05Z", "2026-01-02 03:04:05.123456789+01:30", "0000-02-29t23:59:59.9-23:59", "2016-12-31T23:59:60Z", "2026-01-02T3:04:05,5+24:00", "9999-12-31T23:59:59.999999z"} {
+	for _, seed := range []string{"2026-01-02T03:04:05Z", "2026-01-02 03:04:05.123456789+01:30",
+		"0000-02-29t23:59:59.9-23:59", "2016-12-31T23:59:60Z", "2026-01-02T3:04:05,5+24:00",
+		"9999-12-31T23:59:59.999999z"} {
 		f.Add(seed)
 	}
 	var c clock

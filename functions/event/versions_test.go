@@ -9,16 +9,17 @@ import (
 	"sluice/internal/contract"
 )
 
-// Protects contracts that have the versions of a schema beside them, for those whose registry cannot be asked: each event is read with the one that
-// it names, by Confluent's number or AWS Glue's UUID.
+// Protects contracts that have the versions of a schema beside them, for those whose registry cannot be asked: each
+// event is read with the one that it names, by Confluent's number or AWS Glue's UUID.
 func TestVersionsBesideTheContract(t *testing.T) {
 	const glue = "3f2504e0-4f89-11d3-9a0c-0305e82c3301"
 	folder := contract.Folder{
 		"v1.avsc": `{"type":"record","name":"R","fields":[{"name":"id","type":"string"}]}`,
 		"v2.avsc": `{"type":"record","name":"R","fields":[{"name":"n","type":"int"},{"name":"id","type":"string"}]}`,
 	}
-	c, err := contract.ReadIn(folder, "orders.yaml", []byte("contract: 1\ntopics: orders\nrest: drop\nformat: avro\nschema: {file: v2.avsc, ids: {7: v1.avsc, "+glue+": v2.avsc}}\n"+
-		"columns: [{name: id, type: STRING, mode: REQUIRED}, {name: n, type: INT64}]\n"))
+	c, err := contract.ReadIn(folder, "orders.yaml",
+		[]byte("contract: 1\ntopics: orders\nrest: drop\nformat: avro\nschema: {file: v2.avsc, ids: {7: v1.avsc, "+glue+": v2.avsc}}\n"+
+			"columns: [{name: id, type: STRING, mode: REQUIRED}, {name: n, type: INT64}]\n"))
 	if err != nil {
 		t.Fatal(err)
 	}

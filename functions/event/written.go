@@ -171,7 +171,8 @@ func (c *column) appendSpecial(row, text []byte) (_ []byte, _ *problem, ok bool)
 	switch string(text) {
 	case "NaN":
 		if c.min != nil || c.max != nil {
-			return row, &problem{contract.CodeOutOfRange, "is not a number (NaN), and its column has a range: leave it out"}, true
+			return row, &problem{contract.CodeOutOfRange,
+				"is not a number (NaN), and its column has a range: leave it out"}, true
 		}
 		v = math.NaN()
 	case "Infinity":
@@ -246,7 +247,8 @@ func (v versions) Program(id schema.ID) (*Program, error) {
 		return p, nil
 	}
 	return nil, &Rejection{Code: contract.CodeUnknownSchema,
-		Message: "the event names the schema " + id.String() + ", which is not among the contract's: add its file to the " +
+		Message: "the event names the schema " + id.String() +
+			", which is not among the contract's: add its file to the " +
 			"ids of schema, deploy, and replay"}
 }
 
@@ -286,7 +288,8 @@ const longer = 3
 // appendRow appends the row of an event.
 func (w *writtenDecoder) appendRow(d *Decoder, dst, value []byte, m *Meta) ([]byte, error) {
 	if value == nil {
-		return nil, &Rejection{Code: contract.CodeUndecodableValue, Message: "the event is null (a Kafka tombstone): send an event"}
+		return nil, &Rejection{Code: contract.CodeUndecodableValue,
+			Message: "the event is null (a Kafka tombstone): send an event"}
 	}
 	if len(value) > d.maxBytes {
 		return nil, rejectTooLarge(len(value), d.maxBytes)
@@ -343,7 +346,8 @@ func (w *writtenDecoder) reject(err error, p *Program, value []byte) error {
 	switch fault.Limit {
 	case schema.TooLarge:
 		return &Rejection{Code: contract.CodeTooLarge,
-			Message: "the event has more than " + strconv.Itoa(longer*w.contract.MaxBytes) + " bytes as JSON: send less"}
+			Message: "the event has more than " + strconv.Itoa(longer*w.contract.MaxBytes) +
+				" bytes as JSON: send less"}
 	case schema.TooDeep:
 		return rejectTooDeep(w.contract.MaxDepth)
 	case schema.Invalid:

@@ -16,8 +16,8 @@ import (
 	"sluice/internal/contract"
 )
 
-// BenchmarkWrittenVsLibrary times events in Avro and in Protobuf, from the value to the row, in interleaved rounds against what the
-// library makes of the same value, which is no row yet: generic values.
+// BenchmarkWrittenVsLibrary times events in Avro and in Protobuf, from the value to the row, in interleaved rounds
+// against what the library makes of the same value, which is no row yet: generic values.
 //
 //	avro_vs_library       against github.com/twmb/avro into any
 //	protobuf_vs_library   against google.golang.org/protobuf into dynamicpb
@@ -117,7 +117,8 @@ func click(i int) map[string]any {
 		"user_id":         "user-1234567", "session_id": "s-9f8e7d6c5b4a", "page_url": "https://shop.example/products/1234?color=blue&size=42",
 		"referrer": nil, "user_agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Safari/537.36",
 		"price": nil, "quantity": nil, "viewport": map[string]any{"width": 1920, "height": 1080},
-		"tags": []string{"sale", "autumn"}, "custom": map[string]string{"experiment": "B", "campaign": "november"}, "score": 0.8125,
+		"tags": []string{"sale", "autumn"}, "custom": map[string]string{"experiment": "B",
+			"campaign": "november"}, "score": 0.8125,
 	}
 	if i%2 == 0 {
 		event["referrer"], event["price"], event["quantity"] = "https://search.example/?q=blue+shoes", "129.90", i%5

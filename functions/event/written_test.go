@@ -52,11 +52,13 @@ func (r *random) avroType(depth int, names *int) avroType {
 		return number(`"long"`, 0, 1, -1, 7, 1e9, 1e15, math.MaxInt64, math.MinInt64)
 	case 3:
 		return avroType{`"float"`, func(r *random, out []byte) []byte {
-			return binary.LittleEndian.AppendUint32(out, math.Float32bits([]float32{0, 1, -1.5, 0.1, float32(math.NaN())}[r.IntN(5)]))
+			return binary.LittleEndian.AppendUint32(out,
+				math.Float32bits([]float32{0, 1, -1.5, 0.1, float32(math.NaN())}[r.IntN(5)]))
 		}}
 	case 4:
 		return avroType{`"double"`, func(r *random, out []byte) []byte {
-			return binary.LittleEndian.AppendUint64(out, math.Float64bits([]float64{0, 1, -1.5, 0.1, 1e300, math.Inf(-1), math.NaN()}[r.IntN(7)]))
+			return binary.LittleEndian.AppendUint64(out, math.Float64bits([]float64{0, 1, -1.5, 0.1, 1e300,
+				math.Inf(-1), math.NaN()}[r.IntN(7)]))
 		}}
 	case 5:
 		return number(`{"type":"int","logicalType":"date"}`, 0, 20_000, -719_162, -719_163, 2_932_896, 2_932_897)
@@ -65,23 +67,34 @@ func (r *random) avroType(depth int, names *int) avroType {
 	case 7:
 		return number(`{"type":"long","logicalType":"time-micros"}`, 0, 86_399_999_999, 86_400_000_000)
 	case 8:
-		return number(`{"type":"long","logicalType":"timestamp-millis"}`, 0, -1, 1_769_903_999_123, minTimestamp/1000, minTimestamp/1000-1, math.MaxInt64)
+		return number(`{"type":"long","logicalType":"timestamp-millis"}`, 0, -1, 1_769_903_999_123, minTimestamp/1000,
+			minTimestamp/1000-1, math.MaxInt64)
 	case 9:
-		return number(`{"type":"long","logicalType":"timestamp-nanos"}`, 0, -1, 1_769_903_999_123_456_789, math.MinInt64)
+		return number(`{"type":"long","logicalType":"timestamp-nanos"}`, 0, -1, 1_769_903_999_123_456_789,
+			math.MinInt64)
 	case 10:
-		return number(`{"type":"long","logicalType":"local-timestamp-micros"}`, 0, -1, 1_769_903_999_123_456, minTimestamp, maxTimestamp, maxTimestamp+1)
+		return number(`{"type":"long","logicalType":"local-timestamp-micros"}`, 0, -1, 1_769_903_999_123_456,
+			minTimestamp, maxTimestamp, maxTimestamp+1)
 	case 11:
-		return avroType{`{"type":"bytes","logicalType":"decimal","precision":38,"scale":3}`, func(r *random, out []byte) []byte {
-			return chars(out, r.one("", "\x00", "\x04\xd2", "\xff", strings.Repeat("\x70", 16), strings.Repeat("\x80", 9)))
-		}}
+		return avroType{`{"type":"bytes","logicalType":"decimal","precision":38,"scale":3}`,
+			func(r *random, out []byte) []byte {
+				return chars(out, r.one("", "\x00", "\x04\xd2", "\xff", strings.Repeat("\x70", 16),
+					strings.Repeat("\x80",
+						9)))
+			}}
 	case 12:
-		return avroType{`{"type":"enum",` + name() + `,"symbols":["a","k","A"]}`, func(r *random, out []byte) []byte { return long(out, int64(r.IntN(3))) }}
+		return avroType{`{"type":"enum",` + name() + `,"symbols":["a","k","A"]}`,
+			func(r *random, out []byte) []byte { return long(out, int64(r.IntN(3))) }}
 	case 13:
-		return avroType{`"bytes"`, func(r *random, out []byte) []byte { return chars(out, r.one("", "a", "\xff\x00", "abcdefghijkl")) }}
-	case 14:
-		return avroType{`{"type":"fixed",` + name() + `,"size":16,"logicalType":"uuid"}`, func(r *random, out []byte) []byte {
-			return append(out, strings.Repeat("\xa5", 16)...)
+		return avroType{`"bytes"`, func(r *random, out []byte) []byte {
+			return chars(out, r.one("", "a", "\xff\x00",
+				"abcdefghijkl"))
 		}}
+	case 14:
+		return avroType{`{"type":"fixed",` + name() + `,"size":16,"logicalType":"uuid"}`,
+			func(r *random, out []byte) []byte {
+				return append(out, strings.Repeat("\xa5", 16)...)
+			}}
 	case 16, 17:
 		inner := r.avroType(depth-1, names)
 		for strings.HasPrefix(inner.text, "[") {
@@ -114,7 +127,8 @@ func (r *random) avroType(depth int, names *int) avroType {
 		}}
 	}
 	return avroType{`"string"`, func(r *random, out []byte) []byte {
-		return chars(out, r.one("", " ", "a", "k", "é", "1", "true", "NaN", "2026-01-31", "2026-01-31T00:00:00Z", `{"a":1}`, "\"\\\n", "\xff", "abcdefgh"))
+		return chars(out, r.one("", " ", "a", "k", "é", "1", "true", "NaN", "2026-01-31", "2026-01-31T00:00:00Z",
+			`{"a":1}`, "\"\\\n", "\xff", "abcdefgh"))
 	}}
 }
 
@@ -167,7 +181,8 @@ func (r *random) matching(c *contract.Contract, text string) {
 	}
 	c.Table.Columns, c.Fields, c.Sections, c.Drop, c.Sample = nil, nil, nil, nil, nil
 	add := func(of json.RawMessage, path ...string) {
-		column := contract.Column{Name: fmt.Sprintf("c%d", len(c.Fields)), Number: protowire.Number(len(c.Fields) + 1), Type: r.suits(string(of))}
+		column := contract.Column{Name: fmt.Sprintf("c%d", len(c.Fields)), Number: protowire.Number(len(c.Fields) + 1),
+			Type: r.suits(string(of))}
 		if column.Type == contract.RangeOf {
 			column.Element = contract.Date
 		}
@@ -184,7 +199,8 @@ func (r *random) matching(c *contract.Contract, text string) {
 		}[column.Type]; ok && r.oneIn(5) && f.Accept == 0 {
 			f.Default = &byDefault
 		}
-		if least, most := "-1", "1000000000"; r.oneIn(6) && (column.Type == contract.Int64 || column.Type == contract.Float64 || column.Type == contract.BigNumeric) {
+		if least, most := "-1", "1000000000"; r.oneIn(6) && (column.Type == contract.Int64 ||
+			column.Type == contract.Float64 || column.Type == contract.BigNumeric) {
 			f.Range = &contract.Range{Min: &least, Max: &most}
 		} else if r.oneIn(6) && column.Type == contract.Timestamp {
 			f.Range = &contract.Range{Oldest: 24 * 365 * time.Hour}
@@ -226,9 +242,10 @@ func counting(choose schema.Choice, taken *int) schema.Choice {
 	}
 }
 
-// sameVerdict compares what the decoders make of an event: rows that are the same but for the order of their columns, or one rejection; whose code
-// is returned, empty if the event is accepted or left out.
-func sameVerdict(t *testing.T, read reader, fast, strict *Decoder, event []byte, about func() string) (code contract.Code, accepted bool) {
+// sameVerdict compares what the decoders make of an event: rows that are the same but for the order of their columns,
+// or one rejection; whose code is returned, empty if the event is accepted or left out.
+func sameVerdict(t *testing.T, read reader, fast, strict *Decoder, event []byte,
+	about func() string) (code contract.Code, accepted bool) {
 	t.Helper()
 	got, gotErr := fast.AppendRow([]byte("x"), event, meta)
 	want, wantErr := strict.AppendRow([]byte("x"), event, meta)
@@ -254,8 +271,8 @@ func sameVerdict(t *testing.T, read reader, fast, strict *Decoder, event []byte,
 	return w.Code, false
 }
 
-// Protects that the shortcuts of the fast decoder change nothing: an event that was written with a schema gives the same row, or the same
-// rejection, as the strict decoder makes of it as JSON; for random contracts, schemas and values.
+// Protects that the shortcuts of the fast decoder change nothing: an event that was written with a schema gives the
+// same row, or the same rejection, as the strict decoder makes of it as JSON; for random contracts, schemas and values.
 func TestRandomWrittenEvents(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	r := &random{Rand: rand.New(rand.NewPCG(seed, 2))}
@@ -286,7 +303,8 @@ func TestRandomWrittenEvents(t *testing.T) {
 			t.Fatalf("%s: %v", what, err)
 		}
 		read := newReader(t, c.Table)
-		fast.written.fixed.Program = c.Writer.Choosing(counting(fast.fast.plan.choice(fast.fast.plan.scopes[0].roots, true), &taken))
+		fast.written.fixed.Program = c.Writer.Choosing(counting(fast.fast.plan.choice(fast.fast.plan.scopes[0].roots,
+			true), &taken))
 		for range 60 {
 			event := value(r, nil)
 			if r.oneIn(20) {
@@ -294,7 +312,10 @@ func TestRandomWrittenEvents(t *testing.T) {
 			} else if r.oneIn(20) && len(event) > 0 {
 				event = event[:r.IntN(len(event))]
 			}
-			switch code, ok := sameVerdict(t, read, fast, strict, event, func() string { return what + "\n" + text + "\n" + show(c) }); {
+			switch code, ok := sameVerdict(t, read, fast, strict, event, func() string {
+				return what + "\n" + text +
+					"\n" + show(c)
+			}); {
 			case ok:
 				accepted++
 			case code != "":
@@ -303,13 +324,15 @@ func TestRandomWrittenEvents(t *testing.T) {
 		}
 	}
 	t.Logf("%d accepted, %d fields taken, %v, seed %d", accepted, taken, codes, seed)
-	for _, code := range []contract.Code{contract.CodeUndecodableValue, contract.CodeInvalidUTF8, contract.CodeWrongType, contract.CodeOutOfRange} {
+	for _, code := range []contract.Code{contract.CodeUndecodableValue, contract.CodeInvalidUTF8,
+		contract.CodeWrongType, contract.CodeOutOfRange} {
 		if codes[code] == 0 {
 			t.Errorf("no event was rejected with %s", code)
 		}
 	}
 	if accepted < *contracts*10 || taken < *contracts/10 {
-		t.Errorf("%d events of %d were accepted, %d fields taken: the test tries little", accepted, *contracts*60, taken)
+		t.Errorf("%d events of %d were accepted, %d fields taken: the test tries little", accepted, *contracts*60,
+			taken)
 	}
 }
 
@@ -323,8 +346,8 @@ func (k known) Program(id schema.ID) (*Program, error) {
 	return nil, errors.New("not known")
 }
 
-// Protects events from being read with their neighbour's schema: ids stand before some values and in headers of others, and a value may
-// begin as if it had a prefix.
+// Protects events from being read with their neighbour's schema: ids stand before some values and in headers of others,
+// and a value may begin as if it had a prefix.
 func TestIDsBeforeValuesAndInHeaders(t *testing.T) {
 	c, err := contract.Read("c.yaml", []byte("contract: 1\nbare: true\nrest: drop\nformat: avro\nregistry: {url: https://r, id_header: id}\ncolumns: [{name: a, type: STRING}, {name: n, type: INT64}]\n"))
 	if err != nil {
@@ -370,7 +393,8 @@ func TestIDsBeforeValuesAndInHeaders(t *testing.T) {
 			}
 		}
 		var r *Rejection
-		if _, err := d.AppendRow(nil, make([]byte, c.MaxBytes+1), Meta{IngestedAt: 1, Offset: -1}); !errors.As(err, &r) || r.Code != contract.CodeTooLarge {
+		if _, err := d.AppendRow(nil, make([]byte, c.MaxBytes+1), Meta{IngestedAt: 1, Offset: -1}); !errors.As(err,
+			&r) || r.Code != contract.CodeTooLarge {
 			t.Errorf("an event that is too large: %v", err)
 		}
 	}
@@ -451,7 +475,10 @@ func TestRandomWrittenProtobuf(t *testing.T) {
 			if r.oneIn(20) && len(event) > 0 {
 				event = event[:r.IntN(len(event))]
 			}
-			switch code, ok := sameVerdict(t, read, fast, strict, event, func() string { return what + "\n" + text + "\n" + show(c) }); {
+			switch code, ok := sameVerdict(t, read, fast, strict, event, func() string {
+				return what + "\n" + text +
+					"\n" + show(c)
+			}); {
 			case ok:
 				accepted++
 			case code != "":
@@ -473,14 +500,17 @@ func (r *random) matchingProto(c *contract.Contract) {
 		if err != nil || f.Type == "RECORD" || r.oneIn(8) {
 			continue
 		}
-		column := contract.Column{Name: fmt.Sprintf("c%d", len(c.Fields)), Number: protowire.Number(len(c.Fields) + 1), Type: contract.Type(f.Type),
+		column := contract.Column{Name: fmt.Sprintf("c%d", len(c.Fields)), Number: protowire.Number(len(c.Fields) + 1),
+			Type:     contract.Type(f.Type),
 			Repeated: f.Repeated, Required: !f.Repeated && r.oneIn(10)}
 		c.Table.Columns = append(c.Table.Columns, column)
-		c.Fields = append(c.Fields, contract.Field{Paths: []contract.Path{{{Name: f.Name}}}, SkipEmpty: r.oneIn(12), NotEmpty: r.oneIn(12)})
+		c.Fields = append(c.Fields, contract.Field{Paths: []contract.Path{{{Name: f.Name}}}, SkipEmpty: r.oneIn(12),
+			NotEmpty: r.oneIn(12)})
 	}
 	if len(c.Fields) == 0 {
 		for i, name := range []string{"a", "d", "u", "v"} {
-			c.Table.Columns = append(c.Table.Columns, contract.Column{Name: fmt.Sprintf("c%d", i), Number: protowire.Number(i + 1), Type: r.suits("")})
+			c.Table.Columns = append(c.Table.Columns, contract.Column{Name: fmt.Sprintf("c%d", i),
+				Number: protowire.Number(i + 1), Type: r.suits("")})
 			c.Fields = append(c.Fields, contract.Field{Paths: []contract.Path{{{Name: name}}}})
 		}
 	}

@@ -1,6 +1,6 @@
-// Package hostile has what whoever may publish to the topics could send on purpose go through both functions: payloads whose
-// parts contradict each other, repeat, or are far too large, built part by part, since mutating compressed bytes reaches
-// none of them.
+// Package hostile has what whoever may publish to the topics could send on purpose go through both functions: payloads
+// whose parts contradict each other, repeat, or are far too large, built part by part, since mutating compressed bytes
+// reaches none of them.
 package hostile
 
 import (
@@ -85,7 +85,8 @@ func newFunctions(tb testing.TB) *functions {
 		tb.Fatal(err)
 	}
 	appender := func(t *contract.Table) *warehouse.Appender {
-		a := warehouse.NewAppender(bigQuery{}, t, warehouse.AppenderConfig{Table: "projects/p/datasets/d/tables/" + t.Name}, log)
+		a := warehouse.NewAppender(bigQuery{}, t, warehouse.AppenderConfig{Table: "projects/p/datasets/d/tables/" +
+			t.Name}, log)
 		tb.Cleanup(func() { a.Close(context.Background()) })
 		return a
 	}
@@ -95,7 +96,8 @@ func newFunctions(tb testing.TB) *functions {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	dead, err := deadletter.New(deadletter.Config{Table: contract.EventsDLQ(), Contracts: []*contract.Contract{builtIn}},
+	dead, err := deadletter.New(deadletter.Config{Table: contract.EventsDLQ(),
+		Contracts: []*contract.Contract{builtIn}},
 		appender(contract.EventsDLQ()))
 	if err != nil {
 		tb.Fatal(err)
@@ -112,8 +114,8 @@ func newFunctions(tb testing.TB) *functions {
 // deliveries is after how many a message must be settled, BigQuery taking all.
 const deliveries = 3
 
-// settle delivers a payload as Pub/Sub does, and then what it becomes: each message must be acknowledged, and neither memory nor
-// time be out of proportion to what it declares.
+// settle delivers a payload as Pub/Sub does, and then what it becomes: each message must be acknowledged, and neither
+// memory nor time be out of proportion to what it declares.
 func (f *functions) settle(t *testing.T, h http.Handler, payload []byte, attributes map[string]string) {
 	t.Helper()
 	for try := 1; ; try++ {
@@ -152,12 +154,12 @@ func (f *functions) settle(t *testing.T, h http.Handler, payload []byte, attribu
 	}
 }
 
-// perReserved is how much a request may allocate for each byte that it reserves: what it holds grows by doubling, and is
-// garbage before the request ends.
+// perReserved is how much a request may allocate for each byte that it reserves: what it holds grows by doubling, and
+// is garbage before the request ends.
 const perReserved = 8
 
-// reserves is what a request with the payload reserves of an instance's memory, bytes: see Handle of both functions, and 2 MiB
-// for the request itself and what the process does beside it.
+// reserves is what a request with the payload reserves of an instance's memory, bytes: see Handle of both functions,
+// and 2 MiB for the request itself and what the process does beside it.
 func reserves(payload []byte) uint64 {
 	n := 2<<20 + len(payload) + 3*batch.DeclaredSize(payload, batch.DefaultLimits)
 	d := batch.Decoder{Before: func(records, headers int) error {
@@ -285,10 +287,12 @@ func payload(b []byte) []byte {
 		m.Traceparent, m.ReplayId = s.text(), s.text()
 	}
 	if s.byte()%2 == 0 { // it says that it is of dead letters
-		m.Origin = &batchpb.Origin{Consumer: s.text(), FailedAt: int64(s.number()), MessageId: s.text(), PublishTime: int64(s.number()),
+		m.Origin = &batchpb.Origin{Consumer: s.text(), FailedAt: int64(s.number()), MessageId: s.text(),
+			PublishTime:     int64(s.number()),
 			DeliveryAttempt: int32(s.number()), Contract: s.text(), Table: s.text()}
-		why := &batchpb.Rejection{Code: s.text(), Field: s.text(), Message: s.text(), Size: int64(s.number()), Sha256: []byte(s.text()),
-			Left: int32(s.number()), Subject: s.text(), Version: int32(s.number())}
+		why := &batchpb.Rejection{Code: s.text(), Field: s.text(), Message: s.text(), Size: int64(s.number()),
+			Sha256: []byte(s.text()),
+			Left:   int32(s.number()), Subject: s.text(), Version: int32(s.number())}
 		room := (4 << 20) / (1 + proto.Size(why))
 		for range min(len(m.Values), room) {
 			m.Rejections = append(m.Rejections, why)
@@ -304,7 +308,8 @@ func payload(b []byte) []byte {
 		wire = protowire.AppendBytes(protowire.AppendTag(wire, 3, protowire.BytesType), s.take(50))
 	}
 	if s.byte()%8 == 0 { // fields that nobody knows, many of them
-		extra := protowire.AppendVarint(protowire.AppendTag(nil, protowire.Number(100+s.byte()), protowire.VarintType), s.number())
+		extra := protowire.AppendVarint(protowire.AppendTag(nil, protowire.Number(100+s.byte()), protowire.VarintType),
+			s.number())
 		wire = append(wire, bytes.Repeat(extra, s.many())...)
 	}
 	return encoder.EncodeAll(wire, []byte(batch.Magic))

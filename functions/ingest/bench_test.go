@@ -44,7 +44,8 @@ func BenchmarkHandlerVsZstd(b *testing.B) {
 		b.Fatal(err)
 	}
 	var wire []byte
-	handler := push.NewGate(slog.New(slog.DiscardHandler)).Handler(push.Config{}, func(_ context.Context, m *push.Message) error {
+	handler := push.NewGate(slog.New(slog.DiscardHandler)).Handler(push.Config{}, func(_ context.Context,
+		m *push.Message) error {
 		records, err := w.batches.Decode(m.Data, batch.DefaultLimits)
 		if err != nil {
 			return err
@@ -115,7 +116,8 @@ func pushes(b *testing.B, events, perBatch int) [][]byte {
 	var bodies [][]byte
 	for i := range events {
 		event := g.Next()
-		e.Append(&batch.Record{Topic: "clickstream", Offset: int64(i), Timestamp: time.Now().UnixMilli(), Key: event.Key, Value: event.Value})
+		e.Append(&batch.Record{Topic: "clickstream", Offset: int64(i), Timestamp: time.Now().UnixMilli(),
+			Key: event.Key, Value: event.Value})
 		if e.Len() == perBatch {
 			body, err := e.Payload(nil)
 			if err != nil {

@@ -6,8 +6,8 @@
 //
 // A batch holds records of topics of one contract, as the bridge packs them, and so it is
 // written to one table. (Should it hold those of several, because contracts have changed since, each
-// table gets its own in turn.) Each record of a batch ends in one of three places: as a row; if it can never be one, as a record of
-// the dead-letter topic with its reason; or, if its contract leaves it out, in the table that
+// table gets its own in turn.) Each record of a batch ends in one of three places: as a row; if it can never be one, as
+// a record of the dead-letter topic with its reason; or, if its contract leaves it out, in the table that
 // accounts for such records. Handle returns nil when BigQuery has acknowledged every row and
 // Pub/Sub every reject; before that, any failure leaves the message with Pub/Sub, which
 // delivers it again. Rows that have landed by then land twice, which the view over the table
@@ -78,7 +78,8 @@ type stream struct {
 
 // DeadLetters takes what can be no row: OnTopic has them in Pub/Sub.
 type DeadLetters interface {
-	// Publish begins to publish a batch. kept returns when it is known whether that was done, and when ctx ends at the latest.
+	// Publish begins to publish a batch. kept returns when it is known whether that was done, and when ctx ends at the
+	// latest.
 	Publish(ctx context.Context, payload []byte) (kept func(ctx context.Context) error)
 }
 
@@ -98,9 +99,11 @@ func (t onTopic) Publish(ctx context.Context, payload []byte) func(ctx context.C
 	}
 }
 
-// New returns a Function that publishes what can be no row to deadLetters. A contract that no decoder can be made of gives contract.Mistakes.
+// New returns a Function that publishes what can be no row to deadLetters. A contract that no decoder can be made of
+// gives contract.Mistakes.
 func New(c Config, deadLetters DeadLetters) (*Function, error) {
-	f := &Function{config: c, streams: make([]stream, len(c.Streams)), deadLetters: deadLetters, leftOut: newLeftOutColumns()}
+	f := &Function{config: c, streams: make([]stream, len(c.Streams)), deadLetters: deadLetters,
+		leftOut: newLeftOutColumns()}
 	f.workers.New = func() any { return new(worker) }
 	var mistakes contract.Mistakes
 	for i, s := range c.Streams {
@@ -368,7 +371,8 @@ func (f *Function) refuseAll(w *worker, b *batch.Batch) {
 		if f.stream(topic) != nil {
 			continue
 		}
-		why := batch.Rejection{Code: string(contract.CodeNoContract), Message: "No contract takes the topic " + strconv.Quote(topic) +
+		why := batch.Rejection{Code: string(contract.CodeNoContract), Message: "No contract takes the topic " +
+			strconv.Quote(topic) +
 			": add it to the topics of one, deploy that, and replay."}
 		if topic == "" {
 			why.Message = "The event came without a Kafka topic, and no contract takes such events: say bare: true in one, deploy that, and replay."
@@ -379,7 +383,8 @@ func (f *Function) refuseAll(w *worker, b *batch.Batch) {
 
 // decode makes each record of b that the stream to takes a row or a reject, or counts it as
 // left out, or lets it wait for its schema; if some are waiting, only those.
-func (f *Function) decode(ctx context.Context, w *worker, events *event.Decoder, b *batch.Batch, to *stream, now time.Time) error {
+func (f *Function) decode(ctx context.Context, w *worker, events *event.Decoder, b *batch.Batch, to *stream,
+	now time.Time) error {
 	again := slices.Clone(w.waiting)
 	w.waiting = w.waiting[:0]
 	w.wire, w.ends, w.rows, w.records, w.left = w.wire[:0], w.ends[:0], w.rows[:0], w.records[:0], w.left[:0]
@@ -425,7 +430,8 @@ func (f *Function) decode(ctx context.Context, w *worker, events *event.Decoder,
 		if !ok {
 			return err
 		}
-		w.rejects = append(w.rejects, reject{i, batch.Rejection{Code: string(why.Code), Field: why.Field, Message: why.Message}})
+		w.rejects = append(w.rejects, reject{i, batch.Rejection{Code: string(why.Code), Field: why.Field,
+			Message: why.Message}})
 	}
 	// Only now, because wire moves as it grows.
 	begin := 0

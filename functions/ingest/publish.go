@@ -110,5 +110,6 @@ func (f *Function) publish(ctx context.Context, m *push.Message, b *batch.Batch,
 
 // size is about what r adds to a batch, bytes.
 func size(r *batch.Record) int {
-	return 64 + len(r.Key) + len(r.Value) + len(r.Rejection.Message) + len(r.Rejection.Subject) + deadletter.HeadersSize(r.Headers)
+	return 64 + len(r.Key) + len(r.Value) + len(r.Rejection.Message) + len(r.Rejection.Subject) +
+		deadletter.HeadersSize(r.Headers)
 }

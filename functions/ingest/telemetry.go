@@ -23,7 +23,8 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 	if meter == nil {
 		return nil, nil
 	}
-	seconds := metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+	seconds := metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300,
+		900, 3600)
 	m := &metrics{}
 	var err error
 	if m.records, err = meter.Int64Counter("sluice.ingest.records", metric.WithUnit("{record}"),
@@ -108,8 +109,9 @@ func (f *Function) span(m *push.Message, l *line, begin time.Time, err error) {
 			attribute.Int("sluice.landed", l.landed),
 			attribute.Int("sluice.rejected", rejected),
 		),
-		Steps: []telemetry.Step{{Name: "decode", Took: l.decode}, {Name: "append", Took: l.append}, {Name: "publish dead " +
-			"letters", Took: l.publish}},
+		Steps: []telemetry.Step{{Name: "decode", Took: l.decode}, {Name: "append", Took: l.append},
+			{Name: "publish dead " +
+				"letters", Took: l.publish}},
 	}
 	w.Tell(f.config.Tracer)
 }

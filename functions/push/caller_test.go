@@ -112,8 +112,9 @@ func TestCaller(t *testing.T) {
 	// token signs the claims of a right token with changes; nil removes a claim.
 	token := func(changes map[string]any) string {
 		now := time.Now()
-		claims := map[string]any{"aud": audience, "iss": "https://accounts.google.com", "email": email, "email_verified": true,
-			"sub": "1", "azp": "1", "iat": now.Unix(), "exp": now.Add(time.Hour).Unix()}
+		claims := map[string]any{"aud": audience, "iss": "https://accounts.google.com", "email": email,
+			"email_verified": true,
+			"sub":            "1", "azp": "1", "iat": now.Unix(), "exp": now.Add(time.Hour).Unix()}
 		for name, value := range changes {
 			if claims[name] = value; value == nil {
 				delete(claims, name)
@@ -193,8 +194,9 @@ func TestCallerBehindCloudRun(t *testing.T) {
 	k := startKeys(t)
 	now := time.Now()
 	claims := func(name string, value any) map[string]any {
-		c := map[string]any{"aud": audience, "iss": "https://accounts.google.com", "email": email, "email_verified": true,
-			"iat": now.Unix(), "exp": now.Add(time.Hour).Unix()}
+		c := map[string]any{"aud": audience, "iss": "https://accounts.google.com", "email": email,
+			"email_verified": true,
+			"iat":            now.Unix(), "exp": now.Add(time.Hour).Unix()}
 		if name != "" {
 			c[name] = value
 		}
@@ -233,7 +235,8 @@ func TestCallerBehindCloudRun(t *testing.T) {
 // call makes a push with that Authorization and returns the answer and the log line.
 func call(t *testing.T, k *keyServer, authorization string, trust bool) (int, string, map[string]any) {
 	t.Helper()
-	c, err := push.NewCaller(t.Context(), push.CallerConfig{Audience: audience, Email: email, TrustCloudRun: trust, Client: &http.Client{Transport: k}})
+	c, err := push.NewCaller(t.Context(), push.CallerConfig{Audience: audience, Email: email, TrustCloudRun: trust,
+		Client: &http.Client{Transport: k}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,12 +254,14 @@ func call(t *testing.T, k *keyServer, authorization string, trust bool) (int, st
 // the answer is 503: nothing is wrong with the caller.
 func TestKeysAreCached(t *testing.T) {
 	k := startKeys(t)
-	c, err := push.NewCaller(t.Context(), push.CallerConfig{Audience: audience, Email: email, Client: &http.Client{Transport: k}})
+	c, err := push.NewCaller(t.Context(), push.CallerConfig{Audience: audience, Email: email,
+		Client: &http.Client{Transport: k}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	url, _, _ := serve(t, push.Config{Caller: c}, func(context.Context, *push.Message) error { return nil })
-	token := "Bearer " + k.sign(map[string]any{"alg": "RS256", "kid": "key-1"}, map[string]any{"aud": audience, "iss": "https://accounts.google.com",
+	token := "Bearer " + k.sign(map[string]any{"alg": "RS256", "kid": "key-1"}, map[string]any{"aud": audience,
+		"iss":   "https://accounts.google.com",
 		"email": email, "email_verified": true, "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}, k.keys["key-1"])
 	k.down.Store(true)
 	if status, _ := post(t, url, "data", "Authorization", token); status != 503 {
@@ -288,8 +293,8 @@ func awaitKeys(t *testing.T, url, token string) {
 	}
 }
 
-// Protects events from a key server that answers, but not with keys: that is no caller's fault, so 503 and never 401; it is not asked for every
-// push, and what it answered is not kept.
+// Protects events from a key server that answers, but not with keys: that is no caller's fault, so 503 and never 401;
+// it is not asked for every push, and what it answered is not kept.
 func TestKeyServerThatAnswersAnythingElse(t *testing.T) {
 	for name, answer := range map[string]struct {
 		status int
@@ -306,12 +311,14 @@ func TestKeyServerThatAnswersAnythingElse(t *testing.T) {
 			t.Parallel()
 			k := startKeys(t)
 			k.instead.Store(&answer)
-			c, err := push.NewCaller(t.Context(), push.CallerConfig{Audience: audience, Email: email, Client: &http.Client{Transport: k}})
+			c, err := push.NewCaller(t.Context(), push.CallerConfig{Audience: audience, Email: email,
+				Client: &http.Client{Transport: k}})
 			if err != nil {
 				t.Fatal(err)
 			}
 			url, _, _ := serve(t, push.Config{Caller: c}, func(context.Context, *push.Message) error { return nil })
-			token := "Bearer " + k.sign(map[string]any{"alg": "RS256", "kid": "key-1"}, map[string]any{"aud": audience, "iss": "https://accounts.google.com",
+			token := "Bearer " + k.sign(map[string]any{"alg": "RS256", "kid": "key-1"}, map[string]any{"aud": audience,
+				"iss":   "https://accounts.google.com",
 				"email": email, "email_verified": true, "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}, k.keys["key-1"])
 			for range 20 {
 				if status, _ := post(t, url, "data", "Authorization", token); status != 503 {

@@ -123,10 +123,12 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, m *Message, star
 	}
 	if err := b.parse(r, m); err != nil {
 		b.reuse()
-		return answer{status: http.StatusBadRequest, outcome: "malformed", err: err, hint: "this is no Pub/Sub push: " + err.Error()}
+		return answer{status: http.StatusBadRequest, outcome: "malformed", err: err, hint: "this is no Pub/Sub push: " +
+			err.Error()}
 	}
 	// Pub/Sub's clock runs while the body arrives, too.
-	ctx, cancel := context.WithDeadlineCause(r.Context(), start.Add(h.Timeout), fmt.Errorf("the request's %v are over", h.Timeout))
+	ctx, cancel := context.WithDeadlineCause(r.Context(), start.Add(h.Timeout), fmt.Errorf("the request's %v are over",
+		h.Timeout))
 	defer cancel()
 	err := h.f(ctx, m)
 	// Only here, not deferred: after a panic nobody knows who still holds the data.
@@ -183,7 +185,8 @@ func (h *handler) read(w http.ResponseWriter, r *http.Request, m *Message, b *bu
 		return answer{}, true
 	case errors.Is(err, errTooLarge):
 		w.Header().Set("Connection", "close")
-		return answer{status: http.StatusRequestEntityTooLarge, outcome: "malformed", hint: err.Error(), err: err}, false
+		return answer{status: http.StatusRequestEntityTooLarge, outcome: "malformed", hint: err.Error(), err: err},
+			false
 	}
 	w.Header().Set("Connection", "close")
 	return answer{status: http.StatusRequestTimeout, outcome: "retry", hint: "the body did not arrive",

@@ -161,7 +161,8 @@ func TestSlowBodyCountsForTheDeadline(t *testing.T) {
 	defer c.Close()
 	fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nX-Goog-Pubsub-Message-Id: 1\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n")
 	answer := bufio.NewReader(c)
-	if line, err := answer.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100 ") { // it waits for the body
+	// it waits for the body
+	if line, err := answer.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100 ") {
 		t.Fatalf("answered %q, %v", line, err)
 	}
 	time.Sleep(50 * time.Millisecond)
@@ -205,7 +206,8 @@ func TestUnwrappedAndWrapped(t *testing.T) {
 		At                                          time.Time
 		Attempt                                     int
 	}
-	want := seen{ID: "42", Subscription: "projects/p/subscriptions/s", OrderingKey: "k", Data: data, Source: "source/7", At: at}
+	want := seen{ID: "42", Subscription: "projects/p/subscriptions/s", OrderingKey: "k", Data: data, Source: "source/7",
+		At: at}
 	encoded := base64.StdEncoding.EncodeToString([]byte(data))
 	envelope := `{"message":{"attributes":{"CloudPubSubDeadLetterSourceSubscription":"source\/7","b":"ü\u00e9"},"data":"` + encoded + `","messageId":"42","message_id":"42",` +
 		`"publishTime":"2026-11-22T10:11:12.345Z","publish_time":"2026-11-22T10:11:12.345Z","orderingKey":"k"},"subscription":"projects/p/subscriptions/s","deliveryAttempt":7,"more":{"x":[1,{}]}}`
@@ -225,7 +227,8 @@ func TestUnwrappedAndWrapped(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var got seen
 			url, _, _ := serve(t, push.Config{}, func(_ context.Context, m *push.Message) error {
-				got = seen{m.ID, m.Subscription, m.OrderingKey, string(m.Data), m.Attribute("CloudPubSubDeadLetterSourceSubscription"), m.PublishTime, m.DeliveryAttempt}
+				got = seen{m.ID, m.Subscription, m.OrderingKey, string(m.Data),
+					m.Attribute("CloudPubSubDeadLetterSourceSubscription"), m.PublishTime, m.DeliveryAttempt}
 				return nil
 			})
 			r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(test.body))
@@ -274,10 +277,11 @@ func TestNoPush(t *testing.T) {
 		{"headers too large", "POST", "x", map[string]string{"A": strings.Repeat("x", 5000)}, 431, "headers"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			url, _, log := serve(t, push.Config{MaxBody: 1000, MaxHeader: 4000}, func(context.Context, *push.Message) error {
-				t.Error("the function was called")
-				return nil
-			})
+			url, _, log := serve(t, push.Config{MaxBody: 1000, MaxHeader: 4000},
+				func(context.Context, *push.Message) error {
+					t.Error("the function was called")
+					return nil
+				})
 			r, _ := http.NewRequestWithContext(t.Context(), test.method, url, strings.NewReader(test.body))
 			for k, v := range test.header {
 				r.Header.Set(k, v)
@@ -318,7 +322,8 @@ func TestBodyOfUnknownLength(t *testing.T) {
 			}
 			return nil
 		})
-		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, url, io.MultiReader(strings.NewReader(strings.Repeat("x", test.size))))
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, url,
+			io.MultiReader(strings.NewReader(strings.Repeat("x", test.size))))
 		r.Header.Set("X-Goog-Pubsub-Message-Id", "1")
 		if status, _ := do(t, r); status != test.status {
 			t.Errorf("%d bytes: answered %d, want %d", test.size, status, test.status)
@@ -328,10 +333,11 @@ func TestBodyOfUnknownLength(t *testing.T) {
 
 // Protects the server, which has no timeouts, from a body that never ends.
 func TestSlowBody(t *testing.T) {
-	url, _, log := serve(t, push.Config{ReadTimeout: 50 * time.Millisecond}, func(context.Context, *push.Message) error {
-		t.Error("the function was called")
-		return nil
-	})
+	url, _, log := serve(t, push.Config{ReadTimeout: 50 * time.Millisecond},
+		func(context.Context, *push.Message) error {
+			t.Error("the function was called")
+			return nil
+		})
 	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -410,7 +416,8 @@ func TestBudget(t *testing.T) {
 	if status, _ := post(t, url, strings.Repeat("x", 300)); status != 204 {
 		t.Errorf("small, beside another: answered %d, want 204", status)
 	}
-	envelope := `{"message":{"messageId":"1","data":"` + strings.Repeat("x", 264) + `"}}` // 300 bytes and more, and 198 of data
+	// 300 bytes and more, and 198 of data
+	envelope := `{"message":{"messageId":"1","data":"` + strings.Repeat("x", 264) + `"}}`
 	if status, _ := do(t, request(t, url, envelope)); status != 429 {
 		t.Errorf("wrapped, beside another: answered %d, want 429", status)
 	}
@@ -473,7 +480,8 @@ func TestTraceCorrelation(t *testing.T) {
 		line := log.push(t)
 		trace, _ := line["logging.googleapis.com/trace"].(string)
 		span, _ := line["logging.googleapis.com/spanId"].(string)
-		if test.trace != "" && trace != "projects/p/traces/"+test.trace || test.trace == "" && trace != "" || span != test.span {
+		if test.trace != "" && trace != "projects/p/traces/"+test.trace || test.trace == "" && trace != "" ||
+			span != test.span {
 			t.Errorf("%s %s: trace %q, span %q", test.name, test.value, trace, span)
 		}
 		if line["records"] != 3.0 || line["message_id"] != "42" || line["body_bytes"] != 4.0 {
@@ -523,8 +531,10 @@ func FuzzEnvelope(f *testing.F) {
 // The wrapped form costs a scan and base64; encoding/json into a struct, the usual
 // way, about four times as much.
 func BenchmarkEnvelope(b *testing.B) {
-	body := []byte(`{"message":{"data":"` + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("\x01\xfe\x7f"), 33_000)) + `","messageId":"1"},"subscription":"s"}`)
-	h := push.NewGate(slog.New(slog.DiscardHandler)).Handler(push.Config{}, func(context.Context, *push.Message) error { return nil })
+	body := []byte(`{"message":{"data":"` + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("\x01\xfe\x7f"),
+		33_000)) + `","messageId":"1"},"subscription":"s"}`)
+	h := push.NewGate(slog.New(slog.DiscardHandler)).Handler(push.Config{},
+		func(context.Context, *push.Message) error { return nil })
 	run := func(name string, body []byte, header string) {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(body)))
@@ -554,8 +564,8 @@ func BenchmarkEnvelope(b *testing.B) {
 	})
 }
 
-// Protects what is looked for in the log: where the records of a message lie in Kafka, if they lie in few partitions or the message
-// comes again. An acknowledged message of many is told by their number, because lines are paid for.
+// Protects what is looked for in the log: where the records of a message lie in Kafka, if they lie in few partitions or
+// the message comes again. An acknowledged message of many is told by their number, because lines are paid for.
 func TestOffsetsOfTheLine(t *testing.T) {
 	ranges := []batch.Range{{First: batch.NoOffset, Last: batch.NoOffset}} // an event without a topic
 	for i := range int32(9) {

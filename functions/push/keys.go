@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// keySource is the way to Google's public keys. The library behind Caller takes any answer for a set of keys, also an error's page,
-// keeps one that is empty, and asks again for every token while there is none. An answer that is no set of keys is an error here,
-// which makes the push 503 and not 401, and stands for keyPause.
+// keySource is the way to Google's public keys. The library behind Caller takes any answer for a set of keys, also an
+// error's page, keeps one that is empty, and asks again for every token while there is none. An answer that is no set
+// of keys is an error here, which makes the push 503 and not 401, and stands for keyPause.
 type keySource struct {
 	base http.RoundTripper
 

@@ -26,7 +26,8 @@ func NewMetrics(meter metric.Meter) (*Metrics, error) {
 	var err error
 	if m.duration, err = meter.Float64Histogram("messaging.process.duration", metric.WithUnit("s"),
 		metric.WithDescription("Time of one push request, from its headers to its answer."),
-		metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)); err != nil {
+		metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5,
+			10)); err != nil {
 		return nil, err
 	}
 	if m.consumed, err = meter.Int64Counter("messaging.client.consumed.messages", metric.WithUnit("{message}"),
@@ -35,7 +36,8 @@ func NewMetrics(meter metric.Meter) (*Metrics, error) {
 	}
 	m.delivery, err = meter.Float64Histogram("sluice.functions.delivery.duration", metric.WithUnit("s"),
 		metric.WithDescription("Time from the publishing of a message to its push request; long for one that is delivered again."),
-		metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600))
+		metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900,
+			3600))
 	return m, err
 }
 
@@ -50,7 +52,8 @@ func (m *Metrics) record(function string, message *Message, a answer, start time
 		attribute.String("messaging.operation.name", "process"),
 		attribute.String("sluice.function", function))
 	if message.Subscription != "" {
-		attributes = append(attributes, attribute.String("messaging.destination.subscription.name", message.Subscription))
+		attributes = append(attributes, attribute.String("messaging.destination.subscription.name",
+			message.Subscription))
 	}
 	if a.outcome != "ack" {
 		attributes = append(attributes, attribute.String("error.type", a.outcome))

@@ -8,10 +8,10 @@
 //
 // Schemas never change: what is known stays, until there are too many. That the registry is down, or slow, says nothing
 // about an event: View fails, and the message comes again. That it does not know an id may be for its replicas' being
-// behind; so events with the id wait until Config.Wait has passed since the first one came, and only then they are rejected, for
-// Config.Reject, after which the registry is asked again. A few messages wait here, so that their other events are not
-// kept; more would be all that an instance does: View fails for those. Where many ids turn out to be unknown the values
-// are not what they seem, and no more is waited.
+// behind; so events with the id wait until Config.Wait has passed since the first one came, and only then they are
+// rejected, for Config.Reject, after which the registry is asked again. A few messages wait here, so that their other
+// events are not kept; more would be all that an instance does: View fails for those. Where many ids turn out to be
+// unknown the values are not what they seem, and no more is waited.
 package schemas
 
 import (
@@ -102,7 +102,8 @@ func Missing(err error) bool { return errors.Is(err, errMissing) }
 // New returns the Schemas of a contract. meter may be nil.
 func New(c *contract.Contract, r Registry, config Config, meter metric.Meter, log *slog.Logger) (*Schemas, error) {
 	config = config.withDefaults()
-	s := &Schemas{contract: c, registry: r, config: config, known: make(map[schema.ID]*known), first: make(map[schema.ID]time.Time)}
+	s := &Schemas{contract: c, registry: r, config: config, known: make(map[schema.ID]*known),
+		first: make(map[schema.ID]time.Time)}
 	s.breaker = gobreaker.NewCircuitBreaker[*registry.Schema](gobreaker.Settings{
 		MaxRequests:  1,
 		Timeout:      config.BreakerOpen,
@@ -218,9 +219,9 @@ func (s *Schemas) Named(value []byte, headers []batch.RecordHeader) (subject str
 	return "", 0
 }
 
-// Warm fetches the schemas that most events of an instance that starts will name: the newest of the contract's subject, or
-// else of the subjects under which serializers register the values of its topics unless they are told otherwise. Nothing
-// depends on it: whatever goes wrong, the first message asks again.
+// Warm fetches the schemas that most events of an instance that starts will name: the newest of the contract's subject,
+// or else of the subjects under which serializers register the values of its topics unless they are told otherwise.
+// Nothing depends on it: whatever goes wrong, the first message asks again.
 func (s *Schemas) Warm(ctx context.Context) {
 	subjects := []string{s.contract.Registry.Subject}
 	if subjects[0] == "" {
@@ -251,8 +252,8 @@ func (s *Schemas) Warm(ctx context.Context) {
 // firstMessage is what stands for the first message of a Protobuf schema, see schema.SplitIndexes.
 const firstMessage = "\x00"
 
-// View returns what is known of the ids, of which the registry is asked for those that are new. The error is that it could
-// not be asked.
+// View returns what is known of the ids, of which the registry is asked for those that are new. The error is that it
+// could not be asked.
 func (s *Schemas) View(ctx context.Context, ids []schema.ID) (*View, error) {
 	v := &View{of: s, known: make(map[schema.ID]*known, len(ids)), missing: ids}
 	if err := v.fetch(ctx); err != nil {
@@ -316,7 +317,8 @@ func (v *View) giveUp() {
 // fetch asks for the ids that are missing, and keeps those that stay so.
 func (v *View) fetch(ctx context.Context) error {
 	s := v.of
-	ctx, cancel := context.WithTimeoutCause(ctx, s.config.Fetch, fmt.Errorf("the schema registry did not answer within %v", s.config.Fetch))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.config.Fetch,
+		fmt.Errorf("the schema registry did not answer within %v", s.config.Fetch))
 	defer cancel()
 	var mu sync.Mutex
 	var unknown []schema.ID

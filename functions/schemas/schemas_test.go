@@ -70,8 +70,8 @@ func ids(numbers ...int) (out []schema.ID) {
 	return out
 }
 
-// Protects the registry from an instance's requests: however many messages need a schema at once, it is asked once; what a caller that has left
-// had asked for is there for the others.
+// Protects the registry from an instance's requests: however many messages need a schema at once, it is asked once;
+// what a caller that has left had asked for is there for the others.
 func TestAskedOnce(t *testing.T) {
 	w := start(t, Config{})
 	w.seed(7)
@@ -172,9 +172,11 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
-// Protects the time of a request: a registry that does not answer is given up after Fetch, and an id that it does not know after Wait.
+// Protects the time of a request: a registry that does not answer is given up after Fetch, and an id that it does not
+// know after Wait.
 func TestBoundedWaits(t *testing.T) {
-	w := start(t, Config{Fetch: 100 * time.Millisecond, Wait: 100 * time.Millisecond, Poll: 10 * time.Millisecond, Reject: 200 * time.Millisecond})
+	w := start(t, Config{Fetch: 100 * time.Millisecond, Wait: 100 * time.Millisecond, Poll: 10 * time.Millisecond,
+		Reject: 200 * time.Millisecond})
 	w.seed(7)
 	hang := func(_ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true }
 	w.answer.Store(&hang)
@@ -184,7 +186,8 @@ func TestBoundedWaits(t *testing.T) {
 	}
 	w.answer.Store(nil)
 	v, err := w.View(t.Context(), ids(7, 8))
-	for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end); v, err = w.View(t.Context(), ids(7, 8)) {
+	for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end); v, err = w.View(t.Context(),
+		ids(7, 8)) {
 		time.Sleep(10 * time.Millisecond) // the request before may be still on its way
 	}
 	if err != nil {
@@ -217,8 +220,8 @@ func TestBoundedWaits(t *testing.T) {
 	}
 }
 
-// Protects an instance from doing nothing but wait: a few messages wait for a schema that is not there, the others come again; and all of them together wait
-// once, not one after the other.
+// Protects an instance from doing nothing but wait: a few messages wait for a schema that is not there, the others come
+// again; and all of them together wait once, not one after the other.
 func TestFewWait(t *testing.T) {
 	w := start(t, Config{Wait: 300 * time.Millisecond, Poll: 10 * time.Millisecond, MaxWaiting: 3})
 	begin := time.Now()
@@ -257,8 +260,8 @@ func TestFewWait(t *testing.T) {
 	}
 }
 
-// Protects a registry from values that only look as if they named a schema: of very many ids in one message a few are waited for, the others are
-// asked for once.
+// Protects a registry from values that only look as if they named a schema: of very many ids in one message a few are
+// waited for, the others are asked for once.
 func TestManyIDs(t *testing.T) {
 	w := start(t, Config{Wait: 200 * time.Millisecond, Poll: 20 * time.Millisecond, MaxUnknown: 5})
 	var numbers []int
@@ -283,7 +286,8 @@ func TestManyIDs(t *testing.T) {
 	}
 }
 
-// Protects from trying what cannot be: schemas of another format, or that cannot be compiled, are an answer, and are not asked for again.
+// Protects from trying what cannot be: schemas of another format, or that cannot be compiled, are an answer, and are
+// not asked for again.
 func TestUnusable(t *testing.T) {
 	w := start(t, Config{})
 	w.registry.SeedSchema("p", 1, 1, sr.Schema{Schema: "syntax = \"proto3\"; message M {}", Type: sr.TypeProtobuf})
@@ -296,7 +300,8 @@ func TestUnusable(t *testing.T) {
 		}
 		for i, want := range []string{"p version 1 (id 1), which is of the type protobuf, and the contract says format: avro", "a version 1 (id 2), which cannot be used", "an event is a record"} {
 			var r *event.Rejection
-			if _, err := v.Program(ids(i + 1)[0]); !errors.As(err, &r) || r.Code != contract.CodeUndecodableValue || !strings.Contains(r.Message, want) {
+			if _, err := v.Program(ids(i + 1)[0]); !errors.As(err, &r) || r.Code != contract.CodeUndecodableValue ||
+				!strings.Contains(r.Message, want) {
 				t.Errorf("%v, want %s", err, want)
 			}
 		}

@@ -118,9 +118,11 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 
 	fs.StringVar(&c.Project, "google-cloud-project", c.Project, "project of the dataset and the topics (required)")
 	fs.StringVar(&c.Dataset, "bigquery-dataset", c.Dataset, "dataset of the tables")
-	fs.StringVar(&c.FactEventsTable, "fact-events-table", c.FactEventsTable, "table of the events of the built-in contract")
+	fs.StringVar(&c.FactEventsTable, "fact-events-table", c.FactEventsTable,
+		"table of the events of the built-in contract")
 	fs.StringVar(&c.EventsDLQTable, "events-dlq-table", c.EventsDLQTable, "table of the rejected events")
-	fs.StringVar(&c.DeadLetterTopic, "pubsub-dead-letter-topic", c.DeadLetterTopic, "topic for events that can never be inserted")
+	fs.StringVar(&c.DeadLetterTopic, "pubsub-dead-letter-topic", c.DeadLetterTopic,
+		"topic for events that can never be inserted")
 	fs.StringVar(&c.PayloadBucket, "payload-bucket", c.PayloadBucket, "bucket of Cloud Storage with the payloads that "+
 		"messages refer to: the bridge's. Empty: there are none")
 	fs.StringVar(&c.BigQueryEmulator, "bigquery-storage-emulator-host", c.BigQueryEmulator, "host:port of a Storage "+
@@ -137,17 +139,22 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 		"event_timestamp may be; BigQuery's partitions take 5 years")
 	fs.DurationVar(&c.EventMaxAhead, "event-max-ahead", c.EventMaxAhead, "of the built-in contract: how far ahead "+
 		"event_timestamp may be; BigQuery's partitions take 1 year")
-	fs.StringVar(&c.EventDecoder, "event-decoder", c.EventDecoder, "fast, or strict: the slower reference, if the fast "+
-		"one should ever be in doubt")
+	fs.StringVar(&c.EventDecoder, "event-decoder", c.EventDecoder,
+		"fast, or strict: the slower reference, if the fast "+
+			"one should ever be in doubt")
 
 	fs.StringVar(&c.SchemaRegistryURL, "schema-registry-url", c.SchemaRegistryURL, "address of the schema registry to "+
 		"ask instead of the one that contracts name, such as a test's; empty: theirs")
 
-	fs.DurationVar(&c.HandlerTimeout, "handler-timeout", c.HandlerTimeout, "bound of one push; must be below the subscription's ack deadline")
-	fs.DurationVar(&c.AppendTimeout, "append-timeout", c.AppendTimeout, "bound of one request to BigQuery; must be below handler-timeout")
-	fs.DurationVar(&c.BreakerOpen, "breaker-open", c.BreakerOpen, "how long BigQuery is left alone after several failures in a row")
-	fs.Int64Var(&c.MaxInFlight, "max-inflight-bytes", c.MaxInFlight, "memory that the requests of an instance may hold "+
-		"together; above it they are answered 429. About a quarter of the instance's")
+	fs.DurationVar(&c.HandlerTimeout, "handler-timeout", c.HandlerTimeout,
+		"bound of one push; must be below the subscription's ack deadline")
+	fs.DurationVar(&c.AppendTimeout, "append-timeout", c.AppendTimeout,
+		"bound of one request to BigQuery; must be below handler-timeout")
+	fs.DurationVar(&c.BreakerOpen, "breaker-open", c.BreakerOpen,
+		"how long BigQuery is left alone after several failures in a row")
+	fs.Int64Var(&c.MaxInFlight, "max-inflight-bytes", c.MaxInFlight,
+		"memory that the requests of an instance may hold "+
+			"together; above it they are answered 429. About a quarter of the instance's")
 
 	fs.StringVar(&c.PushAudience, "push-audience", c.PushAudience, "audience of the OIDC tokens that Pub/Sub pushes "+
 		"with; empty: tokens are left to Cloud Run's IAM check")
@@ -209,15 +216,18 @@ func (c *Config) Validate() error {
 		wrong("event-decoder", "is no decoder: use fast or strict")
 	}
 	if c.SchemaRegistryURL != "" {
-		if u, err := url.Parse(c.SchemaRegistryURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
+		if u, err := url.Parse(c.SchemaRegistryURL); err != nil || u.Host == "" || u.Scheme != "http" &&
+			u.Scheme != "https" || u.User != nil {
 			wrong("schema-registry-url", "is no address of one: use https://HOST, without a user or a password")
 		}
 	}
 	if c.HandlerTimeout <= 0 || c.HandlerTimeout > 10*time.Minute {
-		wrong("handler-timeout", "is %s: use a positive duration below the ack deadline, which is 10m at most", c.HandlerTimeout)
+		wrong("handler-timeout", "is %s: use a positive duration below the ack deadline, which is 10m at most",
+			c.HandlerTimeout)
 	}
 	if c.AppendTimeout <= 0 || c.AppendTimeout >= c.HandlerTimeout {
-		wrong("append-timeout", "is %s: use a positive duration below --handler-timeout, %s", c.AppendTimeout, c.HandlerTimeout)
+		wrong("append-timeout", "is %s: use a positive duration below --handler-timeout, %s", c.AppendTimeout,
+			c.HandlerTimeout)
 	}
 	if c.BreakerOpen <= 0 {
 		wrong("breaker-open", "is %s: use a positive duration, such as 5s", c.BreakerOpen)

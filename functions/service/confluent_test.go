@@ -42,7 +42,8 @@ func record(t *testing.T, headers []kafka.Header, value []byte, err error) batch
 	return r
 }
 
-// Protects what Confluent's own serializers write, Avro and Protobuf, with the schema's id before the value and in a header: each becomes its row.
+// Protects what Confluent's own serializers write, Avro and Protobuf, with the schema's id before the value and in a
+// header: each becomes its row.
 func TestConfluentsSerializers(t *testing.T) {
 	t.Parallel()
 	type Order struct {
@@ -76,7 +77,8 @@ func TestConfluentsSerializers(t *testing.T) {
 		if header {
 			avro.SchemaIDSerializer = serde.HeaderSchemaIDSerializer
 		}
-		headers, value, err := avro.SerializeWithHeaders("clicks", &Order{ID: "a", Amount: &amount, At: at, Tags: []string{"x", "y"}})
+		headers, value, err := avro.SerializeWithHeaders("clicks", &Order{ID: "a", Amount: &amount, At: at,
+			Tags: []string{"x", "y"}})
 		w.publish(packRecords(t, record(t, headers, value, err)))
 		if n := w.count(`SELECT COUNT(*) FROM orders WHERE id = 'a' AND amount = 12.5 AND epoch_ms("at") = 1769853600250 AND tags = ['x', 'y']`); n != 1 || header != (len(headers) > 0) {
 			t.Errorf("header %v: %d rows, letters %+v", header, n, w.letters())
@@ -104,11 +106,12 @@ func TestConfluentsSerializers(t *testing.T) {
 	}
 }
 
-// Protects the third of Confluent's serializers, and that an event is held against the schema that it names before it is held against its
-// contract.
+// Protects the third of Confluent's serializers, and that an event is held against the schema that it names before it
+// is held against its contract.
 func TestConfluentsJSONSchema(t *testing.T) {
 	t.Parallel()
-	w := startWrittenWith(t, "json_schema", "- {name: id, type: STRING, mode: REQUIRED}\n- {name: n, type: INT64}\n", options{})
+	w := startWrittenWith(t, "json_schema", "- {name: id, type: STRING, mode: REQUIRED}\n- {name: n, type: INT64}\n",
+		options{})
 	client, err := schemaregistry.NewClient(schemaregistry.NewConfig(w.registry.URL()))
 	check(t, err)
 	id, err := client.Register("clicks-value", schemaregistry.SchemaInfo{SchemaType: "JSON",
@@ -127,7 +130,8 @@ func TestConfluentsJSONSchema(t *testing.T) {
 		t.Errorf("%d rows", n)
 	}
 	letters := w.letters()
-	if len(letters) != 2 || letters[0].Code != "schema_violation" || letters[0].Field != "n" || !strings.Contains(letters[0].Error, "want at most 10; it was written with clicks-value version 1") ||
+	if len(letters) != 2 || letters[0].Code != "schema_violation" || letters[0].Field != "n" ||
+		!strings.Contains(letters[0].Error, "want at most 10; it was written with clicks-value version 1") ||
 		letters[1].Code != "invalid_json" {
 		t.Errorf("%+v", letters)
 	}

@@ -33,7 +33,8 @@ func TestEveryRecordEndsInOneTable(t *testing.T) {
 		decoder string
 	}{{false, event.Fast}, {true, event.Fast}, {false, event.Strict}} {
 		t.Run(fmt.Sprintf("wrapped %v, %s", test.wrapped, test.decoder), func(t *testing.T) {
-			w := start(t, options{wrapped: test.wrapped, config: func(c *service.Config) { c.EventDecoder = test.decoder }})
+			w := start(t, options{wrapped: test.wrapped,
+				config: func(c *service.Config) { c.EventDecoder = test.decoder }})
 			missing := `{"event_id":"x","event_timestamp":"2026-11-22T10:00:00Z","event_type":"page_view"}`
 			w.publish(pack(t, good("a"), missing, good("b"), "not json", "\xff\xfe", tombstone, good("c")))
 
@@ -42,8 +43,10 @@ func TestEveryRecordEndsInOneTable(t *testing.T) {
 			}
 			var got []string
 			for _, l := range w.letters() {
-				got = append(got, fmt.Sprintf("%s|%s|%s|%x|%s/%d/%d|%x|%s", l.Code, l.Field, l.Event, l.Bytes, l.Topic, l.Partition, l.Offset, l.Key, l.Trace))
-				if l.Error == "" || l.MessageID == "" || l.Consumer != "ingest-00042-abc" || !l.KafkaTime.Equal(kafkaTime) {
+				got = append(got, fmt.Sprintf("%s|%s|%s|%x|%s/%d/%d|%x|%s", l.Code, l.Field, l.Event, l.Bytes, l.Topic,
+					l.Partition, l.Offset, l.Key, l.Trace))
+				if l.Error == "" || l.MessageID == "" || l.Consumer != "ingest-00042-abc" ||
+					!l.KafkaTime.Equal(kafkaTime) {
 					t.Errorf("incomplete: %+v", l)
 				}
 			}
@@ -80,7 +83,8 @@ func TestRowsThatBigQueryRefuses(t *testing.T) {
 	for _, naming := range []warehouse.Naming{warehouse.NameAll, warehouse.NameFirst, warehouse.NameNone} {
 		t.Run(fmt.Sprint(naming), func(t *testing.T) {
 			w := start(t, options{})
-			w.warehouse.Fail(warehouse.Fault{Table: "fact_events", Count: -1, Naming: naming, BadRow: func(row []byte) bool { return bytes.Contains(row, []byte("poison")) }})
+			w.warehouse.Fail(warehouse.Fault{Table: "fact_events", Count: -1, Naming: naming,
+				BadRow: func(row []byte) bool { return bytes.Contains(row, []byte("poison")) }})
 			var values []string
 			for i := range 20 {
 				id := fmt.Sprintf("good-%d", i)
@@ -97,7 +101,8 @@ func TestRowsThatBigQueryRefuses(t *testing.T) {
 				t.Errorf("%d rows with copies, want 18", n)
 			}
 			got := w.letters()
-			if len(got) != 2 || got[0].Offset != 103 || got[1].Offset != 117 || got[0].Code != "row_rejected" || got[0].Error == "" {
+			if len(got) != 2 || got[0].Offset != 103 || got[1].Offset != 117 || got[0].Code != "row_rejected" ||
+				got[0].Error == "" {
 				t.Errorf("letters %+v", got)
 			}
 		})
@@ -166,7 +171,8 @@ func TestMessagesThatPubSubGivesUp(t *testing.T) {
 				t.Fatalf("letters %+v", got)
 			}
 			for _, l := range got {
-				if l.Code != "delivery_attempts_exhausted" || l.Attempt != 5 || !strings.Contains(l.Error, "projects/local/subscriptions/ingest") ||
+				if l.Code != "delivery_attempts_exhausted" || l.Attempt != 5 || !strings.Contains(l.Error,
+					"projects/local/subscriptions/ingest") ||
 					l.Consumer != "projects/local/subscriptions/ingest" || !strings.HasPrefix(l.Event, "{") {
 					t.Errorf("letter %+v", l)
 				}
@@ -186,7 +192,8 @@ func TestUndecodablePayload(t *testing.T) {
 	damaged = damaged[:len(damaged)-4]
 	w.publish(damaged)
 	got := w.letters()
-	if len(got) != 1 || got[0].Code != "undecodable_payload" || !bytes.Equal(got[0].Bytes, damaged) || got[0].Offset != batch.NoOffset {
+	if len(got) != 1 || got[0].Code != "undecodable_payload" || !bytes.Equal(got[0].Bytes, damaged) ||
+		got[0].Offset != batch.NoOffset {
 		t.Errorf("letters %+v", got)
 	}
 }
@@ -219,7 +226,8 @@ func TestOversizeOriginals(t *testing.T) {
 	}
 	got := w.letters()
 	sum := sha256.Sum256([]byte(huge))
-	if len(got) != 1 || got[0].Code != "too_large" || got[0].Size != int64(len(huge)) || !bytes.Equal(got[0].SHA256, sum[:]) {
+	if len(got) != 1 || got[0].Code != "too_large" || got[0].Size != int64(len(huge)) || !bytes.Equal(got[0].SHA256,
+		sum[:]) {
 		t.Fatalf("%d letters, code %s, size %d", len(got), got[0].Code, got[0].Size)
 	}
 	if e := got[0].Event; len(e) < 1<<20 || !strings.HasPrefix(huge, e) {
@@ -231,10 +239,12 @@ func TestOversizeOriginals(t *testing.T) {
 func TestLettersThatBigQueryRefuses(t *testing.T) {
 	t.Parallel()
 	w := start(t, options{})
-	w.warehouse.Fail(warehouse.Fault{Table: "events_dlq", Count: -1, BadRow: func(row []byte) bool { return bytes.Contains(row, []byte("poison")) }})
+	w.warehouse.Fail(warehouse.Fault{Table: "events_dlq", Count: -1,
+		BadRow: func(row []byte) bool { return bytes.Contains(row, []byte("poison")) }})
 	w.publish(pack(t, "poison", "harmless"))
 	got := w.letters()
-	if len(got) != 2 || got[0].Size != int64(len("poison")) || got[0].Event != "" || !strings.Contains(got[0].Error, "BigQuery refused") || got[1].Event != "harmless" {
+	if len(got) != 2 || got[0].Size != int64(len("poison")) || got[0].Event != "" || !strings.Contains(got[0].Error,
+		"BigQuery refused") || got[1].Event != "harmless" {
 		t.Errorf("letters %+v", got)
 	}
 }
@@ -265,18 +275,23 @@ func TestLogLine(t *testing.T) {
 		t.Fatalf("%d lines, want one per request", len(lines))
 	}
 	// The dead letters may be done before their reject is acknowledged.
-	slices.SortFunc(lines, func(a, b map[string]any) int { return -strings.Compare(a["function"].(string), b["function"].(string)) })
+	slices.SortFunc(lines, func(a, b map[string]any) int {
+		return -strings.Compare(a["function"].(string),
+			b["function"].(string))
+	})
 	line := lines[0]
 	for name, want := range map[string]any{
 		"severity": "INFO", "function": "Ingest", "outcome": "ack", "status": 204.0, "subscription": "projects/local/subscriptions/ingest",
 		"topic": "clicks", "partitions": 1.0, "offsets": []any{"clicks/3:100-102"}, "records": 3.0, "landed": 1.0,
-		"rejected": map[string]any{"missing_field": 1.0, "invalid_json": 1.0}, "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+		"rejected": map[string]any{"missing_field": 1.0,
+			"invalid_json": 1.0}, "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 	} {
 		if diff := cmp.Diff(want, line[name]); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
-	for _, name := range []string{"message_id", "body_bytes", "decode_ms", "append_ms", "publish_ms", "total_ms", "age_ms", "time"} {
+	for _, name := range []string{"message_id", "body_bytes", "decode_ms", "append_ms", "publish_ms", "total_ms",
+		"age_ms", "time"} {
 		if line[name] == nil || line[name] == 0.0 {
 			t.Errorf("%s is %v", name, line[name])
 		}
@@ -401,7 +416,8 @@ func TestRejectLargerThanAMessage(t *testing.T) {
 	w := start(t, options{})
 	huge := make([]byte, 12<<20)
 	rand.NewChaCha8([32]byte{}).Read(huge)
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/Ingest", bytes.NewReader(pack(t, good("a"), string(huge), "bad")))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/Ingest",
+		bytes.NewReader(pack(t, good("a"), string(huge), "bad")))
 	check(t, err)
 	r.Header.Set("X-Goog-Pubsub-Message-Id", "1")
 	response, err := http.DefaultClient.Do(r)
@@ -413,7 +429,8 @@ func TestRejectLargerThanAMessage(t *testing.T) {
 	check(t, w.pubsub.WaitIdle(t.Context()))
 	got := w.letters()
 	sum := sha256.Sum256(huge)
-	if len(got) != 2 || got[0].Offset != 101 || got[0].Size != int64(len(huge)) || !bytes.Equal(got[0].SHA256, sum[:]) || !bytes.HasPrefix(huge, got[0].Bytes) || len(got[0].Bytes) < 1<<19 {
+	if len(got) != 2 || got[0].Offset != 101 || got[0].Size != int64(len(huge)) || !bytes.Equal(got[0].SHA256,
+		sum[:]) || !bytes.HasPrefix(huge, got[0].Bytes) || len(got[0].Bytes) < 1<<19 {
 		t.Errorf("%d letters, the first of %d bytes", len(got), got[0].Size)
 	}
 }

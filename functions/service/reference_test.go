@@ -125,7 +125,10 @@ func TestBucketThatCannotBeRead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := startStored(t, options{attempts: 100, config: func(c *service.Config) { c.HandlerTimeout, c.AppendTimeout = time.Second, 500*time.Millisecond }})
+			s := startStored(t, options{attempts: 100, config: func(c *service.Config) {
+				c.HandlerTimeout,
+					c.AppendTimeout = time.Second, 500*time.Millisecond
+			}})
 			_, data := s.put(pack(t, good("a")))
 			remove := s.objects.Fail(fault)
 			s.post(data)
@@ -162,7 +165,8 @@ func TestReferenceThatIsGivenUp(t *testing.T) {
 	s.publish(data)
 	s.rows(0, 3, 0)
 	for i, l := range s.letters() {
-		if l.Code != "delivery_attempts_exhausted" || l.Topic != "clicks" || l.Offset != int64(100+i) || !strings.HasPrefix(l.Event, "{") {
+		if l.Code != "delivery_attempts_exhausted" || l.Topic != "clicks" || l.Offset != int64(100+i) ||
+			!strings.HasPrefix(l.Event, "{") {
 			t.Errorf("%+v", l)
 		}
 	}

@@ -36,7 +36,8 @@ const (
 
 func startWritten(t *testing.T, format string, o options) *written {
 	t.Helper()
-	return startWrittenWith(t, format, "- {name: id, type: STRING, mode: REQUIRED}\n- {name: amount, type: NUMERIC}\n", o)
+	return startWrittenWith(t, format, "- {name: id, type: STRING, mode: REQUIRED}\n- {name: amount, type: NUMERIC}\n",
+		o)
 }
 
 func startWrittenWith(t *testing.T, format, columns string, o options) *written {
@@ -47,7 +48,8 @@ func startWrittenWith(t *testing.T, format, columns string, o options) *written 
 		if strings.Contains(r.URL.Path, "/schemas/ids/") && !strings.Contains(r.URL.Path, "/versions") {
 			w.asked.Add(1)
 		}
-		if strings.Contains(r.URL.Path, "/associations/") { // as registries answer that have none; this one says it in plain text
+		// as registries answer that have none; this one says it in plain text
+		if strings.Contains(r.URL.Path, "/associations/") {
 			rw.WriteHeader(http.StatusNotFound)
 			fmt.Fprint(rw, `{"error_code":404,"message":"HTTP 404 Not Found"}`)
 			return true
@@ -66,7 +68,8 @@ func startWrittenWith(t *testing.T, format, columns string, o options) *written 
 	}
 	more := o.config
 	o.config = func(c *service.Config) {
-		c.Schemas = schemas.Config{Wait: 300 * time.Millisecond, Poll: 20 * time.Millisecond, BreakerOpen: 20 * time.Millisecond, Reject: time.Minute}
+		c.Schemas = schemas.Config{Wait: 300 * time.Millisecond, Poll: 20 * time.Millisecond,
+			BreakerOpen: 20 * time.Millisecond, Reject: time.Minute}
 		if more != nil {
 			more(c)
 		}
@@ -104,13 +107,14 @@ func order(t *testing.T, id int, schema string, event map[string]any) string {
 	return framed(id, value...)
 }
 
-// Protects events in Avro: their rows, a version that adds a field while the functions run, one that breaks the contract, and what is no
-// such event. The dead letters have the bytes as they came, and the reason names the versions.
+// Protects events in Avro: their rows, a version that adds a field while the functions run, one that breaks the
+// contract, and what is no such event. The dead letters have the bytes as they came, and the reason names the versions.
 func TestEventsInAvro(t *testing.T) {
 	t.Parallel()
 	w := startWritten(t, "avro", options{})
 	v1 := w.register(orderV1, sr.TypeAvro)
-	w.publish(pack(t, order(t, v1, orderV1, map[string]any{"id": "a", "amount": "12.50"}), order(t, v1, orderV1, map[string]any{"id": "b", "amount": nil})))
+	w.publish(pack(t, order(t, v1, orderV1, map[string]any{"id": "a", "amount": "12.50"}),
+		order(t, v1, orderV1, map[string]any{"id": "b", "amount": nil})))
 	v2 := w.register(orderV2, sr.TypeAvro)
 	v3 := w.register(orderV3, sr.TypeAvro)
 	broken := order(t, v3, orderV3, map[string]any{"id": 7})
@@ -164,8 +168,8 @@ func TestEventsInAvro(t *testing.T) {
 	}
 }
 
-// Protects the start of an instance: the newest schema of the contract's subject is there before the first message needs it,
-// and a registry that does not answer keeps no instance from starting.
+// Protects the start of an instance: the newest schema of the contract's subject is there before the first message
+// needs it, and a registry that does not answer keeps no instance from starting.
 func TestWarmStart(t *testing.T) {
 	t.Parallel()
 	for _, of := range []struct {
@@ -236,8 +240,8 @@ func TestEventsInProtobuf(t *testing.T) {
 	}
 }
 
-// Protects from losing events for a registry: while it is down, slow, or refuses its credentials, nothing is rejected, and all lands when it
-// is back.
+// Protects from losing events for a registry: while it is down, slow, or refuses its credentials, nothing is rejected,
+// and all lands when it is back.
 func TestRegistryThatFails(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]srfake.Interceptor{
@@ -269,8 +273,8 @@ func TestRegistryThatFails(t *testing.T) {
 	}
 }
 
-// Protects neighbours from an id that the registry does not know: they land at once. The event itself waits a little, because a replica may be
-// behind; then it is rejected, and the next one with the id at once.
+// Protects neighbours from an id that the registry does not know: they land at once. The event itself waits a little,
+// because a replica may be behind; then it is rejected, and the next one with the id at once.
 func TestSchemaThatIsNotThereYet(t *testing.T) {
 	t.Parallel()
 	w := startWritten(t, "avro", options{config: func(c *service.Config) { c.Schemas.Wait = 2 * time.Second }})
@@ -300,7 +304,8 @@ func TestSchemaThatIsNotThereYet(t *testing.T) {
 	}
 	asked := w.asked.Load()
 	w.publish(pack(t, framed(77, 1), framed(77, 1)))
-	if letters := w.letters(); len(letters) != 3 || letters[0].Code != "unknown_schema" || !strings.Contains(letters[0].Error, "names the schema 77") {
+	if letters := w.letters(); len(letters) != 3 || letters[0].Code != "unknown_schema" ||
+		!strings.Contains(letters[0].Error, "names the schema 77") {
 		t.Errorf("letters %+v", letters)
 	}
 	if n := w.asked.Load(); n != asked {

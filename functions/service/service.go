@@ -70,12 +70,14 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 	}
 	s.onClose(func(context.Context) error { return write.Close() })
 
-	p := push.Config{Project: c.Project, Timeout: c.HandlerTimeout, Budget: push.NewBudget(c.MaxInFlight), After: c.Flush}
+	p := push.Config{Project: c.Project, Timeout: c.HandlerTimeout, Budget: push.NewBudget(c.MaxInFlight),
+		After: c.Flush}
 	if p.Metrics, err = push.NewMetrics(c.Meter); err != nil {
 		return nil, err
 	}
 	if c.PushAudience != "" {
-		if p.Caller, err = push.NewCaller(ctx, push.CallerConfig{Audience: c.PushAudience, Email: c.PushServiceAccount, TrustCloudRun: c.PushTrustCloudRun}); err != nil {
+		if p.Caller, err = push.NewCaller(ctx, push.CallerConfig{Audience: c.PushAudience, Email: c.PushServiceAccount,
+			TrustCloudRun: c.PushTrustCloudRun}); err != nil {
 			return nil, err
 		}
 	}
@@ -98,7 +100,8 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 			if known != nil {
 				warm = append(warm, known)
 			}
-			streams = append(streams, ingest.Stream{Contract: of, Table: s.appender(c, write, of.Table, of.Table.Name, log), Schemas: known})
+			streams = append(streams, ingest.Stream{Contract: of, Table: s.appender(c, write, of.Table, of.Table.Name,
+				log), Schemas: known})
 		}
 		var leftOut *warehouse.Appender
 		if contract.LeavesOut(contracts) {
@@ -122,8 +125,9 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 	}
 	if c.serves(DeadLetter) {
 		t := contract.EventsDLQ()
-		f, err := deadletter.New(deadletter.Config{Table: t, Contracts: contracts, Tracer: c.Tracer}, s.appender(c, write,
-			t, c.EventsDLQTable, log))
+		f, err := deadletter.New(deadletter.Config{Table: t, Contracts: contracts, Tracer: c.Tracer},
+			s.appender(c, write,
+				t, c.EventsDLQTable, log))
 		if err != nil {
 			return nil, err
 		}
@@ -136,8 +140,8 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 // warmTime is how long the start waits for registries at most.
 const warmTime = 2 * time.Second
 
-// warmUp fetches the schemas that the first messages will need, before there are any: an instance of Cloud Run has no CPU
-// of its own between requests.
+// warmUp fetches the schemas that the first messages will need, before there are any: an instance of Cloud Run has no
+// CPU of its own between requests.
 func warmUp(ctx context.Context, all []*schemas.Schemas) {
 	ctx, cancel := context.WithTimeout(ctx, warmTime)
 	defer cancel()
@@ -163,7 +167,8 @@ func newSchemas(c Config, of *contract.Contract, log *slog.Logger) (*schemas.Sch
 }
 
 // appender returns an appender to the table of that name.
-func (s *Service) appender(c Config, client *storage.BigQueryWriteClient, t *contract.Table, name string, log *slog.Logger) *warehouse.Appender {
+func (s *Service) appender(c Config, client *storage.BigQueryWriteClient, t *contract.Table, name string,
+	log *slog.Logger) *warehouse.Appender {
 	a := warehouse.NewAppender(client, t, warehouse.AppenderConfig{
 		Table:       fmt.Sprintf("projects/%s/datasets/%s/tables/%s", c.Project, c.Dataset, name),
 		TraceID:     "sluice:" + cmp.Or(c.Revision, "functions"),

@@ -166,7 +166,8 @@ func (w *world) letters() []letter {
 		var partition, offset, attempt, size sql.NullInt64
 		var at sql.NullTime
 		var l letter
-		check(w.t, rows.Scan(&l.Code, &field, &event, &l.Bytes, &topic, &partition, &offset, &l.Key, &consumer, &id, &l.Error, &attempt, &size, &l.SHA256, &at, &trace))
+		check(w.t, rows.Scan(&l.Code, &field, &event, &l.Bytes, &topic, &partition, &offset, &l.Key, &consumer, &id,
+			&l.Error, &attempt, &size, &l.SHA256, &at, &trace))
 		l.Field, l.Event, l.Topic, l.Consumer, l.MessageID, l.Trace = field.String, event.String, topic.String, consumer.String, id.String, trace.String
 		l.Partition, l.Offset, l.Attempt, l.Size, l.KafkaTime = partition.Int64, offset.Int64, attempt.Int64, size.Int64, at.Time
 		if !offset.Valid {
@@ -183,7 +184,8 @@ func pack(t *testing.T, values ...string) []byte {
 	t.Helper()
 	e := batch.NewEncoder(batch.Header{Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
 	for i, v := range values {
-		r := batch.Record{Topic: "clicks", Partition: 3, Offset: int64(100 + i), Timestamp: kafkaTime.UnixMilli(), Key: []byte("key\xff"), Value: []byte(v)}
+		r := batch.Record{Topic: "clicks", Partition: 3, Offset: int64(100 + i), Timestamp: kafkaTime.UnixMilli(),
+			Key: []byte("key\xff"), Value: []byte(v)}
 		if v == tombstone {
 			r.Value = nil
 		}

@@ -11,7 +11,8 @@ import (
 
 var update = flag.Bool("update", false, "write the reference of the settings")
 
-// Protects the reference of the settings, functions/SETTINGS.md, from what the program does not know any more, or knows otherwise.
+// Protects the reference of the settings, functions/SETTINGS.md, from what the program does not know any more, or knows
+// otherwise.
 func TestSettingsReference(t *testing.T) {
 	c := service.DefaultConfig()
 	fs := flag.NewFlagSet("functions", flag.ContinueOnError)
@@ -22,7 +23,8 @@ func TestSettingsReference(t *testing.T) {
 	want := "# Settings of the functions\n\n" +
 		"Made of the program's own declarations (`go test ./functions/service -run Settings -update`). Each variable is a flag too: `HANDLER_TIMEOUT` is\n" +
 		"`--handler-timeout`, which wins. In a deployment Terraform sets them ([infra/functions.tf](../infra/functions.tf)); beside them are OpenTelemetry's `OTEL_*`, and\n" +
-		"`SCHEMA_REGISTRY_*` for credentials ([contracts](../internal/contract/README.md#avro-and-protobuf)).\n" + settings.Markdown(fs, c.Sections())
+		"`SCHEMA_REGISTRY_*` for credentials ([contracts](../internal/contract/README.md#avro-and-protobuf)).\n" +
+		settings.Markdown(fs, c.Sections())
 	if *update {
 		if err := os.WriteFile("../SETTINGS.md", []byte(want), 0o644); err != nil {
 			t.Fatal(err)

@@ -42,7 +42,8 @@ func TestWhatIsNoAcknowledgement(t *testing.T) {
 				<-s.Context().Done()
 				return nil
 			})
-			a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Timeout: 300 * time.Millisecond})
+			a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable,
+				Timeout: 300 * time.Millisecond})
 			err := a.Append(t.Context(), rows(t, "a"))
 			if (err == nil) != test.ok {
 				t.Errorf("got %v", err)

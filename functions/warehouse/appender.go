@@ -171,7 +171,8 @@ func (a *Appender) append(parent context.Context, rows [][]byte) (s standing, er
 	}
 	outcome := errCallerLeft
 	defer func() { done(outcome) }() // after a panic too: a probe must not keep its place for ever
-	ctx, cancel := context.WithTimeoutCause(parent, a.config.Timeout, fmt.Errorf("no answer within %v", a.config.Timeout))
+	ctx, cancel := context.WithTimeoutCause(parent, a.config.Timeout, fmt.Errorf("no answer within %v",
+		a.config.Timeout))
 	defer cancel()
 	s, err = a.attempt(ctx, rows)
 	if err == nil || parent.Err() == nil {
@@ -203,7 +204,8 @@ func (a *Appender) open(ctx context.Context) (*stream, error) {
 	case a.lock <- struct{}{}:
 		defer func() { <-a.lock }()
 	case <-ctx.Done():
-		return nil, fmt.Errorf("append to %s: not sent, the stream was not open in time: %w", a.config.Table, context.Cause(ctx))
+		return nil, fmt.Errorf("append to %s: not sent, the stream was not open in time: %w", a.config.Table,
+			context.Cause(ctx))
 	}
 	if a.closed {
 		return nil, errClosed
@@ -250,7 +252,8 @@ func (a *Appender) Close(ctx context.Context) error {
 		select {
 		case a.lock <- struct{}{}:
 		case <-ctx.Done():
-			return fmt.Errorf("close the appender of %s: a request is opening a stream: %w", a.config.Table, context.Cause(ctx))
+			return fmt.Errorf("close the appender of %s: a request is opening a stream: %w", a.config.Table,
+				context.Cause(ctx))
 		}
 	}
 	defer func() { <-a.lock }()

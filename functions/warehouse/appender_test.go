@@ -32,7 +32,8 @@ func TestAnswersMatchRequests(t *testing.T) {
 				return nil
 			}
 			answer := &storagepb.AppendRowsResponse{Response: &storagepb.AppendRowsResponse_Error{Error: &status.Status{Code: int32(codes.InvalidArgument)}}}
-			answer.RowErrors = []*storagepb.RowError{{Index: 0, Code: storagepb.RowError_FIELDS_ERROR, Message: firstRow(r)}}
+			answer.RowErrors = []*storagepb.RowError{{Index: 0, Code: storagepb.RowError_FIELDS_ERROR,
+				Message: firstRow(r)}}
 			if err := s.Send(answer); err != nil {
 				return err
 			}
@@ -113,7 +114,8 @@ func TestStreamErrorFailsWhatIsInFlight(t *testing.T) {
 	for range 3 {
 		wg.Go(func() {
 			err := a.Append(t.Context(), one)
-			if e, ok := errors.AsType[*warehouse.StreamError](err); ok && grpcstatus.Code(e.Unwrap()) == codes.Internal {
+			if e, ok := errors.AsType[*warehouse.StreamError](err); ok &&
+				grpcstatus.Code(e.Unwrap()) == codes.Internal {
 				failed.Add(1)
 			}
 		})
@@ -166,7 +168,8 @@ func TestBlockedSendBlocksNobodyElse(t *testing.T) {
 		return nil
 	})
 	defer close(release)
-	a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Timeout: time.Minute, BreakerFailures: 1000})
+	a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable,
+		Timeout: time.Minute, BreakerFailures: 1000})
 	big := [][]byte{bytes.Repeat([]byte("x"), 4<<20)}
 	var wg sync.WaitGroup
 	for range 8 {
@@ -237,7 +240,8 @@ func TestStreamClosedWhileIdle(t *testing.T) {
 				}
 			}
 		})
-		a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Idle: time.Nanosecond})
+		a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable,
+			Idle: time.Nanosecond})
 		one := [][]byte{[]byte("row")}
 		check(t, a.Append(t.Context(), one))
 		<-closed
@@ -249,7 +253,8 @@ func TestStreamClosedWhileIdle(t *testing.T) {
 	// The request crosses the news on the wire: the stream fails under it.
 	t.Run("closing", func(t *testing.T) {
 		s, addr := startScript(t, crossing)
-		a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Idle: time.Nanosecond})
+		a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable,
+			Idle: time.Nanosecond})
 		one := [][]byte{[]byte("row")}
 		check(t, a.Append(t.Context(), one))
 		check(t, a.Append(t.Context(), one))
@@ -260,7 +265,8 @@ func TestStreamClosedWhileIdle(t *testing.T) {
 	// A stream that was heard of just now is no stale one: redelivery is the retry.
 	t.Run("not idle", func(t *testing.T) {
 		s, addr := startScript(t, crossing)
-		a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Idle: time.Hour})
+		a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable,
+			Idle: time.Hour})
 		one := [][]byte{[]byte("row")}
 		check(t, a.Append(t.Context(), one))
 		if err := a.Append(t.Context(), one); err == nil {
@@ -278,7 +284,8 @@ func TestStreamClosedWhileIdle(t *testing.T) {
 			}
 			return grpcstatus.Error(codes.Unavailable, "away")
 		})
-		a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Idle: time.Nanosecond})
+		a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable,
+			Idle: time.Nanosecond})
 		if err := a.Append(t.Context(), [][]byte{[]byte("row")}); err == nil {
 			t.Error("want an error")
 		}
@@ -310,7 +317,8 @@ func TestCircuitBreaker(t *testing.T) {
 	fault := w.Fail(embedded.Fault{Code: codes.Unavailable, InResponse: true, Count: -1})
 	broken := func(open time.Duration) *warehouse.Appender {
 		t.Helper()
-		a := newAppender(t, w.Addr(), contract.FactEvents(), warehouse.AppenderConfig{Table: w.TableName("fact_events"), BreakerFailures: 3, BreakerOpen: open})
+		a := newAppender(t, w.Addr(), contract.FactEvents(), warehouse.AppenderConfig{Table: w.TableName("fact_events"),
+			BreakerFailures: 3, BreakerOpen: open})
 		for range 3 {
 			if err := a.Append(t.Context(), rows(t, "a")); err == nil || errors.Is(err, gobreaker.ErrOpenState) {
 				t.Fatalf("got %v", err)

@@ -12,7 +12,8 @@ import (
 // Protects the way back from an outage: a probe that panics gives its place to the
 // next one. Otherwise every later request would be refused without a call.
 func TestProbeThatPanics(t *testing.T) {
-	a := NewAppender(nil, contract.FactEvents(), AppenderConfig{Table: "t", BreakerFailures: 1, BreakerOpen: time.Nanosecond}, slog.New(slog.DiscardHandler))
+	a := NewAppender(nil, contract.FactEvents(), AppenderConfig{Table: "t", BreakerFailures: 1,
+		BreakerOpen: time.Nanosecond}, slog.New(slog.DiscardHandler))
 	done, err := a.breaker.Allow()
 	if err != nil {
 		t.Fatal(err)

@@ -61,9 +61,9 @@ root data input output near position line byte index path key please see details
 	return known
 }()
 
-// redact leaves of BigQuery's words what names types and says what is wrong, and the path of a field behind "root.", which is
-// a column's; it takes out what can be a value: what stands in quotes, as its values do, and every word that is
-// not one of BigQuery's own. The refusal of a schema stays readable:
+// redact leaves of BigQuery's words what names types and says what is wrong, and the path of a field behind "root.",
+// which is a column's; it takes out what can be a value: what stands in quotes, as its values do, and every word that
+// is not one of BigQuery's own. The refusal of a schema stays readable:
 //
 //	The proto field mismatched with BigQuery field at root.campaign, the proto field type string, BigQuery field type INTEGER
 func redact(s string) string {

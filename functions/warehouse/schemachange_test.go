@@ -66,7 +66,8 @@ func TestRefusedSchemaIsSentAgain(t *testing.T) {
 		storagepb.StorageError_STORAGE_ERROR_CODE_UNSPECIFIED, // a type that does not fit
 	} {
 		t.Run(storage.String(), func(t *testing.T) {
-			refusal, err := status.New(codes.InvalidArgument, "The schema does not fit").WithDetails(&storagepb.StorageError{Code: storage})
+			refusal, err := status.New(codes.InvalidArgument,
+				"The schema does not fit").WithDetails(&storagepb.StorageError{Code: storage})
 			check(t, err)
 			_, addr := startScript(t, func(n int, s storagepb.BigQueryWrite_AppendRowsServer) error {
 				for {
@@ -105,7 +106,8 @@ func TestRetiredStreamEnds(t *testing.T) {
 		close(ended)
 		return nil
 	})
-	a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable, Timeout: 100 * time.Millisecond})
+	a := newAppender(t, addr, contract.FactEvents(), warehouse.AppenderConfig{Table: scriptedTable,
+		Timeout: 100 * time.Millisecond})
 	if err := a.Append(t.Context(), rows(t, "a")); err == nil {
 		t.Fatal("want a refusal")
 	}

@@ -22,9 +22,10 @@ import (
 // receiver that gives each answer to the oldest request without one, because
 // BigQuery answers in order. The first error ends it, for good.
 type stream struct {
-	a      *Appender
-	rpc    storagepb.BigQueryWrite_AppendRowsClient
-	ctx    context.Context // of rpc; asking rpc for it would switch off gRPC's own care for streams that were never served
+	a   *Appender
+	rpc storagepb.BigQueryWrite_AppendRowsClient
+	// of rpc; asking rpc for it would switch off gRPC's own care for streams that were never served
+	ctx    context.Context
 	cancel context.CancelCauseFunc
 
 	// queue hands a request to the sender at the moment when it can be sent. It has
@@ -355,7 +356,8 @@ func (s *stream) fail(cause error) {
 		level = slog.LevelWarn
 		s.a.heard.set()
 	}
-	s.a.log.Log(context.Background(), level, "stream ended", slog.Int("in_flight", len(inFlight)), slog.String("error", logText(cause)))
+	s.a.log.Log(context.Background(), level, "stream ended", slog.Int("in_flight", len(inFlight)),
+		slog.String("error", logText(cause)))
 	for _, r := range inFlight {
 		r.done <- &StreamError{cause: cause, sent: r.sent, idle: stale, incident: incident}
 	}

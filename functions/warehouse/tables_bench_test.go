@@ -91,7 +91,8 @@ func costOfTables(b *testing.B, n int) tablesCost {
 	go server.Serve(l)
 	defer server.Stop()
 	var connections atomic.Int64
-	client, err := storage.NewBigQueryWriteClient(b.Context(), option.WithEndpoint(l.Addr().String()), option.WithoutAuthentication(),
+	client, err := storage.NewBigQueryWriteClient(b.Context(), option.WithEndpoint(l.Addr().String()),
+		option.WithoutAuthentication(),
 		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
 		option.WithGRPCDialOption(grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 			connections.Add(1)
@@ -107,7 +108,8 @@ func costOfTables(b *testing.B, n int) tablesCost {
 	goroutines := runtime.NumGoroutine()
 	var all []*warehouse.Appender
 	for _, c := range contracts {
-		a := warehouse.NewAppender(client, c.Table, warehouse.AppenderConfig{Table: "projects/p/datasets/d/tables/" + c.Table.Name}, slog.New(slog.DiscardHandler))
+		a := warehouse.NewAppender(client, c.Table, warehouse.AppenderConfig{Table: "projects/p/datasets/d/tables/" +
+			c.Table.Name}, slog.New(slog.DiscardHandler))
 		defer a.Close(context.Background())
 		all = append(all, a)
 	}
@@ -117,7 +119,8 @@ func costOfTables(b *testing.B, n int) tablesCost {
 	}
 	var rows [][]byte
 	for i := range rowsEach {
-		text := fmt.Appendf(nil, `{"event_id":"%d","event_timestamp":%q,"event_type":"search","user_id":"u"}`, i, time.Now().UTC().Format(time.RFC3339))
+		text := fmt.Appendf(nil, `{"event_id":"%d","event_timestamp":%q,"event_type":"search","user_id":"u"}`, i,
+			time.Now().UTC().Format(time.RFC3339))
 		row, err := d.AppendRow(nil, text, event.Meta{Offset: -1})
 		if err != nil {
 			b.Fatal(err)

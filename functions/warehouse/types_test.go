@@ -55,9 +55,10 @@ columns:
 func TestEveryType(t *testing.T) {
 	c, err := contract.Read("every_type.yaml", []byte(everyType))
 	check(t, err)
-	w, err := embedded.Start(embedded.Config{Tables: []*contract.Table{c.Table}, Partitions: map[string]embedded.Partition{
-		"every_type": {Column: "d", Back: 100 * 365 * 24 * time.Hour, Ahead: 365 * 24 * time.Hour},
-	}})
+	w, err := embedded.Start(embedded.Config{Tables: []*contract.Table{c.Table},
+		Partitions: map[string]embedded.Partition{
+			"every_type": {Column: "d", Back: 100 * 365 * 24 * time.Hour, Ahead: 365 * 24 * time.Hour},
+		}})
 	check(t, err)
 	defer w.Close()
 	a := newAppender(t, w.Addr(), c.Table, warehouse.AppenderConfig{Table: w.TableName("every_type")})
@@ -82,7 +83,8 @@ func TestEveryType(t *testing.T) {
 		if err != nil || len(refused) > 0 {
 			t.Fatalf("%s: %v, %v", decoder, refused, err)
 		}
-		_, got, err := embedded.Answer(context.Background(), w.DB(), "SELECT s, b, i, f, n, n2, bn, o, d, t, dt, ts, j, g, iv, rd, rt, tags, days, items FROM every_type")
+		_, got, err := embedded.Answer(context.Background(), w.DB(),
+			"SELECT s, b, i, f, n, n2, bn, o, d, t, dt, ts, j, g, iv, rd, rt, tags, days, items FROM every_type")
 		check(t, err)
 		want := [][]any{
 			{"héllo", "\x01\x02\x03", int64(-7), 1.5, "-99999999999999999999999999999.999999999", "-999.99",

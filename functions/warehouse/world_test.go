@@ -33,7 +33,8 @@ func startWarehouse(t *testing.T, c warehouse.AppenderConfig) (*embedded.Server,
 
 func newAppender(t *testing.T, addr string, table *contract.Table, c warehouse.AppenderConfig) *warehouse.Appender {
 	t.Helper()
-	client, err := storage.NewBigQueryWriteClient(t.Context(), option.WithEndpoint(addr), option.WithoutAuthentication(),
+	client, err := storage.NewBigQueryWriteClient(t.Context(), option.WithEndpoint(addr),
+		option.WithoutAuthentication(),
 		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
 	check(t, err)
 	t.Cleanup(func() { client.Close() })
@@ -51,7 +52,8 @@ func row(t *testing.T, id string) []byte {
 	t.Helper()
 	d, err := event.NewDecoder(contract.FactEvents(), event.Config{})
 	check(t, err)
-	value := fmt.Sprintf(`{"event_id":%q,"event_timestamp":%q,"event_type":"search","user_id":"u"}`, id, time.Now().UTC().Format(time.RFC3339))
+	value := fmt.Sprintf(`{"event_id":%q,"event_timestamp":%q,"event_type":"search","user_id":"u"}`, id,
+		time.Now().UTC().Format(time.RFC3339))
 	b, err := d.AppendRow(nil, []byte(value), event.Meta{Offset: -1})
 	check(t, err)
 	return b

@@ -114,7 +114,8 @@ func (w *write) settle(ctx context.Context, part []int) error {
 // append sends the rows of the indices in one request.
 func (w *write) append(ctx context.Context, part []int) error {
 	if w.budget--; w.budget < 0 {
-		return fmt.Errorf("append to %s: too many requests for %d rows, %d of which are refused so far", w.a.config.Table,
+		return fmt.Errorf("append to %s: too many requests for %d rows, %d of which are refused so far",
+			w.a.config.Table,
 			len(w.rows), len(w.rejected))
 	}
 	request := w.rows

@@ -86,7 +86,8 @@ func TestBisectionIsBounded(t *testing.T) {
 	for i := range all {
 		all[i] = i
 	}
-	if _, err := a.Write(t.Context(), batchOf(t, n, all...)); err == nil || !strings.Contains(err.Error(), "too many requests") {
+	if _, err := a.Write(t.Context(), batchOf(t, n, all...)); err == nil || !strings.Contains(err.Error(),
+		"too many requests") {
 		t.Errorf("got %v", err)
 	}
 	if spent, limit := refused.Hits()-before, 32*(1+bits.Len(n)); spent > limit {
@@ -120,7 +121,8 @@ func TestWriteBelievesOnlyAProvenTable(t *testing.T) {
 			}
 			w.Fail(embedded.Fault{Count: -1, Naming: test.naming, BadRow: bad("poison")})
 			if test.proven { // what was shown before the refusal says nothing of the table now
-				if rejected, err := a.Write(t.Context(), batchOf(t, test.rows, []int{0, 1}[:test.rows]...)); err == nil || len(rejected) > 0 {
+				if rejected, err := a.Write(t.Context(),
+					batchOf(t, test.rows, []int{0, 1}[:test.rows]...)); err == nil || len(rejected) > 0 {
 					t.Errorf("rejected %v, error %v: want an error", rejected, err)
 				}
 				check(t, a.Append(t.Context(), rows(t, "good")))
@@ -175,7 +177,11 @@ func TestTooLargeProvesNothing(t *testing.T) {
 func TestWriteSplits(t *testing.T) {
 	w, a := startWarehouse(t, warehouse.AppenderConfig{MaxRequest: 20_000})
 	largest := 0
-	observe := w.Fail(embedded.Fault{Count: -1, When: func(r embedded.Request) bool { largest = max(largest, r.Bytes); return false }})
+	observe := w.Fail(embedded.Fault{Count: -1, When: func(r embedded.Request) bool {
+		largest = max(largest,
+			r.Bytes)
+		return false
+	}})
 	defer observe.Remove()
 	all := batchOf(t, 1000)
 	all[500] = row(t, strings.Repeat("x", 30_000))

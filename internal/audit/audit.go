@@ -167,7 +167,8 @@ func (r *Report) CountOrphans(ctx context.Context, bucket *reference.Bucket, now
 // Run audits. k is nil where Kafka cannot be asked.
 func Run(ctx context.Context, engine query.Engine, k *Kafka, c Config) (*Report, error) {
 	c.MaxGaps, c.MaxRead = cmp.Or(c.MaxGaps, 1000), cmp.Or(c.MaxRead, 1_000_000)
-	r := &Report{Dataset: c.Dataset, ConsumedFrom: "landed", Partitions: []Partition{}, Topics: []Topic{}, Gaps: []Gap{}, Notes: []string{}}
+	r := &Report{Dataset: c.Dataset, ConsumedFrom: "landed", Partitions: []Partition{}, Topics: []Topic{},
+		Gaps: []Gap{}, Notes: []string{}}
 	if !c.Since.IsZero() {
 		r.Since = &c.Since
 	}
@@ -384,7 +385,8 @@ func (c *Config) partitions(ctx context.Context, engine query.Engine, spans []Sp
 		if err != nil {
 			return nil, err
 		}
-		p := Partition{Topic: row[0].(string), Partition: int32(row[1].(int64)), FirstOffset: row[2].(int64), LastOffset: row[3].(int64)}
+		p := Partition{Topic: row[0].(string), Partition: int32(row[1].(int64)), FirstOffset: row[2].(int64),
+			LastOffset: row[3].(int64)}
 		p.Landed, p.DeadLettered, p.Both = row[4].(int64), row[5].(int64), row[6].(int64)
 		p.Missing, p.DuplicateRows, p.LeftOut = row[7].(int64), row[8].(int64), row[9].(int64)
 		all = append(all, p)

@@ -41,7 +41,8 @@ func tables(t *testing.T) query.Engine {
 // parameters of a statement that it has seen before.
 func insert(t *testing.T, w query.Engine, table, columns string, rows ...string) {
 	t.Helper()
-	if _, err := query.All(t.Context(), w, "INSERT INTO clickstream."+table+" ("+columns+") VALUES "+strings.Join(rows, ", ")); err != nil {
+	if _, err := query.All(t.Context(), w, "INSERT INTO clickstream."+table+" ("+columns+") VALUES "+strings.Join(rows,
+		", ")); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -61,7 +62,8 @@ func land(t *testing.T, w query.Engine, topic string, partition int, offsets []i
 		if !ok {
 			id = fmt.Sprintf("%s-%d-%d", topic, partition, o)
 		}
-		rows = append(rows, fmt.Sprintf("('%s', %s, 'search', 'u', %s, '%s', %d, %d, %s)", id, stamp(0), stamp(0), topic, partition, o, stamp(o)))
+		rows = append(rows, fmt.Sprintf("('%s', %s, 'search', 'u', %s, '%s', %d, %d, %s)", id, stamp(0), stamp(0),
+			topic, partition, o, stamp(o)))
 	}
 	insert(t, w, "fact_events", "event_id, event_timestamp, event_type, user_id, ingested_at, kafka_topic, kafka_partition, kafka_offset, kafka_timestamp", rows...)
 }
@@ -71,7 +73,8 @@ func bury(t *testing.T, w query.Engine, topic string, partition int, offsets ...
 	t.Helper()
 	var rows []string
 	for _, o := range offsets {
-		rows = append(rows, fmt.Sprintf("('missing_field', 'user_id is missing', %s, '%s', %d, %d, %s)", stamp(0), topic, partition, o, stamp(o)))
+		rows = append(rows, fmt.Sprintf("('missing_field', 'user_id is missing', %s, '%s', %d, %d, %s)", stamp(0),
+			topic, partition, o, stamp(o)))
 	}
 	insert(t, w, "events_dlq", "error_code, error, failed_at, kafka_topic, kafka_partition, kafka_offset, kafka_timestamp", rows...)
 }
@@ -120,12 +123,14 @@ func gaps(r *audit.Report) string {
 func TestFromWhatHasLanded(t *testing.T) { testFromWhatHasLanded(t, tables(t)) }
 
 func testFromWhatHasLanded(t *testing.T, w query.Engine) {
-	land(t, w, "a", 0, to(10, 99, 20, 21, 22, 50, 60), map[int64]string{70: "same", 71: "same", 72: "same", 80: "other", 81: "other"})
+	land(t, w, "a", 0, to(10, 99, 20, 21, 22, 50, 60), map[int64]string{70: "same", 71: "same", 72: "same", 80: "other",
+		81: "other"})
 	land(t, w, "a", 0, []int64{30, 30, 31}, nil) // delivered again
 	bury(t, w, "a", 0, 50, 50, 40)               // 50 twice, 40 has landed after all
 	land(t, w, "a", 1, to(0, 9), nil)
 	bury(t, w, "b", 0, 5, 7)
-	insert(t, w, "events_dlq", "error_code, error, failed_at", "('undecodable_payload', 'cannot be read', "+stamp(0)+")")
+	insert(t, w, "events_dlq", "error_code, error, failed_at",
+		"('undecodable_payload', 'cannot be read', "+stamp(0)+")")
 	r := run(t, w, nil, audit.Config{})
 
 	want := []audit.Partition{
@@ -143,7 +148,8 @@ func testFromWhatHasLanded(t *testing.T, w query.Engine) {
 	if want := []audit.Topic{{"a", 2, 3}, {"b", 0, 0}}; !slices.Equal(r.Topics, want) {
 		t.Errorf("topics are %+v, want %+v", r.Topics, want)
 	}
-	if want := (audit.Counts{Consumed: 103, Landed: 94, DeadLettered: 3, Both: 1, Missing: 5, DuplicateRows: 4, QualityPercent: 96.939}); r.Totals != want {
+	if want := (audit.Counts{Consumed: 103, Landed: 94, DeadLettered: 3, Both: 1, Missing: 5, DuplicateRows: 4,
+		QualityPercent: 96.939}); r.Totals != want {
 		t.Errorf("totals are %+v, want %+v", r.Totals, want)
 	}
 	if r.WithoutKafka != (audit.WithoutKafka{DeadLettered: 1}) || len(r.Notes) != 1 {
@@ -155,11 +161,13 @@ func testFromWhatHasLanded(t *testing.T, w query.Engine) {
 	}
 
 	// A window is a range of offsets, and all that is missing within it.
-	r = run(t, w, nil, audit.Config{Topics: []string{"a"}, Since: at.Add(21 * time.Second), Until: at.Add(61 * time.Second)})
+	r = run(t, w, nil, audit.Config{Topics: []string{"a"}, Since: at.Add(21 * time.Second),
+		Until: at.Add(61 * time.Second)})
 	if p := r.Partitions[0]; len(r.Partitions) != 1 || p.FirstOffset != 23 || p.LastOffset != 59 || p.Missing != 0 {
 		t.Errorf("the window is %+v, want offsets 23 to 59 of one partition without a gap", r.Partitions)
 	}
-	if c, err := audit.Count(t.Context(), w, contract.Query{Dataset: "clickstream"}, []audit.Span{{"a", 0, 0, 25}, {"a", 1, 5, 5}}); err != nil || c.Landed != 12 || c.Missing != 13 {
+	if c, err := audit.Count(t.Context(), w, contract.Query{Dataset: "clickstream"}, []audit.Span{{"a", 0, 0, 25},
+		{"a", 1, 5, 5}}); err != nil || c.Landed != 12 || c.Missing != 13 {
 		t.Errorf("counted %+v, %v", c, err)
 	}
 	testEventsSince(t, w)
@@ -175,12 +183,14 @@ func testEventsSince(t *testing.T, w query.Engine) {
 	insert(t, w, "events_dlq", "error_code, error, failed_at, kafka_topic, kafka_partition, kafka_offset, kafka_timestamp",
 		"('missing_field', 'user_id is missing', "+stamp(-86400)+", 'c', 0, 6, "+stamp(6)+")")
 	c := audit.Config{Topics: []string{"c"}}
-	if r := run(t, w, nil, c); r.Totals.Missing != 0 || r.Totals.Consumed != 11 || r.Topics[0].ProducerDuplicates != 1 || len(r.Notes) != 0 {
+	if r := run(t, w, nil, c); r.Totals.Missing != 0 || r.Totals.Consumed != 11 ||
+		r.Topics[0].ProducerDuplicates != 1 || len(r.Notes) != 0 {
 		t.Errorf("all that has happened: %+v, topics %+v, notes %q", r.Totals, r.Topics, r.Notes)
 	}
 	c.EventsSince = at.Add(-time.Hour)
 	r := run(t, w, nil, c)
-	if got, want := gaps(r), "c/0 5-6 missing 2"; got != want || r.Totals.Landed != 8 || r.Totals.DeadLettered != 0 || r.Topics[0].ProducerDuplicates != 0 {
+	if got, want := gaps(r), "c/0 5-6 missing 2"; got != want || r.Totals.Landed != 8 || r.Totals.DeadLettered != 0 ||
+		r.Topics[0].ProducerDuplicates != 0 {
 		t.Errorf("what has happened since: gaps %s, want %s; %+v, topics %+v", got, want, r.Totals, r.Topics)
 	}
 	if !strings.Contains(strings.Join(r.Notes, " "), "were not read") {
@@ -204,7 +214,8 @@ func cluster(t *testing.T, topic string, n int) (*embedded.Cluster, *kafka.Produ
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { k.Close() })
-	p, err := kafka.NewProducer(&kafka.ConfigMap{"bootstrap.servers": k.Brokers(), "transactional.id": t.Name(), "go.delivery.reports": false, "enable.metrics.push": false})
+	p, err := kafka.NewProducer(&kafka.ConfigMap{"bootstrap.servers": k.Brokers(), "transactional.id": t.Name(),
+		"go.delivery.reports": false, "enable.metrics.push": false})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +235,8 @@ func transact(t *testing.T, p *kafka.Producer, topic string, first, n int, commi
 		t.Fatal(err)
 	}
 	for i := range n {
-		m := &kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic}, Value: []byte("v"), Timestamp: at.Add(time.Duration(first+i) * time.Second)}
+		m := &kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic}, Value: []byte("v"),
+			Timestamp: at.Add(time.Duration(first+i) * time.Second)}
 		if err := p.Produce(m, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -288,7 +300,10 @@ func TestWithKafka(t *testing.T) {
 		t.Errorf("totals are %+v", c)
 	}
 	leading := func(r *audit.Report) bool {
-		return slices.ContainsFunc(r.Notes, func(n string) bool { return strings.Contains(n, "KAFKA_OFFSET_RESET=latest") })
+		return slices.ContainsFunc(r.Notes, func(n string) bool {
+			return strings.Contains(n,
+				"KAFKA_OFFSET_RESET=latest")
+		})
 	}
 	if !leading(r) || !r.Gaps[0].Leading || r.Gaps[1].Leading {
 		t.Errorf("0-2 are the first records that Kafka keeps: gaps %+v, notes %q", r.Gaps, r.Notes)
@@ -310,7 +325,8 @@ func TestWithKafka(t *testing.T) {
 	// What is not read from Kafka, because it is too much, counts as missing.
 	r = run(t, w, open(t, k, group), audit.Config{MaxRead: 2})
 	if got, want := gaps(r), "clickstream/0 0-2 missing 3; clickstream/0 7-7 missing 1; clickstream/0 20-30 missing 11; "+
-		"clickstream/0 40-41 missing 2; clickstream/0 46-57 missing 9 in flight 3"; got != want || r.Totals.Missing != 26 || len(r.Notes) != 3 {
+		"clickstream/0 40-41 missing 2; clickstream/0 46-57 missing 9 in flight 3"; got != want ||
+		r.Totals.Missing != 26 || len(r.Notes) != 3 {
 		t.Errorf("gaps are\n%s, want\n%s\ntotals %+v, notes %q", got, want, r.Totals, r.Notes)
 	}
 
@@ -329,7 +345,8 @@ func TestWithKafka(t *testing.T) {
 		t.Errorf("gaps are\n%s, want\n%s", got, want)
 	}
 
-	if _, err := audit.Run(t.Context(), w, open(t, k, "misspelt"), audit.Config{Dataset: "clickstream"}); err == nil || !strings.Contains(err.Error(), "check its name") {
+	if _, err := audit.Run(t.Context(), w, open(t, k, "misspelt"), audit.Config{Dataset: "clickstream"}); err == nil ||
+		!strings.Contains(err.Error(), "check its name") {
 		t.Errorf("a group that does not exist: %v", err)
 	}
 }
@@ -361,7 +378,8 @@ func TestForgedRows(t *testing.T) {
 	if !slices.ContainsFunc(r.Notes, func(n string) bool { return strings.Contains(n, "Kafka cannot have") }) {
 		t.Errorf("nothing is said of the forged rows: %q", r.Notes)
 	}
-	if _, err := audit.Run(t.Context(), w, nil, audit.Config{Dataset: "clickstream", Topics: []string{"clicks"}}); err != nil {
+	if _, err := audit.Run(t.Context(), w, nil, audit.Config{Dataset: "clickstream",
+		Topics: []string{"clicks"}}); err != nil {
 		t.Errorf("one topic: %v", err)
 	}
 }
@@ -413,7 +431,8 @@ func TestOrphans(t *testing.T) {
 			t.Errorf("%v later: %+v, %v", c.later, r.Orphans, err)
 		}
 		var text bytes.Buffer
-		if err := r.Print(&text); err != nil || !strings.Contains(text.String(), fmt.Sprintf("fetched for 1h0m0s: %d, of %d bytes", c.want.Objects, c.want.Bytes)) {
+		if err := r.Print(&text); err != nil || !strings.Contains(text.String(),
+			fmt.Sprintf("fetched for 1h0m0s: %d, of %d bytes", c.want.Objects, c.want.Bytes)) {
 			t.Errorf("%s, %v", text.String(), err)
 		}
 	}

@@ -12,7 +12,8 @@ import (
 // Protects the audit on BigQuery: its client, its dialect, its types and parameters,
 // as far as an emulator has them.
 func TestOnBigQuery(t *testing.T) {
-	b, err := bigquery.Start(t.Context(), bigquery.Config{Dir: t.TempDir(), Project: "sluice-test", Dataset: "clickstream"})
+	b, err := bigquery.Start(t.Context(), bigquery.Config{Dir: t.TempDir(), Project: "sluice-test",
+		Dataset: "clickstream"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,11 +24,12 @@ type Kafka struct {
 	admin    *kafka.AdminClient
 }
 
-// OpenKafka makes the clients, and returns when Kafka has answered. properties are librdkafka's, of the same cluster and
-// rights as the bridge's; group is the bridge's consumer group. token, if not nil, is
+// OpenKafka makes the clients, and returns when Kafka has answered. properties are librdkafka's, of the same cluster
+// and rights as the bridge's; group is the bridge's consumer group. token, if not nil, is
 // what to present where the mechanism is OAUTHBEARER: an audit takes less time than a
 // token lasts.
-func OpenKafka(ctx context.Context, properties kafka.ConfigMap, group string, token *kafka.OAuthBearerToken) (*Kafka, error) {
+func OpenKafka(ctx context.Context, properties kafka.ConfigMap, group string, token *kafka.OAuthBearerToken) (*Kafka,
+	error) {
 	p := maps.Clone(properties)
 	p["group.id"] = group
 	p["enable.auto.commit"] = false
@@ -143,7 +144,8 @@ func (k *Kafka) records(ctx context.Context, at place, first, last, most int64) 
 		case *kafka.Message:
 			since = time.Now()
 			if e.TopicPartition.Error != nil {
-				return 0, 0, fmt.Errorf("read %s/%d at offset %d: %w", at.topic, at.partition, first, e.TopicPartition.Error)
+				return 0, 0, fmt.Errorf("read %s/%d at offset %d: %w", at.topic, at.partition, first,
+					e.TopicPartition.Error)
 			}
 			offset := int64(e.TopicPartition.Offset)
 			if offset <= last {
@@ -160,7 +162,8 @@ func (k *Kafka) records(ctx context.Context, at place, first, last, most int64) 
 			}
 		}
 		if time.Since(since) > kafkaTimeout {
-			return 0, 0, fmt.Errorf("read %s/%d at offset %d: nothing came for %v", at.topic, at.partition, first, kafkaTimeout)
+			return 0, 0, fmt.Errorf("read %s/%d at offset %d: nothing came for %v", at.topic, at.partition, first,
+				kafkaTimeout)
 		}
 	}
 	return 0, 0, ctx.Err()

@@ -46,7 +46,8 @@ func (r *Report) Print(w io.Writer) error {
 		fmt.Fprintf(w, "%d of the consumed records were left out, as their contracts say.\n", n)
 	}
 	if n := r.WithoutKafka; n != (WithoutKafka{}) {
-		fmt.Fprintf(w, "Without Kafka coordinates: %d rows landed, %d were dead-lettered, %d left out.\n", n.Landed, n.DeadLettered, n.LeftOut)
+		fmt.Fprintf(w, "Without Kafka coordinates: %d rows landed, %d were dead-lettered, %d left out.\n", n.Landed,
+			n.DeadLettered, n.LeftOut)
 	}
 	if o := r.Orphans; o != nil {
 		fmt.Fprintf(w, "Objects that nobody has fetched for %s: %d, of %d bytes. A bridge that was killed leaves some; "+

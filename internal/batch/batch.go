@@ -105,7 +105,8 @@ type Rejection struct {
 	Size   int64 // bytes; 0: Value is whole
 	SHA256 []byte
 	Left   Left // what else of the record was left out
-	// Subject and Version name the schema that Value was written with, as its registry does; empty: it has none, or none is known.
+	// Subject and Version name the schema that Value was written with, as its registry does; empty: it has none, or
+	// none is known.
 	Subject string
 	Version int32
 }

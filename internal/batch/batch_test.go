@@ -23,9 +23,11 @@ func everything() *Batch {
 		Records: []Record{
 			{Topic: "clickstream", Partition: 7, Offset: 0, Value: []byte(`{"event_id":"a"}`)},
 			{Offset: NoOffset, Key: []byte{}, Value: []byte{}},
-			{Topic: "clickstream", Partition: 7, Offset: math.MaxInt64, Timestamp: 1_700_000_000_000, Key: []byte("k"), Value: nil, Headers: []RecordHeader{
-				{Key: []byte("a"), Value: nil}, {Key: []byte{}, Value: []byte{}}, {Key: []byte("\xff"), Value: []byte("v")}}},
-			{Topic: "clickstream", Partition: 8, Offset: 5, Value: []byte("x"), Rejection: Rejection{Code: "wrong_type", Field: "user_id", Message: "want a string", Size: 99,
+			{Topic: "clickstream", Partition: 7, Offset: math.MaxInt64, Timestamp: 1_700_000_000_000, Key: []byte("k"),
+				Value: nil, Headers: []RecordHeader{
+					{Key: []byte("a"), Value: nil}, {Key: []byte{}, Value: []byte{}}, {Key: []byte("\xff"), Value: []byte("v")}}},
+			{Topic: "clickstream", Partition: 8, Offset: 5, Value: []byte("x"), Rejection: Rejection{Code: "wrong_type",
+				Field: "user_id", Message: "want a string", Size: 99,
 				SHA256: bytes.Repeat([]byte{7}, 32), Subject: "clicks-value", Version: 3}},
 			{Topic: "orders", Partition: 7, Offset: 6, Value: []byte("y"), Rejection: Rejection{Code: "wrong_type", Field: "page_url", Message: "want a string"}},
 		},
@@ -52,8 +54,10 @@ func encode(t testing.TB, b *Batch) []byte {
 // with the same Decoder and Encoder.
 func TestRoundTrip(t *testing.T) {
 	var d Decoder
-	for _, b := range []*Batch{everything(), {}, {Records: []Record{{}}}, {Records: []Record{{Topic: "t", Partition: math.MaxInt32}}}, everything(),
-		{Records: []Record{{Offset: math.MinInt64, Timestamp: math.MinInt64}, {Offset: math.MaxInt64, Timestamp: math.MaxInt64}, {Offset: math.MinInt64}}}} {
+	for _, b := range []*Batch{everything(), {}, {Records: []Record{{}}},
+		{Records: []Record{{Topic: "t", Partition: math.MaxInt32}}}, everything(),
+		{Records: []Record{{Offset: math.MinInt64, Timestamp: math.MinInt64}, {Offset: math.MaxInt64,
+			Timestamp: math.MaxInt64}, {Offset: math.MinInt64}}}} {
 		got, err := d.Decode(encode(t, b), Limits{})
 		if err != nil {
 			t.Fatal(err)
@@ -73,9 +77,12 @@ func equal(a, b *Batch) bool {
 	null := func(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, b) }
 	for i := range a.Records {
 		x, y := &a.Records[i], &b.Records[i]
-		if x.Topic != y.Topic || x.Partition != y.Partition || x.Offset != y.Offset || x.Timestamp != y.Timestamp || !null(x.Key, y.Key) || !null(x.Value, y.Value) || len(x.Headers) != len(y.Headers) ||
-			x.Rejection.Code != y.Rejection.Code || x.Rejection.Field != y.Rejection.Field || x.Rejection.Message != y.Rejection.Message ||
-			x.Rejection.Size != y.Rejection.Size || !bytes.Equal(x.Rejection.SHA256, y.Rejection.SHA256) || x.Rejection.Left != y.Rejection.Left {
+		if x.Topic != y.Topic || x.Partition != y.Partition || x.Offset != y.Offset || x.Timestamp != y.Timestamp ||
+			!null(x.Key, y.Key) || !null(x.Value, y.Value) || len(x.Headers) != len(y.Headers) ||
+			x.Rejection.Code != y.Rejection.Code || x.Rejection.Field != y.Rejection.Field ||
+			x.Rejection.Message != y.Rejection.Message ||
+			x.Rejection.Size != y.Rejection.Size || !bytes.Equal(x.Rejection.SHA256, y.Rejection.SHA256) ||
+			x.Rejection.Left != y.Rejection.Left {
 			return false
 		}
 		for j := range x.Headers {
@@ -110,7 +117,8 @@ func TestBareEvent(t *testing.T) {
 // that is not does not make the batch unreadable.
 func TestStringsAreMadeUTF8(t *testing.T) {
 	var d Decoder
-	b, err := d.Decode(encode(t, &Batch{Records: []Record{{Topic: "a\xffb", Rejection: Rejection{Code: "c", Message: "\xc3\x28"}}}}), DefaultLimits)
+	b, err := d.Decode(encode(t, &Batch{Records: []Record{{Topic: "a\xffb", Rejection: Rejection{Code: "c",
+		Message: "\xc3\x28"}}}}), DefaultLimits)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,10 +241,16 @@ func TestAcceptedAtTheLimit(t *testing.T) {
 	compress1 := func(content string) []byte { return compressed(t, magicV1, []byte(content)) }
 	limits := Limits{Records: 5, RecordBytes: 100, Bytes: 1000, Headers: 3}
 	for what, payload := range map[string][]byte{
-		"as many records":                   columns(batchSources, "", batchRuns, "\x00\x05", batchOffsets, zeros(5), batchTimestamps, zeros(5), batchKeys, zeros(5), batchValues, zeros(5)),
-		"as large a record":                 columns(batchSources, "", batchRuns, "\x00\x01", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys, "\x02", batchKeyData, "k", batchValues, "\x64", batchValueData, strings.Repeat("v", 99)),
-		"as many record headers":            columns(batchSources, "", batchRuns, "\x00\x01", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x00", batchHeaders, "\x03", batchHeaderKeys, "\x00\x00\x00", batchHeaderValues, "\x00\x00\x00"),
-		"as much content":                   compress([]byte(strings.Repeat("\xf8\x01\x80\x00", 250))), // unknown fields
+		"as many records": columns(batchSources, "", batchRuns, "\x00\x05", batchOffsets, zeros(5),
+			batchTimestamps, zeros(5), batchKeys, zeros(5), batchValues, zeros(5)),
+		"as large a record": columns(batchSources, "", batchRuns, "\x00\x01", batchOffsets, "\x00",
+			batchTimestamps, "\x00", batchKeys, "\x02", batchKeyData, "k", batchValues, "\x64", batchValueData,
+			strings.Repeat("v", 99)),
+		"as many record headers": columns(batchSources, "", batchRuns, "\x00\x01", batchOffsets, "\x00",
+			batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x00", batchHeaders, "\x03", batchHeaderKeys,
+			"\x00\x00\x00", batchHeaderValues, "\x00\x00\x00"),
+		// unknown fields
+		"as much content":                   compress([]byte(strings.Repeat("\xf8\x01\x80\x00", 250))),
 		"version 1: as many records":        compress1(strings.Repeat("\x1a\x00", 5)),
 		"version 1: as large a record":      compress1("\x1a\x64\x22\x62" + strings.Repeat("x", 98)),
 		"version 1: as many record headers": compress1("\x1a\x06\x2a\x00\x2a\x00\x2a\x00"),
@@ -270,7 +284,8 @@ func TestForgedSizesAllocateNothing(t *testing.T) {
 func TestAllocations(t *testing.T) {
 	b := &Batch{Header: Header{Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}}
 	for i := range 500 {
-		b.Records = append(b.Records, Record{Topic: "clickstream", Partition: int32(i / 50), Offset: int64(i), Timestamp: 1_700_000_000_000, Key: []byte("user"), Value: []byte(`{"event_id":"a"}`),
+		b.Records = append(b.Records, Record{Topic: "clickstream", Partition: int32(i / 50), Offset: int64(i),
+			Timestamp: 1_700_000_000_000, Key: []byte("user"), Value: []byte(`{"event_id":"a"}`),
 			Headers:   []RecordHeader{{Key: []byte("k"), Value: []byte("v")}},
 			Rejection: Rejection{Code: "wrong_type", Field: "user_id", Message: "want a string"}})
 	}
@@ -367,8 +382,10 @@ func FuzzDecode(f *testing.F) {
 	var d, again Decoder
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		b, err := d.Decode(payload, limits)
-		if cap(d.buf) > limits.Bytes+zstdSlack || cap(d.records) > limits.Records || cap(d.headers) > limits.Headers || d.text.Cap() > 2*limits.Bytes {
-			t.Fatalf("%d bytes, %d records, %d headers, %d bytes of strings allocated", cap(d.buf), cap(d.records), cap(d.headers), d.text.Cap())
+		if cap(d.buf) > limits.Bytes+zstdSlack || cap(d.records) > limits.Records || cap(d.headers) > limits.Headers ||
+			d.text.Cap() > 2*limits.Bytes {
+			t.Fatalf("%d bytes, %d records, %d headers, %d bytes of strings allocated", cap(d.buf), cap(d.records),
+				cap(d.headers), d.text.Cap())
 		}
 		var e *Error
 		if err != nil {
@@ -395,7 +412,8 @@ func FuzzContent(f *testing.F) {
 		e.Append(&r)
 	}
 	f.Add(bytes.Clone(e.finish()))
-	f.Add(message(batchSources, "", batchRuns, "\x00\x01", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x00"))
+	f.Add(message(batchSources, "", batchRuns, "\x00\x01", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys,
+		"\x00", batchValues, "\x00"))
 	var d, again Decoder
 	f.Fuzz(func(t *testing.T, content []byte) {
 		b, err := d.Decode(compressed(t, Magic, content), DefaultLimits)
@@ -477,7 +495,8 @@ func TestClip(t *testing.T) {
 		text string
 		most int
 		want string
-	}{{"", 3, ""}, {"abc", 3, "abc"}, {"abcd", 3, "abc"}, {"aü", 2, "a"}, {"日本", 5, "日"}, {"\xff\xff\xff", 2, "\xff\xff"}, {"\x80\x80", 1, ""}} {
+	}{{"", 3, ""}, {"abc", 3, "abc"}, {"abcd", 3, "abc"}, {"aü", 2, "a"}, {"日本", 5, "日"}, {"\xff\xff\xff", 2,
+		"\xff\xff"}, {"\x80\x80", 1, ""}} {
 		if got := Clip(c.text, c.most); got != c.want {
 			t.Errorf("Clip(%q, %d) is %q, want %q", c.text, c.most, got, c.want)
 		}
@@ -520,16 +539,19 @@ func randomBatch(seed uint64, data []byte) *Batch {
 	number := func() int64 { return int64(r.Uint64()) >> r.IntN(64) }
 	b := &Batch{Header: Header{Traceparent: text(), ReplayID: text()}}
 	if r.IntN(2) == 0 {
-		b.Origin = Origin{Consumer: text(), FailedAt: number(), MessageID: text(), PublishTime: number(), DeliveryAttempt: int32(number()), Contract: text(), Table: text()}
+		b.Origin = Origin{Consumer: text(), FailedAt: number(), MessageID: text(), PublishTime: number(),
+			DeliveryAttempt: int32(number()), Contract: text(), Table: text()}
 	}
 	topics := []string{text(), text(), ""}
 	for range r.IntN(20) {
-		record := Record{Topic: topics[r.IntN(3)], Partition: int32(number()&math.MaxInt32) >> r.IntN(31), Offset: number(), Timestamp: number(), Key: piece(), Value: piece()}
+		record := Record{Topic: topics[r.IntN(3)], Partition: int32(number()&math.MaxInt32) >> r.IntN(31),
+			Offset: number(), Timestamp: number(), Key: piece(), Value: piece()}
 		for range r.IntN(4) {
 			record.Headers = append(record.Headers, RecordHeader{Key: piece(), Value: piece()})
 		}
 		if r.IntN(3) == 0 {
-			record.Rejection = Rejection{Code: text(), Field: text(), Message: text(), Size: number() & math.MaxInt64, Left: Left(r.IntN(4)),
+			record.Rejection = Rejection{Code: text(), Field: text(), Message: text(), Size: number() & math.MaxInt64,
+				Left:    Left(r.IntN(4)),
 				Subject: text(), Version: int32(number() & math.MaxInt32)}
 			if r.IntN(2) == 0 {
 				record.Rejection.SHA256 = bytes.Repeat([]byte{byte(r.Uint32())}, 32)

@@ -15,7 +15,8 @@ func generated(tb testing.TB) (batches []*Batch, size int64) {
 		b := &Batch{}
 		for j := range 500 {
 			e := g.Next()
-			b.Records = append(b.Records, Record{Topic: "clickstream", Partition: int32(i % 12), Offset: int64(j), Timestamp: 1_700_000_000_000 + int64(j), Key: bytes.Clone(e.Key), Value: bytes.Clone(e.Value)})
+			b.Records = append(b.Records, Record{Topic: "clickstream", Partition: int32(i % 12), Offset: int64(j),
+				Timestamp: 1_700_000_000_000 + int64(j), Key: bytes.Clone(e.Key), Value: bytes.Clone(e.Value)})
 			size += int64(len(e.Value))
 		}
 		batches = append(batches, b)

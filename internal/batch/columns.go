@@ -112,7 +112,8 @@ func (d *Decoder) source(s *source, b []byte) bool {
 func (d *Decoder) fill(c *[lastColumn + 1][]byte, records int, l Limits) error {
 	runs := numbers{rest: c[batchRuns]}
 	offsets, timestamps := numbers{rest: c[batchOffsets]}, numbers{rest: c[batchTimestamps]}
-	keys, values := data{numbers{rest: c[batchKeys]}, c[batchKeyData]}, data{numbers{rest: c[batchValues]}, c[batchValueData]}
+	keys, values := data{numbers{rest: c[batchKeys]}, c[batchKeyData]}, data{numbers{rest: c[batchValues]},
+		c[batchValueData]}
 	headers := numbers{rest: c[batchHeaders]}
 	headerKeys, headerValues := numbers{rest: c[batchHeaderKeys]}, numbers{rest: c[batchHeaderValues]}
 	headerData := c[batchHeaderData]
@@ -169,7 +170,8 @@ func (d *Decoder) fill(c *[lastColumn + 1][]byte, records int, l Limits) error {
 		}
 	}
 	left := len(headerData) + len(keys.rest) + len(values.rest)
-	for _, n := range []numbers{runs, offsets, timestamps, keys.lengths, values.lengths, headers, headerKeys, headerValues} {
+	for _, n := range []numbers{runs, offsets, timestamps, keys.lengths, values.lengths, headers, headerKeys,
+		headerValues} {
 		left += len(n.rest)
 		if n.bad {
 			return errForged

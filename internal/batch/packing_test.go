@@ -11,7 +11,8 @@ func TestPackingWait(t *testing.T) {
 	for _, c := range []struct {
 		records, bytes int
 		want           time.Duration
-	}{{1, 1, 5 * time.Second}, {49, 499, 5 * time.Second}, {50, 1, time.Second}, {1, 500, time.Second}, {100, 1000, time.Second}} {
+	}{{1, 1, 5 * time.Second}, {49, 499, 5 * time.Second}, {50, 1, time.Second}, {1, 500, time.Second}, {100, 1000,
+		time.Second}} {
 		if got := p.Wait(c.records, c.bytes); got != c.want {
 			t.Errorf("%d records of %d bytes wait %v, want %v", c.records, c.bytes, got, c.want)
 		}

@@ -15,10 +15,12 @@ import (
 func fromProtoV1(m *batchpb1.Batch) *Batch {
 	b := &Batch{Header: Header{Traceparent: m.GetTraceparent(), ReplayID: m.GetReplayId()}}
 	if o := m.GetOrigin(); o != nil {
-		b.Origin = Origin{o.GetConsumer(), o.GetFailedAt(), o.GetMessageId(), o.GetPublishTime(), o.GetDeliveryAttempt(), o.GetContract(), o.GetTable()}
+		b.Origin = Origin{o.GetConsumer(), o.GetFailedAt(), o.GetMessageId(), o.GetPublishTime(),
+			o.GetDeliveryAttempt(), o.GetContract(), o.GetTable()}
 	}
 	for _, r := range m.GetRecords() {
-		record := Record{Topic: m.GetTopic(), Partition: m.GetPartition(), Offset: NoOffset, Timestamp: r.GetTimestampMs(), Key: r.Key, Value: r.Value}
+		record := Record{Topic: m.GetTopic(), Partition: m.GetPartition(), Offset: NoOffset,
+			Timestamp: r.GetTimestampMs(), Key: r.Key, Value: r.Value}
 		if r.Offset != nil {
 			record.Offset = r.GetOffset()
 		}
@@ -26,7 +28,8 @@ func fromProtoV1(m *batchpb1.Batch) *Batch {
 			record.Headers = append(record.Headers, RecordHeader{h.GetKey(), h.Value})
 		}
 		if j := r.GetRejection(); j != nil {
-			record.Rejection = Rejection{j.GetCode(), j.GetField(), j.GetMessage(), j.GetSize(), j.GetSha256(), Left(j.GetLeft()), j.GetSubject(), j.GetVersion()}
+			record.Rejection = Rejection{j.GetCode(), j.GetField(), j.GetMessage(), j.GetSize(), j.GetSha256(),
+				Left(j.GetLeft()), j.GetSubject(), j.GetVersion()}
 		}
 		b.Records = append(b.Records, record)
 	}
@@ -38,7 +41,8 @@ func sameAsGeneratedV1(t *testing.T, content []byte, b *Batch, err error) bool {
 	t.Helper()
 	var m batchpb1.Batch
 	want := proto.Unmarshal(content, &m)
-	if want == nil && err != nil && (fromProtoV1(&m).check() != nil || (&source{place: place{m.GetTopic(), m.GetPartition(), true}}).check() != nil) {
+	if want == nil && err != nil && (fromProtoV1(&m).check() != nil ||
+		(&source{place: place{m.GetTopic(), m.GetPartition(), true}}).check() != nil) {
 		return true // well-formed, and more than a batch may say of itself
 	}
 	if (want == nil) != (err == nil) {
@@ -64,11 +68,13 @@ func TestDecodingV1IsThatOfTheGeneratedCode(t *testing.T) {
 	fixed := func(field protowire.Number) []byte {
 		return protowire.AppendFixed64(protowire.AppendTag(nil, field, protowire.Fixed64Type), 1)
 	}
-	group := bytes.Join([][]byte{protowire.AppendTag(nil, 9, protowire.StartGroupType), varint(1, 1), protowire.AppendTag(nil, 9, protowire.EndGroupType)}, nil)
+	group := bytes.Join([][]byte{protowire.AppendTag(nil, 9, protowire.StartGroupType), varint(1, 1),
+		protowire.AppendTag(nil, 9, protowire.EndGroupType)}, nil)
 	unknown := bytes.Join([][]byte{embed(99, []byte("later")), varint(98, 7), fixed(97), group}, nil)
 	for what, parts := range map[string][][]byte{
 		"unknown fields everywhere": {unknown, embed(v1BatchTopic, []byte("t")), unknown,
-			embed(v1BatchRecords, unknown, varint(v1RecordOffset, 5), embed(v1RecordHeaders, unknown, embed(v1HeaderKey, []byte("k"))), embed(v1RecordRejection, unknown)),
+			embed(v1BatchRecords, unknown, varint(v1RecordOffset, 5), embed(v1RecordHeaders, unknown,
+				embed(v1HeaderKey, []byte("k"))), embed(v1RecordRejection, unknown)),
 			embed(v1BatchOrigin, unknown, varint(originFailedAt, 3))},
 		"known numbers of other types":   {varint(v1BatchTopic, 1), fixed(v1BatchPartition), varint(v1BatchRecords, 2), embed(v1BatchRecords, embed(v1RecordOffset, []byte("x")), varint(v1RecordValue, 1), fixed(v1RecordHeaders))},
 		"the last scalar counts":         {varint(v1BatchPartition, 1), varint(v1BatchPartition, 2), embed(v1BatchTopic, []byte("a")), embed(v1BatchTopic), embed(v1BatchRecords, varint(v1RecordOffset, 1), varint(v1RecordOffset, 0), embed(v1RecordKey, []byte("k")), embed(v1RecordKey))},
@@ -96,8 +102,10 @@ func TestDecodingV1IsThatOfTheGeneratedCode(t *testing.T) {
 // encodeV1 is the message of version 1 with the records of b that are from one place.
 func encodeV1(t testing.TB, b *Batch) []byte {
 	t.Helper()
-	m := &batchpb1.Batch{Topic: b.Records[0].Topic, Partition: b.Records[0].Partition, Traceparent: b.Traceparent, ReplayId: b.ReplayID,
-		Origin: &batchpb1.Origin{Consumer: b.Origin.Consumer, FailedAt: b.Origin.FailedAt, MessageId: b.Origin.MessageID, PublishTime: b.Origin.PublishTime,
+	m := &batchpb1.Batch{Topic: b.Records[0].Topic, Partition: b.Records[0].Partition, Traceparent: b.Traceparent,
+		ReplayId: b.ReplayID,
+		Origin: &batchpb1.Origin{Consumer: b.Origin.Consumer, FailedAt: b.Origin.FailedAt,
+			MessageId: b.Origin.MessageID, PublishTime: b.Origin.PublishTime,
 			DeliveryAttempt: b.Origin.DeliveryAttempt, Contract: b.Origin.Contract, Table: b.Origin.Table}}
 	for _, r := range b.Records {
 		if r.Topic != m.GetTopic() || r.Partition != m.GetPartition() {
@@ -111,7 +119,8 @@ func encodeV1(t testing.TB, b *Batch) []byte {
 			record.Headers = append(record.Headers, &batchpb1.Header{Key: h.Key, Value: h.Value})
 		}
 		if j := r.Rejection; j.Code != "" {
-			record.Rejection = &batchpb1.Rejection{Code: j.Code, Field: j.Field, Message: j.Message, Size: j.Size, Sha256: j.SHA256, Left: int32(j.Left), Subject: j.Subject, Version: j.Version}
+			record.Rejection = &batchpb1.Rejection{Code: j.Code, Field: j.Field, Message: j.Message, Size: j.Size,
+				Sha256: j.SHA256, Left: int32(j.Left), Subject: j.Subject, Version: j.Version}
 		}
 		m.Records = append(m.Records, record)
 	}
@@ -137,11 +146,14 @@ func TestVersion1IsRead(t *testing.T) {
 func fromProto(m *batchpb.Batch) *Batch {
 	b := &Batch{Header: Header{Traceparent: m.GetTraceparent(), ReplayID: m.GetReplayId()}}
 	if o := m.GetOrigin(); o != nil {
-		b.Origin = Origin{o.GetConsumer(), o.GetFailedAt(), o.GetMessageId(), o.GetPublishTime(), o.GetDeliveryAttempt(), o.GetContract(), o.GetTable()}
+		b.Origin = Origin{o.GetConsumer(), o.GetFailedAt(), o.GetMessageId(), o.GetPublishTime(),
+			o.GetDeliveryAttempt(), o.GetContract(), o.GetTable()}
 	}
 	n := len(m.Values)
-	if len(m.Offsets) != n || len(m.Timestamps) != n || len(m.Keys) != n || len(m.Headers) != 0 && len(m.Headers) != n ||
-		len(m.Rejections) != 0 && len(m.Rejections) != n || len(m.HeaderKeys) != len(m.HeaderValues) || len(m.Runs)%2 != 0 || len(m.Sources) > n {
+	if len(m.Offsets) != n || len(m.Timestamps) != n || len(m.Keys) != n || len(m.Headers) != 0 &&
+		len(m.Headers) != n ||
+		len(m.Rejections) != 0 && len(m.Rejections) != n || len(m.HeaderKeys) != len(m.HeaderValues) ||
+		len(m.Runs)%2 != 0 || len(m.Sources) > n {
 		return nil
 	}
 	next := map[uint32]int64{}
@@ -161,7 +173,8 @@ func fromProto(m *batchpb.Batch) *Batch {
 		*data = (*data)[length-1:]
 		return v
 	}
-	keys, values, headers := append([]byte{}, m.KeyData...), append([]byte{}, m.ValueData...), append([]byte{}, m.HeaderData...)
+	keys, values, headers := append([]byte{}, m.KeyData...), append([]byte{}, m.ValueData...), append([]byte{},
+		m.HeaderData...)
 	header, timestamp := 0, int64(0)
 	for run := 0; run < len(m.Runs); run += 2 {
 		at, count := m.Runs[run], int(m.Runs[run+1])
@@ -171,8 +184,9 @@ func fromProto(m *batchpb.Batch) *Batch {
 		for range count {
 			i := len(b.Records)
 			timestamp += m.Timestamps[i]
-			r := Record{Topic: m.Sources[at].GetTopic(), Partition: m.Sources[at].GetPartition(), Offset: NoOffset, Timestamp: timestamp,
-				Key: take(&keys, m.Keys[i]), Value: take(&values, m.Values[i])}
+			r := Record{Topic: m.Sources[at].GetTopic(), Partition: m.Sources[at].GetPartition(), Offset: NoOffset,
+				Timestamp: timestamp,
+				Key:       take(&keys, m.Keys[i]), Value: take(&values, m.Values[i])}
 			if m.Sources[at].Offset != nil {
 				r.Offset = next[at] + m.Offsets[i]
 				next[at] = r.Offset + 1
@@ -182,13 +196,15 @@ func fromProto(m *batchpb.Batch) *Batch {
 					if header == len(m.HeaderKeys) || m.HeaderKeys[header] == 1<<32-1 {
 						return nil
 					}
-					r.Headers = append(r.Headers, RecordHeader{take(&headers, m.HeaderKeys[header]+1), take(&headers, m.HeaderValues[header])})
+					r.Headers = append(r.Headers, RecordHeader{take(&headers, m.HeaderKeys[header]+1),
+						take(&headers, m.HeaderValues[header])})
 					header++
 				}
 			}
 			if len(m.Rejections) > 0 {
 				j := m.Rejections[i]
-				r.Rejection = Rejection{j.GetCode(), j.GetField(), j.GetMessage(), j.GetSize(), j.GetSha256(), Left(j.GetLeft()), j.GetSubject(), j.GetVersion()}
+				r.Rejection = Rejection{j.GetCode(), j.GetField(), j.GetMessage(), j.GetSize(), j.GetSha256(),
+					Left(j.GetLeft()), j.GetSubject(), j.GetVersion()}
 			}
 			b.Records = append(b.Records, r)
 		}
@@ -261,8 +277,10 @@ func TestEncodingIsThatOfTheGeneratedCode(t *testing.T) {
 // Protects readers from writers of another age: unknown fields are passed over, and a
 // source, a rejection and an origin are read as the generated code reads them.
 func TestUnknownFieldsArePassedOver(t *testing.T) {
-	unknown := string(protowire.AppendFixed64(protowire.AppendTag(protowire.AppendVarint(protowire.AppendTag(message(99, "later"), 98, protowire.VarintType), 7), 97, protowire.Fixed64Type), 1))
-	content := message(batchSources, unknown+"\x0a\x01t"+unknown, batchRuns, "\x00\x01", batchOffsets, "\x00", batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x00",
+	unknown := string(protowire.AppendFixed64(protowire.AppendTag(protowire.AppendVarint(protowire.AppendTag(message(99,
+		"later"), 98, protowire.VarintType), 7), 97, protowire.Fixed64Type), 1))
+	content := message(batchSources, unknown+"\x0a\x01t"+unknown, batchRuns, "\x00\x01", batchOffsets, "\x00",
+		batchTimestamps, "\x00", batchKeys, "\x00", batchValues, "\x00",
 		batchOrigin, unknown, batchRejections, unknown+"\x0a\x01c")
 	content = append([]byte(unknown), content...)
 	b, err := new(Decoder).Decode(compressed(t, Magic, content), DefaultLimits)

@@ -9,7 +9,8 @@ import (
 // first, then the record's header, and a header that cannot be an id is none.
 func TestReplay(t *testing.T) {
 	header := func(value string) []RecordHeader {
-		return []RecordHeader{{Key: []byte("other"), Value: []byte("x")}, {Key: []byte(ReplayIDHeader), Value: []byte(value)}}
+		return []RecordHeader{{Key: []byte("other"), Value: []byte("x")}, {Key: []byte(ReplayIDHeader),
+			Value: []byte(value)}}
 	}
 	for _, test := range []struct {
 		name, batch string

@@ -13,7 +13,8 @@ func DeclaredSize(payload []byte, l Limits) int {
 		return len(payload)
 	}
 	var h zstd.Header
-	if err := h.Decode(payload[len(Magic):]); err != nil || !h.HasFCS || h.FrameContentSize > uint64(l.orDefault().Bytes) {
+	if err := h.Decode(payload[len(Magic):]); err != nil || !h.HasFCS ||
+		h.FrameContentSize > uint64(l.orDefault().Bytes) {
 		return len(payload)
 	}
 	return int(h.FrameContentSize)

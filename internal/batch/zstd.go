@@ -63,7 +63,8 @@ func frameSize(p []byte, limit int) (int, error) {
 	case h.FrameContentSize > uint64(limit):
 		return 0, failf(ErrTooLarge, "it declares %d bytes of content, the limit is %d", h.FrameContentSize, limit)
 	case h.WindowSize > max(zstdWindow, uint64(limit)):
-		return 0, failf(ErrTooLarge, "its zstd window is %d bytes, the limit is %d", h.WindowSize, max(zstdWindow, limit))
+		return 0, failf(ErrTooLarge, "its zstd window is %d bytes, the limit is %d", h.WindowSize,
+			max(zstdWindow, limit))
 	}
 	rest := p[h.HeaderSize:]
 	content := uint64(0) // at most, by the blocks' headers
@@ -100,7 +101,8 @@ func frameSize(p []byte, limit int) (int, error) {
 		return 0, failf(ErrForged, "%d bytes follow the zstd frame", len(rest))
 	}
 	if h.FrameContentSize > content {
-		return 0, failf(ErrForged, "it declares %d bytes of content, more than its zstd blocks can hold", h.FrameContentSize)
+		return 0, failf(ErrForged, "it declares %d bytes of content, more than its zstd blocks can hold",
+			h.FrameContentSize)
 	}
 	return int(h.FrameContentSize), nil
 }

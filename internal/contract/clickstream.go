@@ -51,10 +51,12 @@ func Clickstream(t *Table, types []string, maxAge, maxAhead time.Duration) (*Con
 		f := Field{Paths: []Path{{{Name: column.Name}}}}
 		if own, ok := system[column.Name]; ok {
 			if column.Type != own.typ {
-				return nil, fmt.Errorf("contract: table %s: column %s is %s, want %s", t.Name, column.Name, column.Type, own.typ)
+				return nil, fmt.Errorf("contract: table %s: column %s is %s, want %s", t.Name, column.Name, column.Type,
+					own.typ)
 			}
 			if column.Required && column.Name != IngestedAt {
-				return nil, fmt.Errorf("contract: table %s: column %s is REQUIRED, but not every event has one", t.Name, column.Name)
+				return nil, fmt.Errorf("contract: table %s: column %s is REQUIRED, but not every event has one", t.Name,
+					column.Name)
 			}
 			f = Field{Source: own.source}
 		}
@@ -77,7 +79,8 @@ func Clickstream(t *Table, types []string, maxAge, maxAhead time.Duration) (*Con
 		c.Fields = append(c.Fields, f)
 	}
 	if c.Rest != RestColumn {
-		return nil, fmt.Errorf("contract: table %s has no JSON column %s for an event's other members", t.Name, properties)
+		return nil, fmt.Errorf("contract: table %s has no JSON column %s for an event's other members", t.Name,
+			properties)
 	}
 	return c, nil
 }

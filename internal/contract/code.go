@@ -32,9 +32,10 @@ const (
 
 // The codes of values that were written with a schema.
 const (
-	CodeUnknownSchema    Code = "unknown_schema"    // the registry does not know the schema that the value names
-	CodeSchemaViolation  Code = "schema_violation"  // the event is not what its JSON Schema says
-	CodeUndecodableValue Code = "undecodable_value" // the value is not one of its schema, or the contract expects another framing
+	CodeUnknownSchema   Code = "unknown_schema"   // the registry does not know the schema that the value names
+	CodeSchemaViolation Code = "schema_violation" // the event is not what its JSON Schema says
+	// the value is not one of its schema, or the contract expects another framing
+	CodeUndecodableValue Code = "undecodable_value"
 )
 
 // The codes that others give to records.

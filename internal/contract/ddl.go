@@ -131,7 +131,8 @@ func (c *Contract) DDL(dataset string) string {
 	if len(options) > 0 {
 		fmt.Fprintf(&b, "\nOPTIONS (%s)", strings.Join(options, ", "))
 	}
-	fmt.Fprintf(&b, ";\n\nCREATE VIEW %s AS\n%s;\n", name(c.ViewName()), strings.TrimRight(c.View("`"+dataset+"`"), "\n"))
+	fmt.Fprintf(&b, ";\n\nCREATE VIEW %s AS\n%s;\n", name(c.ViewName()), strings.TrimRight(c.View("`"+dataset+"`"),
+		"\n"))
 	return b.String()
 }
 

@@ -16,7 +16,8 @@ type Change struct {
 func (c *Contract) Diff(old *Contract) []Change {
 	var d differ
 	if c.Name != old.Name {
-		d.add("the stream's name changes from %s to %s: its metrics and dead letters carry the new one", old.Name, c.Name)
+		d.add("the stream's name changes from %s to %s: its metrics and dead letters carry the new one", old.Name,
+			c.Name)
 	}
 	if c.Table.Name != old.Table.Name {
 		d.add("the rows go to the new table %s: %s stays as it is", c.Table.Name, old.Table.Name)
@@ -36,7 +37,8 @@ func (c *Contract) Diff(old *Contract) []Change {
 	d.columns("", old.Table.Columns, c.Table.Columns)
 	if !slices.Equal(c.ID, old.ID) || c.Time != old.Time {
 		d.add("the view %s tells copies by %s, no longer by %s", c.ViewName(),
-			orNothing(strings.Join(append(slices.Clone(c.ID), c.Time), ", ")), orNothing(strings.Join(append(slices.Clone(old.ID), old.Time), ", ")))
+			orNothing(strings.Join(append(slices.Clone(c.ID), c.Time),
+				", ")), orNothing(strings.Join(append(slices.Clone(old.ID), old.Time), ", ")))
 	}
 	if c.Format != old.Format {
 		d.add("the format is %s, no longer %s: events of the old one become dead letters", c.Format, old.Format)
@@ -115,7 +117,8 @@ func (d *differ) columns(prefix string, before, after []Column) {
 }
 
 // wider has the types to which BigQuery can change a column of each type.
-var wider = map[Type][]Type{Int64: {Numeric, BigNumeric, Float64}, Numeric: {BigNumeric, Float64}, BigNumeric: {Float64}}
+var wider = map[Type][]Type{Int64: {Numeric, BigNumeric, Float64}, Numeric: {BigNumeric, Float64},
+	BigNumeric: {Float64}}
 
 func (d *differ) column(name string, old, c *Column) {
 	if old.Type != c.Type || old.Element != c.Element {

@@ -48,7 +48,8 @@ func TestDiff(t *testing.T) {
 		for _, change := range read(test.now).Diff(read(test.old)) {
 			lines = append(lines, map[bool]string{true: "! ", false: "+ "}[change.Breaking]+change.What)
 		}
-		if got := strings.Join(lines, "\n"); (test.want == "") != (got == "") || !strings.HasPrefix(got, test.want) || len(lines) > 1 {
+		if got := strings.Join(lines, "\n"); (test.want == "") != (got == "") || !strings.HasPrefix(got, test.want) ||
+			len(lines) > 1 {
 			t.Errorf("from\n%sto\n%s:\n%s\nwant %s", test.old, test.now, got, test.want)
 		}
 	}

@@ -6,8 +6,8 @@ import (
 	"sluice/internal/schema"
 )
 
-// The prefixes that the serializers of schema registries write before a value: Confluent's, a zero and the schema's id, big endian;
-// and AWS Glue's, a three, the compression, and the schema version's UUID.
+// The prefixes that the serializers of schema registries write before a value: Confluent's, a zero and the schema's id,
+// big endian; and AWS Glue's, a three, the compression, and the schema version's UUID.
 const (
 	ConfluentPrefix = 1 + 4
 	GluePrefix      = 1 + 1 + 16

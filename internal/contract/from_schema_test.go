@@ -55,8 +55,8 @@ func readWith(t *testing.T, file, schema, text string) (*Contract, error) {
 	return ReadFile(filepath.Join(dir, "orders.yaml"))
 }
 
-// Protects columns that are those of a schema: each type's column, names that BigQuery does not take or that are taken, aliases and defaults
-// as Avro's resolution has them, and a column for what later versions add.
+// Protects columns that are those of a schema: each type's column, names that BigQuery does not take or that are taken,
+// aliases and defaults as Avro's resolution has them, and a column for what later versions add.
 func TestColumnsFromAvro(t *testing.T) {
 	c, err := readWith(t, "order.avsc", `{"type":"record","name":"Order","namespace":"shop","fields":[
 		{"name":"id","type":"string","doc":"Which order."},
@@ -182,7 +182,8 @@ nones JSON
 	}
 }
 
-// Protects from a table that cannot be: schemas that hold themselves are refused with the path, and so are those that are missing.
+// Protects from a table that cannot be: schemas that hold themselves are refused with the path, and so are those that
+// are missing.
 func TestColumnsFromSchemaMistakes(t *testing.T) {
 	const avro = "contract: 1\ntopics: orders\nformat: avro\nschema: s\ncolumns: from schema\n"
 	for _, c := range []struct{ schema, text, want string }{

@@ -66,7 +66,8 @@ func (p *pathParser) name(end string) (string, error) {
 		return "", errors.New(`lacks a name: write the names of members with one dot between them, such as context.page.url, and an empty name as ""`)
 	}
 	if i := strings.IndexAny(name, "\"\\[]= \t\n"); i >= 0 {
-		return "", fmt.Errorf("has a %q in a name: write the name in double quotes, such as a.%s", name[i], strconv.Quote(name))
+		return "", fmt.Errorf("has a %q in a name: write the name in double quotes, such as a.%s", name[i],
+			strconv.Quote(name))
 	}
 	p.rest = p.rest[n:]
 	return name, nil

@@ -113,7 +113,8 @@ func ParseLayout(pattern string, t Type) (Layout, error) {
 // clash returns a text that both layouts read, as different times.
 func (l Layout) clash(other Layout) (string, bool) {
 	for _, at := range []time.Time{
-		time.Date(2004, 3, 2, 1, 5, 6, 0, time.UTC), time.Date(2011, 12, 10, 9, 8, 7, 0, time.UTC), probes[1], probes[2],
+		time.Date(2004, 3, 2, 1, 5, 6, 0, time.UTC), time.Date(2011, 12, 10, 9, 8, 7, 0,
+			time.UTC), probes[1], probes[2],
 	} {
 		for _, pair := range [][2]Layout{{l, other}, {other, l}} {
 			text := at.Format(pair[0].Go)

@@ -26,7 +26,8 @@ func Presets() []string {
 // Preset reads the contract of that name that comes with Sluice.
 func Preset(name string) (*Contract, error) {
 	if !slices.Contains(Presets(), name) {
-		return nil, fmt.Errorf("contract: %q is no preset: use %s, or the name of a file", name, strings.Join(Presets(), ", "))
+		return nil, fmt.Errorf("contract: %q is no preset: use %s, or the name of a file", name, strings.Join(Presets(),
+			", "))
 	}
 	return Read("presets/"+name+".yaml", presetText(name))
 }

@@ -32,7 +32,8 @@ func Read(file string, text []byte) (*Contract, error) {
 
 // ReadIn is Read for a contract whose schema's file, if it names one, lies in folder.
 func ReadIn(folder fs.FS, file string, text []byte) (*Contract, error) {
-	r := &reader{file: file, folder: folder, c: &Contract{File: file, Text: string(text)}, columns: make(map[string]int)}
+	r := &reader{file: file, folder: folder, c: &Contract{File: file, Text: string(text)},
+		columns: make(map[string]int)}
 	if root := r.parse(text); root != nil {
 		r.contract(root)
 	}
@@ -61,7 +62,8 @@ func ReadDir(dir string) ([]*Contract, error) {
 	var all []*Contract
 	var mistakes Mistakes
 	for _, e := range entries {
-		if ext := filepath.Ext(e.Name()); e.IsDir() || ext != ".yaml" && ext != ".yml" || strings.HasPrefix(e.Name(), ".") {
+		if ext := filepath.Ext(e.Name()); e.IsDir() || ext != ".yaml" && ext != ".yml" || strings.HasPrefix(e.Name(),
+			".") {
 			continue
 		}
 		c, err := ReadFile(filepath.Join(dir, e.Name()))
@@ -278,9 +280,11 @@ func (r *reader) mapping(n *yaml.Node, what string, keys []string) (object, bool
 		key, value := n.Content[i], r.resolve(n.Content[i+1])
 		switch {
 		case key.Kind != yaml.ScalarNode || !slices.Contains(keys, key.Value):
-			r.wrong(key, "%s has the key %s, which is not known: use %s", what, strconv.Quote(key.Value), strings.Join(keys, ", "))
+			r.wrong(key, "%s has the key %s, which is not known: use %s", what, strconv.Quote(key.Value),
+				strings.Join(keys, ", "))
 		case o.keys[key.Value] != nil:
-			r.wrong(key, "%s has the key %s twice, first in line %d: remove one", what, key.Value, o.keys[key.Value].Line)
+			r.wrong(key, "%s has the key %s twice, first in line %d: remove one", what, key.Value,
+				o.keys[key.Value].Line)
 		case value.Kind == yaml.ScalarNode && value.Tag == "!!null":
 			r.wrong(key, "%s has the key %s without a value: give one, or remove the key", what, key.Value)
 		default:
@@ -423,7 +427,8 @@ func (r *reader) contract(root *yaml.Node) {
 	case o.keys["contract"] == nil:
 		r.wrong(root, "the contract does not say the version of its language: begin it with contract: %s", Version)
 	case ok && version != Version:
-		r.wrong(o.get("contract"), "contract is %s: this program knows version %s of the language", strconv.Quote(version), Version)
+		r.wrong(o.get("contract"), "contract is %s: this program knows version %s of the language",
+			strconv.Quote(version), Version)
 	}
 	c.Name = strings.TrimSuffix(strings.TrimSuffix(filepath.Base(r.file), ".yaml"), ".yml")
 	at := root
@@ -521,7 +526,8 @@ func (r *reader) column(n *yaml.Node, what string) (int, bool) {
 			return i, true
 		}
 	}
-	r.wrong(n, "%s names the column %s, which the table does not have: name one of its columns, in the same case", what, strconv.Quote(name))
+	r.wrong(n, "%s names the column %s, which the table does not have: name one of its columns, in the same case", what,
+		strconv.Quote(name))
 	return 0, false
 }
 
@@ -599,7 +605,8 @@ func (r *reader) partition(n *yaml.Node) {
 	p.Column = column.Name
 	switch {
 	case column.Repeated || column.Type != Timestamp && column.Type != Date && column.Type != DateTime:
-		r.wrong(at, "partition_by names %s, which is %s: BigQuery partitions by a single TIMESTAMP, DATE or DATETIME", column.Name, column.kind())
+		r.wrong(at, "partition_by names %s, which is %s: BigQuery partitions by a single TIMESTAMP, DATE or DATETIME",
+			column.Name, column.kind())
 	case column.Type == Date && p.Every == Hour:
 		r.wrong(at, "partition_by names %s, which is a DATE: it has no hours; use day, month or year", column.Name)
 	}
@@ -638,7 +645,8 @@ func (r *reader) event(n *yaml.Node) {
 		}
 		column := c.Table.Columns[i]
 		if column.Repeated || column.Type != want {
-			r.wrong(o.get(key), "%s names %s, which is %s: name a column of type %s", key, column.Name, column.kind(), want)
+			r.wrong(o.get(key), "%s names %s, which is %s: name a column of type %s", key, column.Name, column.kind(),
+				want)
 		}
 		return column.Name
 	}
@@ -699,11 +707,14 @@ func (r *reader) conditions(n *yaml.Node, what string) []Condition {
 		}
 		column := r.c.Table.Columns[i]
 		for _, v := range values {
-			if n, err := strconv.ParseInt(v, 10, 64); column.Type == Int64 && (err != nil || strconv.FormatInt(n, 10) != v) {
-				r.wrong(item, "%s compares %s with %s, which is no INT64: use whole numbers", what, column.Name, strconv.Quote(v))
+			if n, err := strconv.ParseInt(v, 10, 64); column.Type == Int64 &&
+				(err != nil || strconv.FormatInt(n, 10) != v) {
+				r.wrong(item, "%s compares %s with %s, which is no INT64: use whole numbers", what, column.Name,
+					strconv.Quote(v))
 			}
 			if column.Type == Bool && v != "true" && v != "false" {
-				r.wrong(item, "%s compares %s with %s: it is BOOL, use true or false", what, column.Name, strconv.Quote(v))
+				r.wrong(item, "%s compares %s with %s: it is BOOL, use true or false", what, column.Name,
+					strconv.Quote(v))
 			}
 		}
 		out = append(out, Condition{Column: i, Values: values})
@@ -719,7 +730,8 @@ func (r *reader) comparable(n *yaml.Node, what string) (int, bool) {
 	}
 	column, f := r.c.Table.Columns[i], r.c.Fields[i]
 	if column.Repeated || column.Type != String && column.Type != Int64 && column.Type != Bool {
-		r.wrong(n, "%s looks at %s, which is %s: it can look at a single STRING, INT64 or BOOL", what, column.Name, column.kind())
+		r.wrong(n, "%s looks at %s, which is %s: it can look at a single STRING, INT64 or BOOL", what, column.Name,
+			column.kind())
 		return 0, false
 	}
 	if f.Source > FromKafkaKey {

@@ -103,7 +103,8 @@ func (r *reader) readColumns(n *yaml.Node, outer *readScope, rest *Rest, record 
 		s.record = strings.Join(record, ".") + "."
 		what = "columns of " + strings.Join(record, ".")
 		if s.depth > maxNesting {
-			r.wrong(n, "%s: RECORDs stand in each other more than %d deep, which BigQuery does not take", what, maxNesting)
+			r.wrong(n, "%s: RECORDs stand in each other more than %d deep, which BigQuery does not take", what,
+				maxNesting)
 			return nil, nil
 		}
 	}
@@ -144,12 +145,14 @@ func (r *reader) readType(n *yaml.Node, c *Column, what string) bool {
 	first, _ := strconv.Atoi(parts[2])
 	second, _ := strconv.Atoi(parts[3])
 	switch {
-	case parts[4] != "" && c.Type != RangeOf, parts[2] != "" && !slices.Contains([]Type{String, Bytes, Numeric, BigNumeric}, c.Type):
+	case parts[4] != "" && c.Type != RangeOf, parts[2] != "" && !slices.Contains([]Type{String, Bytes, Numeric,
+		BigNumeric}, c.Type):
 		r.wrong(n, "%s has the type %s: %s has no parameter", what, strconv.Quote(text), c.Type)
 	case c.Type == RangeOf:
 		c.Element, err = ParseType(parts[4])
 		if err != nil || c.Element != Date && c.Element != DateTime && c.Element != Timestamp {
-			r.wrong(n, "%s has the type %s: want RANGE<DATE>, RANGE<DATETIME> or RANGE<TIMESTAMP>", what, strconv.Quote(text))
+			r.wrong(n, "%s has the type %s: want RANGE<DATE>, RANGE<DATETIME> or RANGE<TIMESTAMP>", what,
+				strconv.Quote(text))
 			return false
 		}
 	case parts[2] == "":
@@ -294,7 +297,8 @@ func (r *reader) source(n *yaml.Node, o object, s *readScope, c *Column, f *Fiel
 		}
 		f.Source = source
 		if want := systemNames[source]; want != "" && c.Name != want {
-			r.wrong(from, "%s has %s: %s: this value has the column %s in every table; call it so, or leave it out", what, key, text, want)
+			r.wrong(from, "%s has %s: %s: this value has the column %s in every table; call it so, or leave it out",
+				what, key, text, want)
 			return
 		}
 	case "constant":
@@ -334,7 +338,8 @@ func (r *reader) source(n *yaml.Node, o object, s *readScope, c *Column, f *Fiel
 	}
 	switch {
 	case (f.Source == FromRest || f.Source == FromSection) && (c.Type != JSON || c.Required || c.Repeated):
-		r.wrong(from, "%s takes what is left and is %s %s: make it NULLABLE JSON, not every event has something left", what, c.Mode(), c.Type)
+		r.wrong(from, "%s takes what is left and is %s %s: make it NULLABLE JSON, not every event has something left",
+			what, c.Mode(), c.Type)
 	case f.Source == FromHeader || f.Source == FromKafkaKey || f.Source == FromConstant:
 		if c.Repeated || c.Type == JSON || c.Type == Record {
 			r.wrong(from, "%s takes one text and is %s: make it a single value, such as STRING", what, c.kind())
@@ -404,7 +409,8 @@ func (r *reader) restColumn(o object, s *readScope, c *Column, what string) {
 	}
 	switch {
 	case *s.rest == RestColumn:
-		r.wrong(n, "%s takes the rest, and so does the column in line %d: a table or RECORD has one such column", what, s.restAt.Line)
+		r.wrong(n, "%s takes the rest, and so does the column in line %d: a table or RECORD has one such column", what,
+			s.restAt.Line)
 	case *s.rest != RestInherit:
 		r.wrong(n, "%s takes the rest, but it is said with rest: drop or reject as well: remove one", what)
 	}
@@ -464,7 +470,8 @@ func (r *reader) overlapping(s *readScope, paths []readPath) {
 			switch {
 			case p.column == nil && q.column == nil:
 				if same {
-					r.wrong(q.node, "column %s takes the rest of %s, and so does %s: one column can", s.record+q.name, p.path, s.record+p.name)
+					r.wrong(q.node, "column %s takes the rest of %s, and so does %s: one column can", s.record+q.name,
+						p.path, s.record+p.name)
 				}
 			case p.column == nil:
 				if same {
@@ -480,8 +487,9 @@ func (r *reader) overlapping(s *readScope, paths []readPath) {
 				if q.column == p.column {
 					continue
 				}
-				if p.column.Type == Record && q.column.Type == Record || (p.column.Type == Record) != (q.column.Type == Record) &&
-					p.column.Type != JSON && q.column.Type != JSON {
+				if p.column.Type == Record && q.column.Type == Record ||
+					(p.column.Type == Record) != (q.column.Type == Record) &&
+						p.column.Type != JSON && q.column.Type != JSON {
 					r.wrong(q.node, "columns %s (%s) and %s (%s) both take %s: an object has one RECORD, and is no other value; remove one",
 						s.record+p.name, p.column.kind(), s.record+q.name, q.column.kind(), p.path)
 				}
@@ -626,7 +634,8 @@ func (r *reader) rules(o object, s *readScope, c *Column, f *Field, what string)
 		}
 	}
 	f.SkipEmpty = r.boolean(o.get("skip_empty"), "skip_empty of "+what)
-	if f.NotEmpty = r.boolean(o.get("not_empty"), "not_empty of "+what); f.NotEmpty && c.Type != String && c.Type != Bytes {
+	if f.NotEmpty = r.boolean(o.get("not_empty"), "not_empty of "+what); f.NotEmpty && c.Type != String &&
+		c.Type != Bytes {
 		r.wrong(o.keys["not_empty"], "%s is %s: not_empty is for STRING and BYTES; a REPEATED column has length: {min: 1}", what, c.Type)
 	}
 	if f.NotEmpty && f.SkipEmpty {
@@ -643,14 +652,16 @@ func (r *reader) rules(o object, s *readScope, c *Column, f *Field, what string)
 			f.MinLength = r.integer(length.get("min"), "the least length of "+what, 0, 10_000_000)
 			f.MaxLength = r.integer(length.get("max"), "the greatest length of "+what, 1, 10_000_000)
 			if f.MaxLength > 0 && f.MinLength > f.MaxLength {
-				r.wrong(n, "%s has a length of at least %d and at most %d: turn them round", what, f.MinLength, f.MaxLength)
+				r.wrong(n, "%s has a length of at least %d and at most %d: turn them round", what, f.MinLength,
+					f.MaxLength)
 			}
 		}
 		if !c.Repeated && c.Type != String && c.Type != Bytes {
 			r.wrong(o.keys["length"], "%s is %s: length is for STRING (characters), BYTES (bytes) and REPEATED columns (elements)", what, c.Type)
 		}
 		if !c.Repeated && c.MaxLength > 0 && f.MinLength > c.MaxLength {
-			r.wrong(n, "%s has a length of at least %d, and its type takes at most %d: change one", what, f.MinLength, c.MaxLength)
+			r.wrong(n, "%s has a length of at least %d, and its type takes at most %d: change one", what, f.MinLength,
+				c.MaxLength)
 		}
 	}
 	r.valueRange(o.get("range"), c, f, what)

@@ -148,7 +148,8 @@ func (r *reader) registry(n *yaml.Node) {
 	to.URL = strings.TrimRight(text, "/")
 	u, err := url.Parse(text)
 	switch {
-	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "":
+	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" ||
+		u.Fragment != "":
 		r.wrong(at, "the registry's url is no address of one: want https://HOST, with a port and a path if it has them")
 	case u.User != nil:
 		r.wrong(at, "the registry's url has a user or a password in it: say auth: basic, and give them to the functions as secrets")
@@ -168,7 +169,8 @@ func (r *reader) schemaFile(n *yaml.Node) {
 		}
 		if text, ok := r.text(o.get("message"), "message"); ok {
 			if c.Schema.Message = text; c.Format != FormatProtobuf {
-				r.wrong(o.get("message"), "message goes with format: protobuf, and the format is %s: remove it", c.Format)
+				r.wrong(o.get("message"), "message goes with format: protobuf, and the format is %s: remove it",
+					c.Format)
 			}
 		}
 	}

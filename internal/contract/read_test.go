@@ -68,7 +68,8 @@ func TestRead(t *testing.T) {
 		}
 	}
 	columns := c.Table.Columns
-	if columns[0].MaxLength != 64 || columns[5].Precision != 10 || columns[5].Scale != 2 || columns[11].Element != Date || columns[6].Columns[1].Type != Numeric {
+	if columns[0].MaxLength != 64 || columns[5].Precision != 10 || columns[5].Scale != 2 ||
+		columns[11].Element != Date || columns[6].Columns[1].Type != Numeric {
 		t.Errorf("columns %+v", columns)
 	}
 	c.Table, c.Fields, c.Text = nil, nil, ""
@@ -277,7 +278,8 @@ func TestReadAllMistakes(t *testing.T) {
 // Protects that contracts of one folder cannot take each other's events or tables.
 func TestReadDir(t *testing.T) {
 	file := func(name, table, topics string) string {
-		return "contract: 1\nname: " + name + "\ntopics: " + topics + "\ntable: {name: " + table + "}\nrest: drop\ncolumns: [{name: a, type: STRING}]\n"
+		return "contract: 1\nname: " + name + "\ntopics: " + topics + "\ntable: {name: " + table +
+			"}\nrest: drop\ncolumns: [{name: a, type: STRING}]\n"
 	}
 	for _, test := range []struct{ one, two, want string }{
 		{file("a", "ta", "x"), file("b", "tb", "y"), ""},
@@ -318,7 +320,8 @@ func TestReadDir(t *testing.T) {
 
 // Protects the subscription: Kafka's client reads other regular expressions than contracts have.
 func TestKafkaPattern(t *testing.T) {
-	for _, pattern := range []string{`shop\.(web|app)\.[a-z]+`, `x\d{2,3}`, `a|b.*?`, `(?:a.)+`, `[^a-c]+`, `[^,;]b`, `[!-~]+`, `[.-]b`, `[-]+`, `[\w-]+\.c`, `\w{2,4}`} {
+	for _, pattern := range []string{`shop\.(web|app)\.[a-z]+`, `x\d{2,3}`, `a|b.*?`, `(?:a.)+`, `[^a-c]+`, `[^,;]b`,
+		`[!-~]+`, `[.-]b`, `[-]+`, `[\w-]+\.c`, `\w{2,4}`} {
 		c, err := Read("c.yaml", []byte("contract: 1\nrest: drop\ntopics: {pattern: '"+pattern+"'}\ncolumns: [{name: a, type: STRING}]\n"))
 		if err != nil {
 			t.Fatal(err)
@@ -342,7 +345,8 @@ func TestKafkaPattern(t *testing.T) {
 			// grep asks the C library, which is whom Kafka's client asks.
 			grep := exec.Command("grep", "-qE", got)
 			grep.Stdin = strings.NewReader(topic + "\n")
-			if err := grep.Run(); grep.ProcessState == nil || grep.ProcessState.ExitCode() > 1 || (err == nil) != c.Takes(topic) {
+			if err := grep.Run(); grep.ProcessState == nil || grep.ProcessState.ExitCode() > 1 ||
+				(err == nil) != c.Takes(topic) {
 				t.Errorf("%s, as %s, differs on %q in the C library: %v", pattern, got, topic, err)
 			}
 		}
@@ -370,7 +374,8 @@ func TestClickstreamIsItsPreset(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	builtIn, err := Clickstream(FactEvents(), []string{"page_view", "add_to_cart", "purchase", "search"}, 5*365*24*time.Hour, 365*24*time.Hour)
+	builtIn, err := Clickstream(FactEvents(), []string{"page_view", "add_to_cart", "purchase", "search"},
+		5*365*24*time.Hour, 365*24*time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -387,7 +392,8 @@ func TestClickstreamIsItsPreset(t *testing.T) {
 	fromFile.Table, fromFile.Text = builtIn.Table, ""
 	for i := range builtIn.Fields {
 		if !reflect.DeepEqual(fromFile.Fields[i], builtIn.Fields[i]) {
-			t.Errorf("%s: the file has %+v, the built-in %+v", builtIn.Table.Columns[i].Name, fromFile.Fields[i], builtIn.Fields[i])
+			t.Errorf("%s: the file has %+v, the built-in %+v", builtIn.Table.Columns[i].Name, fromFile.Fields[i],
+				builtIn.Fields[i])
 		}
 	}
 	fromFile.Fields, builtIn.Fields = nil, nil
@@ -414,7 +420,8 @@ func FuzzRead(f *testing.F) {
 
 // Protects that paths survive being written and read.
 func FuzzParsePath(f *testing.F) {
-	for _, s := range []string{"a", "context.page.url", "items[0].sku", "p[key=ga_session_id].v", `a."b.c".d`, `a[b="x]y"]`, `""`} {
+	for _, s := range []string{"a", "context.page.url", "items[0].sku", "p[key=ga_session_id].v", `a."b.c".d`,
+		`a[b="x]y"]`, `""`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -18,9 +18,10 @@ type Contract struct {
 	File        string // where it was read from, for messages; empty if it is built in
 	Text        string // of the file; empty if it is built in
 
-	Format   Format          // of the events' values
-	Registry *Registry       // of the schemas that they are written with; nil: none is asked
-	IDHeader string          // the header that names a record's schema; a record without it has a prefix. Empty: all have
+	Format   Format    // of the events' values
+	Registry *Registry // of the schemas that they are written with; nil: none is asked
+	// the header that names a record's schema; a record without it has a prefix. Empty: all have
+	IDHeader string
 	Schema   SchemaFile      // that lies beside the contract
 	Writer   *schema.Program // made of it: what all events are written with, unless they are Framed; nil: there is none
 	// Versions are the schemas that events name by these ids, if there is no Registry.
@@ -78,8 +79,8 @@ func (s *SchemaFile) Write(folder string) error {
 type Format string
 
 // The formats. JSONSchema is JSON behind the prefix that the serializers of schema registries for JSON Schema write:
-// Confluent's five bytes, or AWS Glue's eighteen; it is validated by the schema, if the contract says where that is. Avro and Protobuf are read with the schema that such a prefix names,
-// or with Contract.Writer.
+// Confluent's five bytes, or AWS Glue's eighteen; it is validated by the schema, if the contract says where that is.
+// Avro and Protobuf are read with the schema that such a prefix names, or with Contract.Writer.
 const (
 	FormatJSON       Format = "json"
 	FormatJSONSchema Format = "json_schema"
@@ -292,10 +293,11 @@ const (
 	FormObject                        // RANGE: {"start": …, "end": …}
 	FormSingle                        // REPEATED: one value stands for an array of one
 	FormSkipNull                      // REPEATED: null elements are left out
-	FormEntries                       // REPEATED RECORD: an object stands for an array of {"key": …, "value": …}, one a member
-	FormRound                         // NUMERIC, BIGNUMERIC: digits beyond the scale are rounded half away from zero
-	FormJSONText                      // RECORD, JSON: a string that holds JSON text is read as that JSON
-	FormEmptyArray                    // RECORD: an empty array stands for null
+	// REPEATED RECORD: an object stands for an array of {"key": …, "value": …}, one a member
+	FormEntries
+	FormRound      // NUMERIC, BIGNUMERIC: digits beyond the scale are rounded half away from zero
+	FormJSONText   // RECORD, JSON: a string that holds JSON text is read as that JSON
+	FormEmptyArray // RECORD: an empty array stands for null
 )
 
 // Layout is a compiled pattern of time in the notation of strptime, such as %Y-%m-%d %H:%M:%S.

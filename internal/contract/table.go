@@ -173,8 +173,10 @@ func parseColumns(fields []fileColumn, depth int, total *int) ([]Column, error) 
 				return nil, fmt.Errorf(", column %s%w", f.Name, err)
 			}
 		case RangeOf:
-			if c.Element, err = ParseType(f.RangeElementType.Type); err != nil || c.Element != Date && c.Element != DateTime && c.Element != Timestamp {
-				return nil, fmt.Errorf(", column %s: rangeElementType %q: want DATE, DATETIME or TIMESTAMP", f.Name, f.RangeElementType.Type)
+			if c.Element, err = ParseType(f.RangeElementType.Type); err != nil || c.Element != Date &&
+				c.Element != DateTime && c.Element != Timestamp {
+				return nil, fmt.Errorf(", column %s: rangeElementType %q: want DATE, DATETIME or TIMESTAMP", f.Name,
+					f.RangeElementType.Type)
 			}
 		}
 		columns = append(columns, c)

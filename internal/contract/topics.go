@@ -106,14 +106,16 @@ func kafkaPattern(p *regexp.Regexp) string {
 
 func asserts(tree *syntax.Regexp) bool {
 	switch tree.Op {
-	case syntax.OpBeginLine, syntax.OpEndLine, syntax.OpBeginText, syntax.OpEndText, syntax.OpWordBoundary, syntax.OpNoWordBoundary:
+	case syntax.OpBeginLine, syntax.OpEndLine, syntax.OpBeginText, syntax.OpEndText, syntax.OpWordBoundary,
+		syntax.OpNoWordBoundary:
 		return true
 	}
 	return slices.ContainsFunc(tree.Sub, asserts)
 }
 
 func folds(tree *syntax.Regexp) bool {
-	return tree.Flags&syntax.FoldCase != 0 && (tree.Op == syntax.OpLiteral || tree.Op == syntax.OpCharClass) || slices.ContainsFunc(tree.Sub, folds)
+	return tree.Flags&syntax.FoldCase != 0 && (tree.Op == syntax.OpLiteral || tree.Op == syntax.OpCharClass) ||
+		slices.ContainsFunc(tree.Sub, folds)
 }
 
 // common returns a topic that both contracts take.

@@ -29,7 +29,8 @@ func TestTrim(t *testing.T) {
 	} {
 		r := test.record
 		Trim(&r, 100)
-		if len(r.Value) != test.value || r.Rejection.Size != test.size || (r.Rejection.SHA256 != nil) != (test.size > 0) || r.Rejection.Left != test.left {
+		if len(r.Value) != test.value || r.Rejection.Size != test.size ||
+			(r.Rejection.SHA256 != nil) != (test.size > 0) || r.Rejection.Left != test.left {
 			t.Errorf("%s: %+v", name, r)
 		}
 		if len(r.Key) > 0 && !bytes.Equal(r.Key, test.record.Key) {

@@ -106,7 +106,8 @@ func TestDeadConnectionsAreReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := start(t, server.Addr())
-	client, err := pubsub.NewClient(t.Context(), "sluice-test", every(10*time.Second, 2*time.Second), option.WithEndpoint(n.Addr().String()), option.WithoutAuthentication(),
+	client, err := pubsub.NewClient(t.Context(), "sluice-test", every(10*time.Second, 2*time.Second),
+		option.WithEndpoint(n.Addr().String()), option.WithoutAuthentication(),
 		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +116,9 @@ func TestDeadConnectionsAreReplaced(t *testing.T) {
 	publish := func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
-		_, err := client.TopicAdminClient.Publish(ctx, &pubsubpb.PublishRequest{Topic: "projects/sluice-test/topics/events", Messages: []*pubsubpb.PubsubMessage{{Data: []byte("x")}}})
+		_, err := client.TopicAdminClient.Publish(ctx,
+			&pubsubpb.PublishRequest{Topic: "projects/sluice-test/topics/events",
+				Messages: []*pubsubpb.PubsubMessage{{Data: []byte("x")}}})
 		return err
 	}
 	if err := publish(); err != nil {
@@ -131,7 +134,10 @@ func TestDeadConnectionsAreReplaced(t *testing.T) {
 // give up a connection that answers none.
 func TestDeadHTTPConnectionsAreReplaced(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Proto) }))
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter,
+		r *http.Request) {
+		io.WriteString(w, r.Proto)
+	}))
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	defer server.Close()

@@ -234,7 +234,8 @@ func TestMachine(t *testing.T) {
 	has(t, Tools(context.Background()), Warning, "tool mvn", "apt-get")
 
 	var out bytes.Buffer
-	if !Print(&out, []Finding{ok("a", "b"), failed("long name", "said", "do")}) || !strings.Contains(out.String(), "→ do") {
+	if !Print(&out, []Finding{ok("a", "b"), failed("long name", "said", "do")}) || !strings.Contains(out.String(),
+		"→ do") {
 		t.Errorf("printed %q", out.String())
 	}
 }

@@ -24,7 +24,8 @@ func left(ctx context.Context) time.Duration {
 	return kafkaTimeout
 }
 
-// Kafka looks whether Kafka answers, has the topics, by name or, from ^ on, by regular expression, and knows the bridge's group.
+// Kafka looks whether Kafka answers, has the topics, by name or, from ^ on, by regular expression, and knows the
+// bridge's group.
 func Kafka(ctx context.Context, c *kafkaclient.Connection, group string, topics []string) []Finding {
 	const what = "Kafka"
 	remedy := "see whether the servers, the network and the properties (KAFKA_CONFIG_*) are those of the bridge"
@@ -84,7 +85,8 @@ func consumerGroup(ctx context.Context, admin *kafka.AdminClient, group string) 
 	what := "consumer group " + group
 	result, err := admin.DescribeConsumerGroups(ctx, []string{group}, kafka.SetAdminRequestTimeout(left(ctx)))
 	if err == nil && len(result.ConsumerGroupDescriptions) == 1 {
-		if e := result.ConsumerGroupDescriptions[0].Error; e.Code() != kafka.ErrNoError && e.Code() != kafka.ErrGroupIDNotFound {
+		if e := result.ConsumerGroupDescriptions[0].Error; e.Code() != kafka.ErrNoError &&
+			e.Code() != kafka.ErrGroupIDNotFound {
 			err = e
 		}
 	}
@@ -110,7 +112,8 @@ func consumerGroup(ctx context.Context, admin *kafka.AdminClient, group string) 
 	}
 	said := fmt.Sprintf("%d members, %s; offsets of %d partitions", len(d.Members), d.State, committed)
 	if len(d.Members) == 0 {
-		return Finding{State: Warning, What: what, Said: said, Remedy: "start the bridge, or see in its log why it does not join"}
+		return Finding{State: Warning, What: what, Said: said,
+			Remedy: "start the bridge, or see in its log why it does not join"}
 	}
 	return ok(what, "%s", said)
 }

@@ -66,7 +66,8 @@ func Tools(ctx context.Context) []Finding {
 		ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 		out, _ := exec.CommandContext(ctx, path, t.version...).CombinedOutput()
 		cancel()
-		found = append(found, ok(what, "%s", cmp.Or(versionPattern.FindString(colours.ReplaceAllString(string(out), "")), path)))
+		found = append(found, ok(what, "%s", cmp.Or(versionPattern.FindString(colours.ReplaceAllString(string(out),
+			"")), path)))
 	}
 	return found
 }
@@ -103,7 +104,8 @@ func Folder(dir string) []Finding {
 	default:
 		probe, err := os.CreateTemp(dir, ".doctor-")
 		if err != nil {
-			return []Finding{failed(what, "cannot be written to: "+err.Error(), "give this user the right to, or choose another --data")}
+			return []Finding{failed(what, "cannot be written to: "+err.Error(),
+				"give this user the right to, or choose another --data")}
 		}
 		probe.Close()
 		os.Remove(probe.Name())
@@ -141,7 +143,8 @@ func Credentials(ctx context.Context) Finding {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return failed(what, "there, but they give no token: "+err.Error(), "gcloud auth application-default login again")
+		return failed(what, "there, but they give no token: "+err.Error(),
+			"gcloud auth application-default login again")
 	}
 	return ok(what, "there, and give tokens; their project is %s", orNone(c.ProjectID))
 }

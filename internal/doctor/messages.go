@@ -28,10 +28,12 @@ func Messages(ctx context.Context, client *pubsub.Client, t Topics) []Finding {
 		case codes.OK:
 			found = append(found, ok(what, "there"))
 		case codes.NotFound:
-			found = append(found, failed(what, "not there", "./scripts/deploy makes it; the bridge keeps its records in Kafka until then"))
+			found = append(found, failed(what, "not there",
+				"./scripts/deploy makes it; the bridge keeps its records in Kafka until then"))
 			continue
 		case codes.PermissionDenied:
-			found = append(found, failed(what, "may not be read: "+status.Convert(err).Message(), "give this account roles/pubsub.viewer"))
+			found = append(found, failed(what, "may not be read: "+status.Convert(err).Message(),
+				"give this account roles/pubsub.viewer"))
 			continue
 		default:
 			return append(found, Finding{State: Unknown, What: what, Said: err.Error(),
@@ -47,15 +49,18 @@ func subscriptions(ctx context.Context, client *pubsub.Client, topic string, bat
 	what := "subscriptions of " + path.Base(topic)
 	var found []Finding
 	pushes := 0
-	for it := client.TopicAdminClient.ListTopicSubscriptions(ctx, &pubsubpb.ListTopicSubscriptionsRequest{Topic: topic}); ; {
+	for it := client.TopicAdminClient.ListTopicSubscriptions(ctx,
+		&pubsubpb.ListTopicSubscriptionsRequest{Topic: topic}); ; {
 		name, err := it.Next()
 		if err == iterator.Done {
 			break
 		}
 		if err != nil {
-			return append(found, Finding{State: Unknown, What: what, Said: err.Error(), Remedy: "give this account roles/pubsub.viewer"})
+			return append(found, Finding{State: Unknown, What: what, Said: err.Error(),
+				Remedy: "give this account roles/pubsub.viewer"})
 		}
-		s, err := client.SubscriptionAdminClient.GetSubscription(ctx, &pubsubpb.GetSubscriptionRequest{Subscription: name})
+		s, err := client.SubscriptionAdminClient.GetSubscription(ctx,
+			&pubsubpb.GetSubscriptionRequest{Subscription: name})
 		if err != nil {
 			return append(found, Finding{State: Unknown, What: "subscription " + path.Base(name), Said: err.Error(),
 				Remedy: "give this account roles/pubsub.viewer"})
@@ -70,7 +75,8 @@ func subscriptions(ctx context.Context, client *pubsub.Client, topic string, bat
 	case pushes == 0:
 		return append(found, failed(what, "none pushes: what is published is lost", "./scripts/deploy makes it"))
 	case pushes > 1:
-		found = append(found, Finding{State: Warning, What: what, Said: fmt.Sprintf("%d push: each makes a row of each event", pushes),
+		found = append(found, Finding{State: Warning, What: what,
+			Said:   fmt.Sprintf("%d push: each makes a row of each event", pushes),
 			Remedy: "delete all but the deployment's"})
 	}
 	return found
@@ -88,7 +94,8 @@ func subscription(s *pubsubpb.Subscription, batches bool, dead string) Finding {
 		}
 	}
 	add(s.Detached, "it is detached")
-	add(s.State == pubsubpb.Subscription_RESOURCE_ERROR, "Pub/Sub cannot push: its endpoint or its service account is not what it may use")
+	add(s.State == pubsubpb.Subscription_RESOURCE_ERROR,
+		"Pub/Sub cannot push: its endpoint or its service account is not what it may use")
 	wrapper := s.PushConfig.GetNoWrapper()
 	add(wrapper != nil && !wrapper.WriteMetadata, "it pushes without metadata (no_wrapper.write_metadata): no request can be told from another")
 	add(s.AckDeadlineSeconds < leastDeadline, "its ack deadline of %d s is below %d s: what is still being written is pushed again", s.AckDeadlineSeconds, leastDeadline)

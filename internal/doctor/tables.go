@@ -42,7 +42,8 @@ func table(ctx context.Context, client *bigquery.Client, dataset string, want *c
 	case errors.As(err, &refused) && refused.Code == http.StatusNotFound:
 		return failed(what, "not there", "./scripts/deploy makes it; its events wait in Pub/Sub until then")
 	case errors.As(err, &refused) && refused.Code == http.StatusForbidden:
-		return failed(what, "may not be read: "+refused.Message, "give this account roles/bigquery.metadataViewer on the dataset")
+		return failed(what, "may not be read: "+refused.Message,
+			"give this account roles/bigquery.metadataViewer on the dataset")
 	default:
 		return Finding{State: Unknown, What: what, Said: err.Error(),
 			Remedy: "see whether the project and the dataset are right, and the network"}
@@ -58,15 +59,17 @@ func table(ctx context.Context, client *bigquery.Client, dataset string, want *c
 	missing, wrong := misfits("", want.Columns, have.Columns)
 	switch {
 	case len(wrong) > 0:
-		return failed(what, strings.Join(wrong, "; "), "name a new table in the contract, or mend this one: its events wait in Pub/Sub until then")
+		return failed(what, strings.Join(wrong, "; "),
+			"name a new table in the contract, or mend this one: its events wait in Pub/Sub until then")
 	case len(missing) > 0:
-		return failed(what, "lacks "+strings.Join(missing, ", "), "./scripts/deploy adds them; events wait in Pub/Sub until then")
+		return failed(what, "lacks "+strings.Join(missing, ", "),
+			"./scripts/deploy adds them; events wait in Pub/Sub until then")
 	}
 	return ok(what, "there, %d rows, with all %d columns", md.NumRows, len(want.Columns))
 }
 
-// misfits says which columns a table lacks, and what of it does not fit. A column that it has besides is no misfit, unless
-// each row must have it.
+// misfits says which columns a table lacks, and what of it does not fit. A column that it has besides is no misfit,
+// unless each row must have it.
 func misfits(path string, want, have []contract.Column) (missing, wrong []string) {
 	named := map[string]contract.Column{}
 	for _, c := range have {

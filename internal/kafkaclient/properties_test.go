@@ -43,7 +43,8 @@ func TestPropertiesThatBreakAPromise(t *testing.T) {
 		}
 	}
 	var p Properties
-	for _, property := range []string{"auto.commit.interval.ms=500", "topic.metadata.refresh.interval.ms=1000", "session.timeout.ms=6000"} {
+	for _, property := range []string{"auto.commit.interval.ms=500", "topic.metadata.refresh.interval.ms=1000",
+		"session.timeout.ms=6000"} {
 		if err := p.Set(property); err != nil {
 			t.Error(err)
 		}

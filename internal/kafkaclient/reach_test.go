@@ -36,7 +36,8 @@ func TestReachSaysWhy(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			p := kafka.ConfigMap{"bootstrap.servers": c.brokers, "group.id": "g", "enable.metrics.push": false, "log_level": 0}
+			p := kafka.ConfigMap{"bootstrap.servers": c.brokers, "group.id": "g", "enable.metrics.push": false,
+				"log_level": 0}
 			for name, value := range c.more {
 				p[name] = value
 			}
@@ -57,7 +58,8 @@ func TestReachSaysWhy(t *testing.T) {
 			} {
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				err := reach(ctx)
-				if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "can be reached") || !strings.Contains(err.Error(), c.want) {
+				if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "can be reached") ||
+					!strings.Contains(err.Error(), c.want) {
 					t.Errorf("%s: %v", client, err)
 				}
 				cancel()

@@ -39,7 +39,8 @@ func TestGoogleToken(t *testing.T) {
 	if header.Typ != "JWT" || header.Alg != "GOOG_OAUTH2_TOKEN" {
 		t.Errorf("the header is %+v", header)
 	}
-	if claims.Exp != expiry.Unix() || claims.Iat != now.Unix() || claims.Iss != "Google" || claims.Scope != "kafka" || claims.Sub != "bridge@p.iam.gserviceaccount.com" {
+	if claims.Exp != expiry.Unix() || claims.Iat != now.Unix() || claims.Iss != "Google" || claims.Scope != "kafka" ||
+		claims.Sub != "bridge@p.iam.gserviceaccount.com" {
 		t.Errorf("the claims are %+v", claims)
 	}
 	if string(decoded[2]) != "ya29.access" {

@@ -52,7 +52,8 @@ func (s *Stack) Audit(ctx context.Context) (*audit.Report, error) {
 		return nil, err
 	}
 	defer k.Close()
-	report, err := audit.Run(ctx, query.Database{DB: s.Warehouse.DB()}, k, audit.Config{Dataset: Dataset, Contracts: s.config.Contracts})
+	report, err := audit.Run(ctx, query.Database{DB: s.Warehouse.DB()}, k, audit.Config{Dataset: Dataset,
+		Contracts: s.config.Contracts})
 	if err != nil {
 		return nil, fmt.Errorf("auditing the warehouse: %w", err)
 	}

@@ -100,7 +100,8 @@ func (p *Producer) ProduceMessage(ctx context.Context, m *kafka.Message) error {
 }
 
 // ProduceAcked writes a record and returns where the broker has put it.
-func (p *Producer) ProduceAcked(ctx context.Context, key, value []byte, headers []kafka.Header) (kafka.TopicPartition, error) {
+func (p *Producer) ProduceAcked(ctx context.Context, key, value []byte, headers []kafka.Header) (kafka.TopicPartition,
+	error) {
 	report := make(chan kafka.Event, 1)
 	err := p.client.Produce(&kafka.Message{
 		TopicPartition: kafka.TopicPartition{Topic: &p.topic, Partition: kafka.PartitionAny},

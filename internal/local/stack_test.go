@@ -51,14 +51,16 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	for end := time.Now().Add(time.Minute); runtime.NumGoroutine() > before+15*cycles; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			all := make([]byte, 1<<20)
-			t.Fatalf("%d goroutines, %d before %d restarts:\n%s", runtime.NumGoroutine(), before, cycles, all[:runtime.Stack(all, true)])
+			t.Fatalf("%d goroutines, %d before %d restarts:\n%s", runtime.NumGoroutine(), before, cycles,
+				all[:runtime.Stack(all, true)])
 		}
 	}
 }
 
 // Protects the lag that a run shows from being 0 while nobody takes the records.
 func TestLagWithoutABridge(t *testing.T) {
-	s, err := pipeline.Start(t.Context(), pipeline.Config{Config: local.Config{Bridges: -1, Log: slog.New(slog.DiscardHandler)}})
+	s, err := pipeline.Start(t.Context(), pipeline.Config{Config: local.Config{Bridges: -1,
+		Log: slog.New(slog.DiscardHandler)}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,7 +93,8 @@ func Parse(data []byte) (Reference, error) {
 // Check says in what content is not what the Reference was made of; nil: it is.
 func (r *Reference) Check(content []byte) error {
 	if int64(len(content)) != r.Size {
-		return fmt.Errorf("object %s has another size than its message says: %d bytes, not %d", r.Object, len(content), r.Size)
+		return fmt.Errorf("object %s has another size than its message says: %d bytes, not %d", r.Object, len(content),
+			r.Size)
 	}
 	if sha256.Sum256(content) != r.SHA256 {
 		return fmt.Errorf("object %s has another SHA-256 than its message says", r.Object)

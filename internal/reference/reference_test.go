@@ -51,7 +51,8 @@ func TestParse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := reference.Parse(slices.Concat([]byte(reference.Magic), []byte{reference.Version}, body)); err == nil ||
+		if got, err := reference.Parse(slices.Concat([]byte(reference.Magic), []byte{reference.Version},
+			body)); err == nil ||
 			!strings.Contains(err.Error(), strings.TrimSpace(name)) {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
@@ -106,7 +107,8 @@ func TestPayloadComesBack(t *testing.T) {
 	if err != nil || !bytes.Equal(got, payload) || r.Check(got) != nil {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
-	if n, size, err := b.Orphans(t.Context(), time.Now().Add(time.Minute)); err != nil || n != 1 || size != int64(len(payload)) {
+	if n, size, err := b.Orphans(t.Context(), time.Now().Add(time.Minute)); err != nil || n != 1 ||
+		size != int64(len(payload)) {
 		t.Errorf("%d orphans of %d bytes, %v", n, size, err)
 	}
 	if n, _, err := b.Orphans(t.Context(), time.Now().Add(-time.Hour)); err != nil || n != 0 {
@@ -163,10 +165,12 @@ func TestGoneIsCertain(t *testing.T) {
 		t.Cleanup(cancel)
 		return ctx
 	}
-	if _, err := other.Get(short(), &r); err == nil || errors.Is(err, reference.ErrGone) || !strings.Contains(err.Error(), "no bucket of that name") {
+	if _, err := other.Get(short(), &r); err == nil || errors.Is(err, reference.ErrGone) ||
+		!strings.Contains(err.Error(), "no bucket of that name") {
 		t.Errorf("of a bucket that is not there: %v", err)
 	}
-	if _, err := other.Put(short(), []byte("x")); err == nil || !strings.Contains(err.Error(), "no bucket of that name") {
+	if _, err := other.Put(short(), []byte("x")); err == nil || !strings.Contains(err.Error(),
+		"no bucket of that name") {
 		t.Errorf("to a bucket that is not there: %v", err)
 	}
 	for _, c := range []struct {
@@ -179,7 +183,8 @@ func TestGoneIsCertain(t *testing.T) {
 		{"hangs", objects.Fault{Count: -1, Hang: true}, "deadline exceeded"},
 	} {
 		remove := s.Fail(c.fault)
-		if _, err := b.Get(short(), &r); err == nil || errors.Is(err, reference.ErrGone) || !strings.Contains(err.Error(), c.want) {
+		if _, err := b.Get(short(), &r); err == nil || errors.Is(err, reference.ErrGone) ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: read: %v", c.name, err)
 		}
 		if _, err := b.Put(short(), []byte("x")); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -297,7 +297,8 @@ func (c *Client) problem(what string, err error) error {
 	return fmt.Errorf("the schema registry %s answers %d for %s%s", c.host, answer.StatusCode, what, advice)
 }
 
-// unknown reports whether the answer is that what was asked for is not there. A 404 alone is not: any web server says so.
+// unknown reports whether the answer is that what was asked for is not there. A 404 alone is not: any web server says
+// so.
 func unknown(answer *sr.ResponseError) bool {
 	if answer.StatusCode != http.StatusNotFound {
 		return false

@@ -43,8 +43,8 @@ func environment(pairs ...string) func(string) (string, bool) {
 	}
 }
 
-// Protects who may ask: each kind of authentication reaches a registry that wants it, as a value and from a file; without it, or with a
-// wrong one, the error says what to check and does not show the secret.
+// Protects who may ask: each kind of authentication reaches a registry that wants it, as a value and from a file;
+// without it, or with a wrong one, the error says what to check and does not show the secret.
 func TestAuthentication(t *testing.T) {
 	const basic, bearer = "Basic dXNlcjpodW50ZXIy", "Bearer hunter3" // user:hunter2
 	file := filepath.Join(t.TempDir(), "password")
@@ -169,10 +169,13 @@ func TestReferences(t *testing.T) {
 		}
 		return id
 	}
-	register("city", `{"type":"record","name":"City","namespace":"geo","fields":[{"name":"name","type":"string"}]}`, sr.TypeAvro)
-	register("address", `{"type":"record","name":"Address","namespace":"geo","fields":[{"name":"city","type":"City"}]}`, sr.TypeAvro, sr.SchemaReference{Name: "geo.City", Subject: "city", Version: 1})
+	register("city", `{"type":"record","name":"City","namespace":"geo","fields":[{"name":"name","type":"string"}]}`,
+		sr.TypeAvro)
+	register("address", `{"type":"record","name":"Address","namespace":"geo","fields":[{"name":"city","type":"City"}]}`,
+		sr.TypeAvro, sr.SchemaReference{Name: "geo.City", Subject: "city", Version: 1})
 	avroID := register("order", `{"type":"record","name":"Order","fields":[{"name":"from","type":"geo.Address"},{"name":"to","type":"geo.City"}]}`, sr.TypeAvro,
-		sr.SchemaReference{Name: "geo.Address", Subject: "address", Version: 1}, sr.SchemaReference{Name: "geo.City", Subject: "city", Version: 1})
+		sr.SchemaReference{Name: "geo.Address", Subject: "address", Version: 1}, sr.SchemaReference{Name: "geo.City",
+			Subject: "city", Version: 1})
 	register("p-city", "syntax = \"proto3\";\npackage geo;\nmessage City { string name = 1; }", sr.TypeProtobuf)
 	protoID := register("p-order", "syntax = \"proto3\";\nimport \"geo/city.proto\";\nmessage Order { geo.City to = 1; }", sr.TypeProtobuf,
 		sr.SchemaReference{Name: "geo/city.proto", Subject: "p-city", Version: 1})
@@ -193,14 +196,16 @@ func TestReferences(t *testing.T) {
 			t.Fatal(err)
 		}
 		var reader schema.Reader
-		if got, err := reader.AppendJSON(nil, p, []byte(want.value), schema.Limits{Bytes: 1000, Depth: 10}); err != nil || string(got) != want.json {
+		if got, err := reader.AppendJSON(nil, p, []byte(want.value), schema.Limits{Bytes: 1000,
+			Depth: 10}); err != nil || string(got) != want.json {
 			t.Errorf("%s, %v, want %s", got, err, want.json)
 		}
 		if s.String() != want.name {
 			t.Errorf("its name is %q, want %q", s, want.name)
 		}
 	}
-	if s, err := client.Latest(t.Context(), "order"); err != nil || s.Version != 1 || s.ID.Number != int64(avroID) || len(s.References) != 2 {
+	if s, err := client.Latest(t.Context(), "order"); err != nil || s.Version != 1 || s.ID.Number != int64(avroID) ||
+		len(s.References) != 2 {
 		t.Errorf("%+v, %v", s, err)
 	}
 }

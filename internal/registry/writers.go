@@ -40,9 +40,10 @@ func NewWriters(url string) *Writers {
 // ErrWritten is the error of an event whose schema is there and cannot be used, or that does not name one.
 var ErrWritten = errors.New("the event's schema cannot be used")
 
-// Of returns the schema that an event of the contract was written with, and the value behind its prefix. The error wraps
-// ErrUnknown or ErrWritten if it is the event's fault.
-func (w *Writers) Of(ctx context.Context, c *contract.Contract, value []byte, headers []batch.RecordHeader) (*Writer, []byte, error) {
+// Of returns the schema that an event of the contract was written with, and the value behind its prefix. The error
+// wraps ErrUnknown or ErrWritten if it is the event's fault.
+func (w *Writers) Of(ctx context.Context, c *contract.Contract, value []byte, headers []batch.RecordHeader) (*Writer,
+	[]byte, error) {
 	if !c.Framed() {
 		return &Writer{Program: c.Writer}, value, nil
 	}
@@ -85,7 +86,8 @@ func (w *Writers) Find(ctx context.Context, c *contract.Contract, id schema.ID) 
 		return nil, err
 	}
 	if s.Type != c.Format {
-		return nil, fmt.Errorf("%w: %s is of the type %s, and the contract says format: %s", ErrWritten, s, s.Type, c.Format)
+		return nil, fmt.Errorf("%w: %s is of the type %s, and the contract says format: %s", ErrWritten, s, s.Type,
+			c.Format)
 	}
 	p, err := s.Program(id.Indexes())
 	if err != nil {

@@ -38,11 +38,12 @@ import (
 
 // Filter chooses dead letters; what is zero chooses all.
 type Filter struct {
-	Codes       []string  `json:"codes,omitempty"`
-	Field       string    `json:"field,omitempty"`
-	Since       time.Time `json:"since,omitzero"`        // of failed_at, inclusive
-	EventsSince time.Time `json:"events_since,omitzero"` // rows of earlier events are not read to find out what has landed
-	Until       time.Time `json:"until,omitzero"`        // exclusive
+	Codes []string  `json:"codes,omitempty"`
+	Field string    `json:"field,omitempty"`
+	Since time.Time `json:"since,omitzero"` // of failed_at, inclusive
+	// rows of earlier events are not read to find out what has landed
+	EventsSince time.Time `json:"events_since,omitzero"`
+	Until       time.Time `json:"until,omitzero"` // exclusive
 	Topic       string    `json:"topic,omitempty"`
 	Partition   *int64    `json:"partition,omitempty"`
 	FirstOffset *int64    `json:"first_offset,omitempty"`
@@ -66,7 +67,8 @@ type Replay struct {
 	Transform string            `json:"transform,omitempty"` // a jq expression
 	Limit     int64             `json:"limit,omitempty"`     // letters to send; 0: all
 	Via       string            `json:"via,omitempty"`       // ViaPubSub (also if empty) or ViaKafka
-	To        string            `json:"to,omitempty"`        // the topic; empty: the caller's default, in Kafka each letter's own
+	// the topic; empty: the caller's default, in Kafka each letter's own
+	To string `json:"to,omitempty"`
 
 	Cursor  *cursor          `json:"cursor,omitempty"` // the last letter that is done with
 	Sent    int64            `json:"sent"`
@@ -155,13 +157,15 @@ func (l *Letter) cursor() *cursor {
 }
 
 func (c *cursor) compare(o *cursor) int {
-	return cmp.Or(c.FailedAt.Compare(o.FailedAt), strings.Compare(c.Topic, o.Topic), cmp.Compare(c.Partition, o.Partition),
+	return cmp.Or(c.FailedAt.Compare(o.FailedAt), strings.Compare(c.Topic, o.Topic), cmp.Compare(c.Partition,
+		o.Partition),
 		cmp.Compare(c.Offset, o.Offset), strings.Compare(c.MessageID, o.MessageID))
 }
 
 // query is that of the letters behind the cursor, in the cursor's order.
 func (r *Replay) query() (statement string, args []any, err error) {
-	bounds := contract.Query{Dataset: r.Dataset, Contracts: r.Contracts, EventsSince: r.Filter.EventsSince, FailedSince: r.Filter.Since}
+	bounds := contract.Query{Dataset: r.Dataset, Contracts: r.Contracts, EventsSince: r.Filter.EventsSince,
+		FailedSince: r.Filter.Since}
 	if c := r.Cursor; c != nil && c.FailedAt.After(bounds.FailedSince) {
 		bounds.FailedSince = c.FailedAt
 	}
@@ -249,7 +253,8 @@ func newLetter(row []any) (*Letter, error) {
 		return absent
 	}
 	l := &Letter{
-		Code: text(3), Field: text(4), FailedAt: row[5].(time.Time), Topic: text(6), Partition: int32(number(7, 0)), Offset: number(8, -1),
+		Code: text(3), Field: text(4), FailedAt: row[5].(time.Time), Topic: text(6), Partition: int32(number(7,
+			0)), Offset: number(8, -1),
 		Size: number(2, 0), MessageID: text(11),
 	}
 	l.Key, _ = row[9].([]byte)
@@ -383,7 +388,8 @@ func Look(ctx context.Context, engine query.Engine, r *Replay, judge Judge) (*Pl
 			p.Codes = append(p.Codes, PlanCode{Code: l.Code, Field: l.Field})
 		}
 		p.Codes[i].Letters++
-		rejected, err := judge(l.Topic, &batch.Record{Offset: l.Offset, Timestamp: l.Timestamp, Key: l.Key, Value: l.Value, Headers: l.Headers})
+		rejected, err := judge(l.Topic, &batch.Record{Offset: l.Offset, Timestamp: l.Timestamp, Key: l.Key,
+			Value: l.Value, Headers: l.Headers})
 		if err != nil {
 			trouble = err
 			return false
@@ -414,7 +420,8 @@ func (l *Letter) String() string {
 	if l.Field != "" {
 		reason += " " + l.Field
 	}
-	return fmt.Sprintf("%s  %s  %s  %d bytes", l.FailedAt.UTC().Format("2006-01-02 15:04:05"), place, reason, len(l.Value))
+	return fmt.Sprintf("%s  %s  %s  %d bytes", l.FailedAt.UTC().Format("2006-01-02 15:04:05"), place, reason,
+		len(l.Value))
 }
 
 // Target takes letters.
@@ -564,7 +571,8 @@ func Outcomes(ctx context.Context, engine query.Engine, q contract.Query) ([]Out
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, Outcome{row[0].(string), row[1].(int64), row[2].(int64), row[3].(time.Time), row[4].(time.Time)})
+		all = append(all, Outcome{row[0].(string), row[1].(int64), row[2].(int64), row[3].(time.Time),
+			row[4].(time.Time)})
 	}
 	return all, nil
 }

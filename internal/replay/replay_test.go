@@ -137,7 +137,8 @@ func TestThroughPubSub(t *testing.T) {
 
 	r := replay.New(local.Dataset, replay.Filter{Codes: []string{"invalid_event_type"}})
 	r.Transform = `if $code == "invalid_event_type" and $field == "event_type" then .event_type = "page_view" else empty end`
-	if err := replay.Execute(t.Context(), engine(s), r, throughPubSub(t, s), replay.Options{}); err != nil || r.Sent != 3 || !r.Done {
+	if err := replay.Execute(t.Context(), engine(s), r, throughPubSub(t, s), replay.Options{}); err != nil ||
+		r.Sent != 3 || !r.Done {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	settle(t, s)
@@ -149,17 +150,20 @@ func TestThroughPubSub(t *testing.T) {
 		t.Errorf("the repaired event is %s", got)
 	}
 	outcomes, err := replay.Outcomes(t.Context(), engine(s), s.Query())
-	if err != nil || len(outcomes) != 1 || outcomes[0].ID != r.ID || outcomes[0].Landed != 3 || outcomes[0].Rejected != 0 {
+	if err != nil || len(outcomes) != 1 || outcomes[0].ID != r.ID || outcomes[0].Landed != 3 ||
+		outcomes[0].Rejected != 0 {
 		t.Errorf("outcomes are %+v, %v", outcomes, err)
 	}
 
 	again := replay.New(local.Dataset, r.Filter)
 	again.Transform = r.Transform
-	if err := replay.Execute(t.Context(), engine(s), again, throughPubSub(t, s), replay.Options{}); err != nil || again.Sent != 0 {
+	if err := replay.Execute(t.Context(), engine(s), again, throughPubSub(t, s), replay.Options{}); err != nil ||
+		again.Sent != 0 {
 		t.Errorf("a second replay sends %d letters, %v", again.Sent, err)
 	}
 	again.Filter.Landed, again.Done = true, false
-	if err := replay.Execute(t.Context(), engine(s), again, throughPubSub(t, s), replay.Options{}); err != nil || again.Sent != 3 {
+	if err := replay.Execute(t.Context(), engine(s), again, throughPubSub(t, s), replay.Options{}); err != nil ||
+		again.Sent != 3 {
 		t.Errorf("a forced replay sends %d letters, %v", again.Sent, err)
 	}
 	settle(t, s)
@@ -169,7 +173,8 @@ func TestThroughPubSub(t *testing.T) {
 
 	// What is not repaired is rejected again, and its row says by which replay.
 	rest := replay.New(local.Dataset, replay.Filter{})
-	if err := replay.Execute(t.Context(), engine(s), rest, throughPubSub(t, s), replay.Options{}); err != nil || rest.Sent != 1 {
+	if err := replay.Execute(t.Context(), engine(s), rest, throughPubSub(t, s), replay.Options{}); err != nil ||
+		rest.Sent != 1 {
 		t.Errorf("the rest is %d letters, %v", rest.Sent, err)
 	}
 	settle(t, s)
@@ -193,9 +198,11 @@ func TestResumeAfterFailure(t *testing.T) {
 	r.Transform = `.event_type = "search"`
 
 	// Pub/Sub refuses for good from some message on.
-	fault := s.PubSub.FailPublish(fakepubsub.PublishFault{Topic: local.Topic, Skip: 2, Count: -1, Code: codes.PermissionDenied})
+	fault := s.PubSub.FailPublish(fakepubsub.PublishFault{Topic: local.Topic, Skip: 2, Count: -1,
+		Code: codes.PermissionDenied})
 	var steps []int64
-	err := replay.Execute(t.Context(), engine(s), r, throughPubSub(t, s), replay.Options{File: file, Progress: func(r *replay.Replay) { steps = append(steps, r.Sent) }})
+	err := replay.Execute(t.Context(), engine(s), r, throughPubSub(t, s), replay.Options{File: file,
+		Progress: func(r *replay.Replay) { steps = append(steps, r.Sent) }})
 	fault.Remove()
 	if err == nil {
 		t.Fatal("no error from a topic that may not be published to")
@@ -209,11 +216,13 @@ func TestResumeAfterFailure(t *testing.T) {
 			t.Errorf("kept is %+v after the steps %d", kept, steps)
 		}
 	}
-	if err := replay.Execute(t.Context(), engine(s), kept, throughPubSub(t, s), replay.Options{File: file, Rate: 1e6}); err != nil {
+	if err := replay.Execute(t.Context(), engine(s), kept, throughPubSub(t, s), replay.Options{File: file,
+		Rate: 1e6}); err != nil {
 		t.Fatal(err)
 	}
 	settle(t, s)
-	if got := ask(t, engine(s), "SELECT COUNT(*), COUNT(DISTINCT replay_id) FROM events"); got != fmt.Sprintf("%d|1", n) {
+	if got := ask(t, engine(s), "SELECT COUNT(*), COUNT(DISTINCT replay_id) FROM events"); got != fmt.Sprintf("%d|1",
+		n) {
 		t.Errorf("the view shows %s events and replays, want %d and 1", got, n)
 	}
 	if done, err := replay.Load(file); err != nil || !done.Done {
@@ -239,7 +248,8 @@ func TestThroughKafka(t *testing.T) {
 	if err := replay.Execute(t.Context(), engine(s), r, target, replay.Options{}); err != nil || r.Sent != 2 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if a, err := s.AwaitAll(t.Context(), nil, s.Ends(), 2*time.Minute); err != nil || a.Landed != 2 || a.DeadLettered != 2 || a.Missing != 0 {
+	if a, err := s.AwaitAll(t.Context(), nil, s.Ends(), 2*time.Minute); err != nil || a.Landed != 2 ||
+		a.DeadLettered != 2 || a.Missing != 0 {
 		t.Errorf("%+v, %v", a, err)
 	}
 	settle(t, s)
@@ -252,7 +262,8 @@ func TestThroughKafka(t *testing.T) {
 		('made_up', 'because', ?, '{}', 'payments', 0, 0)`, time.Now())
 	foreign := replay.New(local.Dataset, replay.Filter{Codes: []string{"made_up"}})
 	foreign.Via = replay.ViaKafka
-	if err := replay.Execute(t.Context(), engine(s), foreign, target, replay.Options{}); err == nil || !strings.Contains(err.Error(), `the topic "payments"`) || foreign.Sent != 0 {
+	if err := replay.Execute(t.Context(), engine(s), foreign, target, replay.Options{}); err == nil ||
+		!strings.Contains(err.Error(), `the topic "payments"`) || foreign.Sent != 0 {
 		t.Errorf("to a topic that the bridge does not read: %d sent, %v", foreign.Sent, err)
 	}
 	insert(t, engine(s), `DELETE FROM clickstream.events_dlq WHERE error_code = 'made_up'`)
@@ -303,7 +314,8 @@ func TestSteps(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "replay.json")
 	target := &steps{}
 	r := replay.New("clickstream", replay.Filter{})
-	if err := replay.Execute(t.Context(), e, r, target, replay.Options{File: file}); err != nil || !slices.Equal(target.sizes, []int{9, 3}) {
+	if err := replay.Execute(t.Context(), e, r, target, replay.Options{File: file}); err != nil ||
+		!slices.Equal(target.sizes, []int{9, 3}) {
 		t.Errorf("steps of %d letters, %v", target.sizes, err)
 	}
 
@@ -318,7 +330,8 @@ func TestSteps(t *testing.T) {
 		t.Errorf("kept is %+v, %v", kept, err)
 	}
 	target = &steps{}
-	if err := replay.Execute(t.Context(), e, kept, target, replay.Options{}); err != nil || !slices.Equal(target.sizes, []int{3}) || !kept.Done {
+	if err := replay.Execute(t.Context(), e, kept, target, replay.Options{}); err != nil || !slices.Equal(target.sizes,
+		[]int{3}) || !kept.Done {
 		t.Errorf("resumed: %d letters, %+v, %v", target.sizes, kept, err)
 	}
 
@@ -355,14 +368,22 @@ func fill(t *testing.T, e query.Engine) time.Time {
 		{"error_code": "invalid_json", "kafka_topic": "b", "kafka_partition": 0, "kafka_offset": 3, "original_event": `{"event_id":"y"}`},
 		{"error_code": "invalid_utf8", "kafka_topic": "b", "kafka_partition": 0, "kafka_offset": 4, "original_event_bytes": []byte("{\xff}")},
 		{"error_code": "too_large", "kafka_topic": "b", "kafka_partition": 0, "kafka_offset": 5, "original_event": "{", "original_event_size": 9 << 20},
-		{"error_code": "invalid_json", "kafka_topic": "b", "kafka_partition": 0, "kafka_offset": 6},                                                                                                    // a tombstone
-		{"error_code": "invalid_json", "kafka_topic": "b", "kafka_partition": 0, "kafka_offset": 7, "original_event": ""},                                                                              // has landed
-		{"error_code": "invalid_json", "kafka_topic": "b", "kafka_partition": 0, "kafka_offset": 3, "original_event": `{"event_id":"y"}`},                                                              // delivered again
-		{"error_code": "row_rejected", "pubsub_message_id": "m1", "original_event": "bare"},                                                                                                            // not from Kafka
-		{"error_code": "row_rejected", "pubsub_message_id": "m1", "original_event": "bare too"},                                                                                                        // another one of its message
-		{"error_code": "row_rejected", "pubsub_message_id": "m2", "original_event": "bare", "replay_id": "r"},                                                                                          // the first, brought back by a replay
-		{"error_code": "row_rejected", "pubsub_message_id": "m3", "original_event": "future", "failed_at": time.Now().Add(time.Hour)},                                                                  // of later
-		{"error_code": "missing_field", "error_field": "user_id", "kafka_topic": "a", "kafka_partition": 0, "kafka_offset": 1, "original_event": `{"event_id":"x"}`, "failed_at": day.Add(-time.Hour)}, // an older reason
+		// a tombstone
+		{"error_code": "invalid_json", "kafka_topic": "b", "kafka_partition": 0, "kafka_offset": 6},
+		// has landed
+		{"error_code": "invalid_json", "kafka_topic": "b", "kafka_partition": 0, "kafka_offset": 7, "original_event": ""},
+		// delivered again
+		{"error_code": "invalid_json", "kafka_topic": "b", "kafka_partition": 0, "kafka_offset": 3, "original_event": `{"event_id":"y"}`},
+		// not from Kafka
+		{"error_code": "row_rejected", "pubsub_message_id": "m1", "original_event": "bare"},
+		// another one of its message
+		{"error_code": "row_rejected", "pubsub_message_id": "m1", "original_event": "bare too"},
+		// the first, brought back by a replay
+		{"error_code": "row_rejected", "pubsub_message_id": "m2", "original_event": "bare", "replay_id": "r"},
+		// of later
+		{"error_code": "row_rejected", "pubsub_message_id": "m3", "original_event": "future", "failed_at": time.Now().Add(time.Hour)},
+		// an older reason
+		{"error_code": "missing_field", "error_field": "user_id", "kafka_topic": "a", "kafka_partition": 0, "kafka_offset": 1, "original_event": `{"event_id":"x"}`, "failed_at": day.Add(-time.Hour)},
 	} {
 		l["error"] = "because"
 		if l["failed_at"] == nil {
@@ -373,7 +394,8 @@ func fill(t *testing.T, e query.Engine) time.Time {
 		for i, n := range names {
 			args[i] = l[n]
 		}
-		insert(t, e, "INSERT INTO clickstream.events_dlq ("+strings.Join(names, ", ")+") VALUES ("+strings.TrimSuffix(strings.Repeat("?, ", len(names)), ", ")+")", args...)
+		insert(t, e, "INSERT INTO clickstream.events_dlq ("+strings.Join(names,
+			", ")+") VALUES ("+strings.TrimSuffix(strings.Repeat("?, ", len(names)), ", ")+")", args...)
 	}
 	insert(t, e, `INSERT INTO clickstream.fact_events (event_id, event_timestamp, event_type, user_id, ingested_at, kafka_topic, kafka_partition, kafka_offset)
 		VALUES ('z', ?, 'search', 'u', ?, 'b', 0, 7)`, day, day)
@@ -430,7 +452,8 @@ func testFilters(t *testing.T, e query.Engine) {
 	if want := []replay.PlanSkipped{{replay.SkipCut, 1}, {replay.SkipTombstone, 1}}; !slices.Equal(p.Skipped, want) {
 		t.Errorf("skipped are %+v, want %+v", p.Skipped, want)
 	}
-	if sample := strings.Join(p.Sample, "\n"); strings.Contains(sample, "event_id\"") || !strings.Contains(sample, "a/1 offset 2  invalid_json") {
+	if sample := strings.Join(p.Sample, "\n"); strings.Contains(sample, "event_id\"") || !strings.Contains(sample,
+		"a/1 offset 2  invalid_json") {
 		t.Errorf("the sample is\n%s", sample)
 	}
 }
@@ -439,7 +462,8 @@ func testFilters(t *testing.T, e query.Engine) {
 func TestMistakes(t *testing.T) {
 	r := replay.New("clickstream", replay.Filter{})
 	r.Transform = ".event_type ="
-	if _, err := replay.Look(t.Context(), nil, r, nil); err == nil || !strings.Contains(err.Error(), "no jq expression") {
+	if _, err := replay.Look(t.Context(), nil, r, nil); err == nil || !strings.Contains(err.Error(),
+		"no jq expression") {
 		t.Errorf("a broken expression: %v", err)
 	}
 	r.Transform = "env.HOME, input, $ENV"
@@ -454,7 +478,8 @@ func TestMistakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := replay.Load(file)
-	if err != nil || got.ID != r.ID || !got.Started.Equal(r.Started) || !bytes.Equal([]byte(got.Transform), []byte(r.Transform)) {
+	if err != nil || got.ID != r.ID || !got.Started.Equal(r.Started) || !bytes.Equal([]byte(got.Transform),
+		[]byte(r.Transform)) {
 		t.Errorf("loaded %+v, %v", got, err)
 	}
 }

@@ -51,7 +51,8 @@ func (p PubSub) Send(ctx context.Context, letters []*Letter) error {
 		}
 		e := encoders[l.Topic]
 		// An event that is large by itself goes by itself: Pub/Sub has taken it so before.
-		if e != nil && (e.Len() >= batchRecords || e.Size()+len(l.Key)+len(l.Value)+deadletter.HeadersSize(l.Headers) > batchBytes) {
+		if e != nil && (e.Len() >= batchRecords ||
+			e.Size()+len(l.Key)+len(l.Value)+deadletter.HeadersSize(l.Headers) > batchBytes) {
 			if err := flush(l.Topic); err != nil {
 				return err
 			}
@@ -194,7 +195,8 @@ func (k *Kafka) Send(ctx context.Context, letters []*Letter) error {
 			m.Timestamp = time.UnixMilli(l.Timestamp)
 		}
 		if l.Offset >= 0 {
-			m.Headers = append(m.Headers, kafka.Header{Key: originalHeader, Value: fmt.Appendf(nil, "%s/%d/%d", l.Topic, l.Partition, l.Offset)})
+			m.Headers = append(m.Headers, kafka.Header{Key: originalHeader, Value: fmt.Appendf(nil, "%s/%d/%d", l.Topic,
+				l.Partition, l.Offset)})
 		}
 		// A step is smaller than the producer's queue.
 		if err := k.producer.Produce(m, delivered); err != nil {

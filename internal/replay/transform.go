@@ -75,8 +75,8 @@ func (l *Letter) contractOf(all []*contract.Contract) *contract.Contract {
 	return contract.Find(all, l.Topic)
 }
 
-// applyWritten repairs an event that was written with a schema: the expression sees it as JSON, and what it makes of it is
-// written with the same schema.
+// applyWritten repairs an event that was written with a schema: the expression sees it as JSON, and what it makes of it
+// is written with the same schema.
 func (t *transform) applyWritten(ctx context.Context, c *contract.Contract, l *Letter) (skip string) {
 	if c.Registry != nil && t.of.Writers == nil {
 		t.trouble = errors.New("--transform needs the schema registry of the contract " + c.Name)

@@ -158,7 +158,8 @@ func (c *avroCompiler) compile(from *avro.SchemaNode, path, namespace string) (*
 	}
 	n.setLogical(from.LogicalType)
 	if n.logical == logicalDecimal && n.scale > maxScale {
-		return nil, fmt.Errorf("the Avro schema has a decimal of the scale %d at %s: at most %d can be read", n.scale, orRoot(path), maxScale)
+		return nil, fmt.Errorf("the Avro schema has a decimal of the scale %d at %s: at most %d can be read", n.scale,
+			orRoot(path), maxScale)
 	}
 	var err error
 	switch k {
@@ -445,7 +446,8 @@ func (r *Reader) string() error {
 	}
 	var ok bool
 	if r.out, ok = appendString(r.out, b); !ok {
-		return &Error{What: "is not valid UTF-8: encode it as UTF-8, or make it bytes in its schema", Limit: InvalidUTF8}
+		return &Error{What: "is not valid UTF-8: encode it as UTF-8, or make it bytes in its schema",
+			Limit: InvalidUTF8}
 	}
 	return nil
 }
@@ -483,7 +485,8 @@ func (r *Reader) bigDecimal(b []byte) error {
 		var scale int64
 		if scale, err = inner.varint(); err == nil {
 			if inner.at != len(b) || scale < -maxScale || scale > maxScale {
-				return &Error{What: "is no big-decimal: its scale is beyond " + strconv.Itoa(maxScale) + ", or something follows"}
+				return &Error{What: "is no big-decimal: its scale is beyond " + strconv.Itoa(maxScale) +
+					", or something follows"}
 			}
 			r.out = appendDecimal(r.out, unscaled, int(scale))
 			return r.fits()
@@ -525,7 +528,8 @@ func (n *node) appendInt(dst []byte, v int64) []byte {
 // fits returns an error once the text is larger than it may be.
 func (r *Reader) fits() error {
 	if len(r.out)-r.begin > r.limits.Bytes {
-		return &Error{What: "makes the event larger than " + strconv.Itoa(r.limits.Bytes) + " bytes as JSON", Limit: TooLarge}
+		return &Error{What: "makes the event larger than " + strconv.Itoa(r.limits.Bytes) + " bytes as JSON",
+			Limit: TooLarge}
 	}
 	return nil
 }

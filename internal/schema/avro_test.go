@@ -31,7 +31,8 @@ func of(fieldType string) string {
 	return `{"type":"record","name":"r.E","fields":[{"name":"f","type":` + fieldType + `}]}`
 }
 
-// TestAvroTypes holds the table of the package's comment: what each type becomes, and what is said of values that are none.
+// TestAvroTypes holds the table of the package's comment: what each type becomes, and what is said of values that are
+// none.
 func TestAvroTypes(t *testing.T) {
 	double := func(f float64) string {
 		return string(binary.LittleEndian.AppendUint64(nil, math.Float64bits(f)))
@@ -154,7 +155,8 @@ func TestAvroDepth(t *testing.T) {
 	}
 	list := func(n int) []byte { return []byte(strings.Repeat(long(7)+long(1), n-1) + long(7) + long(0)) }
 	var r Reader
-	if got, err := r.AppendJSON(nil, p, list(3), wide); err != nil || string(got) != `{"v":7,"next":{"v":7,"next":{"v":7}}}` {
+	if got, err := r.AppendJSON(nil, p, list(3), wide); err != nil ||
+		string(got) != `{"v":7,"next":{"v":7,"next":{"v":7}}}` {
 		t.Errorf("%s, %v", got, err)
 	}
 	if _, err := r.AppendJSON(nil, p, list(100), wide); err != nil {
@@ -296,7 +298,8 @@ func special(f float64) any {
 	return f
 }
 
-// comparable brings both sides into one form: fractions of seconds without the zeros at their end, numbers as rationals.
+// comparable brings both sides into one form: fractions of seconds without the zeros at their end, numbers as
+// rationals.
 func comparable(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
@@ -423,7 +426,8 @@ func randomValue(r *rand.Rand, n *avro.SchemaNode, named map[string]*avro.Schema
 	case "double":
 		return binary.LittleEndian.AppendUint64(out, r.Uint64())
 	case "string":
-		words := []string{"", "plain", "with \"quotes\"", "back\\slash", "é😀", "\n\t\x00", "\u2028", strings.Repeat("x", 70)}
+		words := []string{"", "plain", "with \"quotes\"", "back\\slash", "é😀", "\n\t\x00", "\u2028",
+			strings.Repeat("x", 70)}
 		return append(out, text(words[r.IntN(len(words))])...)
 	case "bytes":
 		b := make([]byte, r.IntN(20))
@@ -515,7 +519,8 @@ func sameAsLibrary(t *testing.T, text string, s *avro.Schema, p *Program, value 
 		return false // what is no time of a day is a number here
 	}
 	if theirs != nil || len(rest) > 0 {
-		t.Fatalf("schema %s\nvalue %x\nwe read %s, the library says %v and leaves %d bytes", text, value, got, theirs, len(rest))
+		t.Fatalf("schema %s\nvalue %x\nwe read %s, the library says %v and leaves %d bytes", text, value, got, theirs,
+			len(rest))
 	}
 	root := s.Root()
 	library, err := generic(root, namedTypes(root, map[string]*avro.SchemaNode{}), v)
@@ -534,8 +539,8 @@ func sameAsLibrary(t *testing.T, text string, s *avro.Schema, p *Program, value 
 	return true
 }
 
-// TestAvroAgainstLibrary protects that every value of every schema is read as the library reads it: random schemas, random
-// values, some of them damaged.
+// TestAvroAgainstLibrary protects that every value of every schema is read as the library reads it: random schemas,
+// random values, some of them damaged.
 func TestAvroAgainstLibrary(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	read, refused := 0, 0

@@ -37,8 +37,8 @@ func (e *Recursive) Error() string {
 // maxRecords is how deep BigQuery's RECORDs may stand in each other.
 const maxRecords = 15
 
-// Fields returns what becomes of the fields of the events. Maps, and what has several types, become JSON. The error can be
-// a *Recursive.
+// Fields returns what becomes of the fields of the events. Maps, and what has several types, become JSON. The error can
+// be a *Recursive.
 func (p *Program) Fields() ([]Field, error) {
 	if p.proto != nil {
 		return protoFields(p.descriptor, nil)
@@ -168,7 +168,8 @@ func (a *avroShape) fill(f *Field, n *avro.SchemaNode, path, namespace string, w
 		case "decimal":
 			f.decimal(n.Precision, n.Scale)
 		case "uuid", "duration":
-			if n.Type == "fixed" && (n.LogicalType == "uuid") != (n.Size == 16) && (n.LogicalType == "duration") != (n.Size == 12) {
+			if n.Type == "fixed" && (n.LogicalType == "uuid") != (n.Size == 16) &&
+				(n.LogicalType == "duration") != (n.Size == 12) {
 				f.Type = "BYTES" // a logical type of another size is none
 			}
 		}
@@ -342,9 +343,9 @@ var protoColumns = map[protoreflect.Kind]string{
 	protoreflect.FloatKind: "FLOAT64", protoreflect.DoubleKind: "FLOAT64",
 }
 
-// Columns writes fields as the columns of a contract, in YAML. names are the columns' names that are taken, in small letters; what
-// BigQuery does not take as a name is renamed. Of columns, those of required are REQUIRED; the others are not, also if the schema
-// has no null for them: a version to come may leave the field out.
+// Columns writes fields as the columns of a contract, in YAML. names are the columns' names that are taken, in small
+// letters; what BigQuery does not take as a name is renamed. Of columns, those of required are REQUIRED; the others are
+// not, also if the schema has no null for them: a version to come may leave the field out.
 func Columns(fields []Field, indent string, names map[string]bool, required ...string) string {
 	var b strings.Builder
 	for _, f := range fields {
@@ -402,7 +403,8 @@ func ColumnName(field string, names map[string]bool) string {
 		return '_'
 	}, field)
 	upper := strings.ToUpper(name)
-	for _, reserved := range []string{"_TABLE_", "_FILE_", "_PARTITION", "_ROW_TIMESTAMP", "__ROOT__", "_COLIDENTIFIER", "_CHANGE_"} {
+	for _, reserved := range []string{"_TABLE_", "_FILE_", "_PARTITION", "_ROW_TIMESTAMP", "__ROOT__", "_COLIDENTIFIER",
+		"_CHANGE_"} {
 		if strings.HasPrefix(upper, reserved) {
 			name = "event" + name
 			break

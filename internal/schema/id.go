@@ -58,8 +58,9 @@ func (id ID) Prefix() []byte {
 	return append([]byte{3, 0}, id.UUID[:]...)
 }
 
-// HeaderID is the id in a header of a record, as serializers write it there: Confluent's one and the GUID, or the five bytes
-// of its prefix, each with the indexes of a Protobuf message behind it; Apicurio's number of 8 or 4 bytes; or digits.
+// HeaderID is the id in a header of a record, as serializers write it there: Confluent's one and the GUID, or the five
+// bytes of its prefix, each with the indexes of a Protobuf message behind it; Apicurio's number of 8 or 4 bytes; or
+// digits.
 func HeaderID(value []byte) (id ID, ok bool) {
 	digits, err := strconv.ParseInt(string(value), 10, 64)
 	switch n := len(value); {

@@ -11,11 +11,11 @@ import (
 	keyword "github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-// JSON compiles a JSON Schema; references are the schemas that it refers to, by the names it does so with. A schema that does
-// not say its draft is of draft 7, as those of Confluent's serializers.
+// JSON compiles a JSON Schema; references are the schemas that it refers to, by the names it does so with. A schema
+// that does not say its draft is of draft 7, as those of Confluent's serializers.
 //
-// Its Reader validates an event and gives it as it is. Unlike with Avro and Protobuf that makes a tree of the event: it costs some
-// ten times as much as the rest of its way.
+// Its Reader validates an event and gives it as it is. Unlike with Avro and Protobuf that makes a tree of the event: it
+// costs some ten times as much as the rest of its way.
 func JSON(text string, references map[string]string) (*Program, error) {
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft7)

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// Protects what is said of events that their JSON Schema does not allow: the place, what is wanted, and nothing of the value.
+// Protects what is said of events that their JSON Schema does not allow: the place, what is wanted, and nothing of the
+// value.
 func TestJSONSchema(t *testing.T) {
 	p, err := JSON(`{"type":"object","required":["id"],"additionalProperties":false,"properties":{
 		"id":{"type":"string","minLength":2,"maxLength":9,"pattern":"^[a-z]+$"},
@@ -56,12 +57,14 @@ func TestJSONSchema(t *testing.T) {
 			t.Errorf("%s: the message shows a value: %v", c.event, err)
 		}
 	}
-	for _, wrong := range []string{`{`, `{"type":7}`, `{"$ref":"file:///etc/passwd"}`, `{"$ref":"http://127.0.0.1/x"}`, `{"$ref":"missing.json"}`} {
+	for _, wrong := range []string{`{`, `{"type":7}`, `{"$ref":"file:///etc/passwd"}`, `{"$ref":"http://127.0.0.1/x"}`,
+		`{"$ref":"missing.json"}`} {
 		if _, err := JSON(wrong, nil); err == nil {
 			t.Errorf("%s is taken", wrong)
 		}
 	}
-	if p, err := JSON(`{"$schema":"https://json-schema.org/draft/2020-12/schema","prefixItems":[{"type":"string"}]}`, nil); err != nil || p == nil {
+	if p, err := JSON(`{"$schema":"https://json-schema.org/draft/2020-12/schema","prefixItems":[{"type":"string"}]}`,
+		nil); err != nil || p == nil {
 		t.Error(err)
 	}
 }

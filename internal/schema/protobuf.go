@@ -110,7 +110,8 @@ func Protobuf(text string, references map[string]string, indexes []int) (*Progra
 	var m protoreflect.MessageDescriptor
 	for _, i := range indexes {
 		if i < 0 || i >= among.Len() {
-			return nil, fmt.Errorf("the Protobuf schema has no message at the indexes %v, which the value names", indexes)
+			return nil, fmt.Errorf("the Protobuf schema has no message at the indexes %v, which the value names",
+				indexes)
 		}
 		m = among.Get(i)
 		among = m.Messages()
@@ -122,7 +123,8 @@ func Protobuf(text string, references map[string]string, indexes []int) (*Progra
 }
 
 func compileProtobuf(file string, open func(path string) (io.ReadCloser, error)) (protoreflect.FileDescriptor, error) {
-	c := protocompile.Compiler{Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{Accessor: open}), MaxParallelism: 1,
+	c := protocompile.Compiler{Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{Accessor: open}),
+		MaxParallelism: 1,
 		SourceInfoMode: protocompile.SourceInfoStandard} // comments become descriptions
 	files, err := c.Compile(context.Background(), file)
 	if err != nil {
@@ -131,7 +133,8 @@ func compileProtobuf(file string, open func(path string) (io.ReadCloser, error))
 	return files[0], nil
 }
 
-func findMessage(among protoreflect.MessageDescriptors, name protoreflect.FullName) (protoreflect.MessageDescriptor, bool) {
+func findMessage(among protoreflect.MessageDescriptors, name protoreflect.FullName) (protoreflect.MessageDescriptor,
+	bool) {
 	for i := range among.Len() {
 		m := among.Get(i)
 		if m.FullName() == name {
@@ -168,7 +171,8 @@ func (c *protoCompiler) message(d protoreflect.MessageDescriptor) *message {
 	for i := range d.Fields().Len() {
 		from := d.Fields().Get(i)
 		f := protoField{
-			name: string(from.Name()), key: append(quote(string(from.Name())), ':'), kind: from.Kind(), wire: wireType(from.Kind()),
+			name: string(from.Name()), key: append(quote(string(from.Name())),
+				':'), kind: from.Kind(), wire: wireType(from.Kind()),
 			repeated: from.IsList() || from.IsMap(), isMap: from.IsMap(),
 			implicit: !from.HasPresence() && !from.IsList() && !from.IsMap(),
 		}
@@ -395,7 +399,8 @@ func (r *Reader) protoValue(f *protoField, v found) error {
 	case protoreflect.StringKind:
 		var ok bool
 		if r.out, ok = appendString(r.out, v.bytes); !ok {
-			return &Error{What: "is not valid UTF-8: encode it as UTF-8, or make it bytes in its schema", Limit: InvalidUTF8}
+			return &Error{What: "is not valid UTF-8: encode it as UTF-8, or make it bytes in its schema",
+				Limit: InvalidUTF8}
 		}
 	case protoreflect.BytesKind:
 		r.out = appendBase64(r.out, v.bytes)
@@ -707,7 +712,8 @@ func (r *Reader) giveProto(f *protoField, s slot) error {
 	case Binary:
 		taken = r.taker.TakeText(f.column, Binary, v.bytes)
 	case Integer:
-		if unsigned := f.kind == protoreflect.Uint64Kind || f.kind == protoreflect.Fixed64Kind; !unsigned || v.number <= math.MaxInt64 {
+		if unsigned := f.kind == protoreflect.Uint64Kind || f.kind == protoreflect.Fixed64Kind; !unsigned ||
+			v.number <= math.MaxInt64 {
 			taken = r.taker.TakeInteger(f.column, Integer, f.integer(v.number))
 		}
 	case Instant:

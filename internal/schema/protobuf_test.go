@@ -109,7 +109,8 @@ func protoEvent(tb testing.TB) (*Program, protoreflect.MessageDescriptor) {
 	return p, file.Messages().Get(0)
 }
 
-// TestProtobufTypes holds the table of the package's comment. Each value is written in protojson, the library's, and read here.
+// TestProtobufTypes holds the table of the package's comment. Each value is written in protojson, the library's, and
+// read here.
 func TestProtobufTypes(t *testing.T) {
 	p, d := protoEvent(t)
 	for _, c := range []struct{ given, want string }{
@@ -218,7 +219,8 @@ func deepMessage(n int) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(nil, 23, protowire.BytesType), b)
 }
 
-// TestProtobufImplicit protects zeros: a field without presence, which no serializer writes if it is zero, is there if the contract names it.
+// TestProtobufImplicit protects zeros: a field without presence, which no serializer writes if it is zero, is there if
+// the contract names it.
 func TestProtobufImplicit(t *testing.T) {
 	p, _ := protoEvent(t)
 	p = p.Choosing(func(name string, _ Type) (int32, bool, Choice) {
@@ -265,7 +267,8 @@ func TestProtobufSchemas(t *testing.T) {
 			t.Errorf("%v was found", indexes)
 		}
 	}
-	if p, err := Protobuf(everything, map[string]string{"old.proto": oldProto}, []int{0, 0}); err != nil || p.Name != "shop.Event.Inner" {
+	if p, err := Protobuf(everything, map[string]string{"old.proto": oldProto}, []int{0, 0}); err != nil ||
+		p.Name != "shop.Event.Inner" {
 		t.Errorf("%+v, %v", p, err)
 	}
 	if _, err := Protobuf(everything, nil, []int{0}); err == nil {
@@ -309,7 +312,8 @@ func genericProto(m protoreflect.Message) (any, bool) {
 		}
 		return genericField(f, m.Get(f))
 	case knownAny:
-		return map[string]any{"@type": m.Get(fields.Get(0)).String(), "value": base64.StdEncoding.EncodeToString(m.Get(fields.Get(1)).Bytes())}, true
+		return map[string]any{"@type": m.Get(fields.Get(0)).String(),
+			"value": base64.StdEncoding.EncodeToString(m.Get(fields.Get(1)).Bytes())}, true
 	}
 	out, ok := map[string]any{}, true
 	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
@@ -358,7 +362,8 @@ func genericValue(f protoreflect.FieldDescriptor, v protoreflect.Value) (any, bo
 	return v.Interface(), true
 }
 
-// withoutZeros takes out what only presence tells apart: the library leaves fields without presence out, and the bytes may have them.
+// withoutZeros takes out what only presence tells apart: the library leaves fields without presence out, and the bytes
+// may have them.
 func withoutZeros(d protoreflect.MessageDescriptor, v any) {
 	object, ok := v.(map[string]any)
 	if !ok || wellKnowns[d.FullName()] != ordinary {
@@ -411,8 +416,8 @@ func unmarshal(value []byte, m proto.Message) (err error) {
 
 // sameAsProtobuf compares what a value is read as with what the library reads.
 //
-// lenient says that the library alone refuses it: it also looks into values that a later one replaces, and into what a limit of its
-// own forbids.
+// lenient says that the library alone refuses it: it also looks into values that a later one replaces, and into what a
+// limit of its own forbids.
 func sameAsProtobuf(t *testing.T, p *Program, d protoreflect.MessageDescriptor, value []byte) (read, lenient bool) {
 	t.Helper()
 	var r Reader

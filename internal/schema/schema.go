@@ -1,5 +1,6 @@
 // Package schema reads values that were written with an Avro or a Protobuf schema: it compiles the writer's schema
-// once, and turns each value into the JSON text of the same event, without a tree between. Of a JSON Schema it validates values.
+// once, and turns each value into the JSON text of the same event, without a tree between. Of a JSON Schema it
+// validates values.
 //
 //	program, err := schema.Avro(text, references...)
 //	var r schema.Reader                           // one per goroutine, reused
@@ -34,11 +35,11 @@
 //	google.protobuf.FieldMask              a string
 //	google.protobuf.Any                    {"@type": …, "value": its bytes in base64}
 //
-// Members have the names that fields have in the schema. Of Protobuf, a field that is not there is left out; one without
-// presence, of which that is its type's zero, is zero if the contract names it. Fields that the schema does not know are
-// passed over. A member of a record of Avro that is null is left out. What Avro 1.12 says of types it does not know is done: a logical type
-// that is not known, or that a value cannot have (a time of 25 hours), is ignored, and the value is that of the type
-// below it.
+// Members have the names that fields have in the schema. Of Protobuf, a field that is not there is left out; one
+// without presence, of which that is its type's zero, is zero if the contract names it. Fields that the schema does not
+// know are passed over. A member of a record of Avro that is null is left out. What Avro 1.12 says of types it does not
+// know is done: a logical type that is not known, or that a value cannot have (a time of 25 hours), is ignored, and the
+// value is that of the type below it.
 //
 // See https://avro.apache.org/docs/1.12.0/specification/ and https://protobuf.dev/programming-guides/encoding/.
 package schema
@@ -132,7 +133,8 @@ type Reader struct {
 }
 
 func (r *Reader) tooDeep() error {
-	return &Error{What: "nests objects and arrays deeper than " + strconv.Itoa(r.limits.Depth) + " levels: flatten it", Limit: TooDeep}
+	return &Error{What: "nests objects and arrays deeper than " + strconv.Itoa(r.limits.Depth) + " levels: flatten it",
+		Limit: TooDeep}
 }
 
 // AppendJSON appends the value as JSON text to dst. The error is an *Error; dst is then returned as it was.
@@ -140,8 +142,8 @@ func (r *Reader) AppendJSON(dst []byte, p *Program, value []byte, limits Limits)
 	return r.AppendRest(dst, p, value, limits, nil)
 }
 
-// AppendRest is AppendJSON without the fields that the program gives to a Taker; nil: nothing is given. The error can also
-// be ErrNotTaken.
+// AppendRest is AppendJSON without the fields that the program gives to a Taker; nil: nothing is given. The error can
+// also be ErrNotTaken.
 func (r *Reader) AppendRest(dst []byte, p *Program, value []byte, limits Limits, taker Taker) ([]byte, error) {
 	r.in, r.at, r.out, r.begin, r.limits, r.depth, r.taker = value, 0, dst, len(dst), limits, 0, taker
 	r.slots, r.found, r.entries = r.slots[:0], r.found[:0], r.entries[:0]

@@ -26,8 +26,8 @@ const (
 	Clock                // microseconds of a day
 )
 
-// Taker takes values where they are read, so that they need not become text. A method returns false if it cannot take the
-// value: then the whole event has to be read again, as JSON, which also finds out why.
+// Taker takes values where they are read, so that they need not become text. A method returns false if it cannot take
+// the value: then the whole event has to be read again, as JSON, which also finds out why.
 type Taker interface {
 	TakeInteger(column int32, t Type, v int64) bool // Integer, Boolean, Instant, Local, Date, Clock
 	TakeFloat(column int32, v float64) bool         // Floating
@@ -38,8 +38,8 @@ type Taker interface {
 var ErrNotTaken = errors.New("schema: a value was not taken")
 
 // Choice says what becomes of a field of the type t: it is given to the Taker as column, if that is not negative;
-// named says that the contract knows it, and within, if that is not nil, what becomes of the fields of its value, or of its
-// elements.
+// named says that the contract knows it, and within, if that is not nil, what becomes of the fields of its value, or of
+// its elements.
 type Choice func(name string, t Type) (column int32, named bool, within Choice)
 
 // Choosing returns the program with those fields given to a Taker that are chosen. Types that a choice leads into are

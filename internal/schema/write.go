@@ -80,7 +80,8 @@ func toProtoJSON(d protoreflect.MessageDescriptor, v any) (any, error) {
 		return v, nil
 	case knownFieldMask:
 		if s, ok := v.(string); ok {
-			return regexp.MustCompile(`_[a-z]`).ReplaceAllStringFunc(s, func(m string) string { return strings.ToUpper(m[1:]) }), nil
+			return regexp.MustCompile(`_[a-z]`).ReplaceAllStringFunc(s,
+				func(m string) string { return strings.ToUpper(m[1:]) }), nil
 		}
 		return v, nil
 	case knownAny:

@@ -12,8 +12,8 @@ import (
 	"github.com/twmb/avro"
 )
 
-// Protects replays that repair events: what was read, and is written with the same schema, is read as the same again; for random schemas and
-// values of Avro, and random messages of Protobuf.
+// Protects replays that repair events: what was read, and is written with the same schema, is read as the same again;
+// for random schemas and values of Avro, and random messages of Protobuf.
 func TestWrite(t *testing.T) {
 	rd := rand.New(rand.NewPCG(9, 10))
 	var r Reader
@@ -72,7 +72,8 @@ func TestWrite(t *testing.T) {
 	}
 }
 
-// Protects from writing what the schema cannot say, without a word: each is refused with the field's path, and no value.
+// Protects from writing what the schema cannot say, without a word: each is refused with the field's path, and no
+// value.
 func TestWriteMistakes(t *testing.T) {
 	a, err := Avro(`{"type":"record","name":"R","fields":[{"name":"s","type":"string"},{"name":"n","type":["null","int"]},
 		{"name":"r","type":["null",{"type":"record","name":"I","fields":[{"name":"d","type":{"type":"bytes","logicalType":"decimal","precision":4,"scale":1}}]}]}]}`)
@@ -113,7 +114,8 @@ func TestWriteMistakes(t *testing.T) {
 	}
 }
 
-// beyond reports whether an event has a time that package time does not read: a year of more than four digits, or before 0.
+// beyond reports whether an event has a time that package time does not read: a year of more than four digits, or
+// before 0.
 func beyond(text string) bool { return farYear.MatchString(text) }
 
 var farYear = regexp.MustCompile(`"[+-]\d{4,}-\d\d-\d\d`)

@@ -124,7 +124,8 @@ func Markdown(fs *flag.FlagSet, sections []Section) string {
 			if byDefault != "" {
 				byDefault = "`" + strings.ReplaceAll(byDefault, "|", "\\|") + "`"
 			}
-			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", variable(f.Name), byDefault, strings.NewReplacer("|", "\\|", "<", "\\<").Replace(usage))
+			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", variable(f.Name), byDefault, strings.NewReplacer("|", "\\|", "<",
+				"\\<").Replace(usage))
 		}
 	}
 	return b.String()
@@ -143,7 +144,8 @@ func nearMisses(fs *flag.FlagSet, environ []string) []error {
 		}
 		for _, near := range slices.Sorted(maps.Keys(known)) {
 			if similar(name, near) {
-				mistakes = append(mistakes, fmt.Errorf("the variable %s is read by nobody: write %s, or remove it", name, near))
+				mistakes = append(mistakes, fmt.Errorf("the variable %s is read by nobody: write %s, or remove it",
+					name, near))
 			}
 		}
 	}

@@ -68,7 +68,8 @@ func TestMistakes(t *testing.T) {
 		t.Errorf("shows a value:\n%v%s", err, out)
 	}
 	for _, args := range [][]string{{"--nmae", "x"}, {"hunter2"}} {
-		if _, out, err := parse(t, args...); err == nil || !strings.Contains(err.Error(), "-h") || strings.Contains(err.Error()+out, "hunter2") {
+		if _, out, err := parse(t, args...); err == nil || !strings.Contains(err.Error(), "-h") ||
+			strings.Contains(err.Error()+out, "hunter2") {
 			t.Errorf("%q: %v, %q", args, err, out)
 		}
 	}
@@ -78,7 +79,8 @@ func TestMistakes(t *testing.T) {
 func TestHelp(t *testing.T) {
 	t.Setenv("COUNT", "many")
 	_, out, err := parse(t, "-h")
-	if !errors.Is(err, flag.ErrHelp) || !strings.Contains(out, "program does nothing.") || !strings.Contains(out, "-wait-time") || !strings.Contains(out, "LOG_LEVEL") {
+	if !errors.Is(err, flag.ErrHelp) || !strings.Contains(out, "program does nothing.") || !strings.Contains(out,
+		"-wait-time") || !strings.Contains(out, "LOG_LEVEL") {
 		t.Errorf("got %v and\n%s", err, out)
 	}
 }
@@ -96,7 +98,8 @@ func TestNearMisses(t *testing.T) {
 			if got := err != nil; got != told {
 				t.Fatalf("%v", err)
 			}
-			if told && (!strings.Contains(err.Error(), name+" is read by nobody: write WAIT_TIME") || strings.Contains(err.Error(), "hunter2")) {
+			if told && (!strings.Contains(err.Error(), name+" is read by nobody: write WAIT_TIME") ||
+				strings.Contains(err.Error(), "hunter2")) {
 				t.Error(err)
 			}
 		})
@@ -123,7 +126,8 @@ func TestSections(t *testing.T) {
 	}
 	var out strings.Builder
 	fs.SetOutput(&out)
-	if err := settings.Parse(fs, []string{"-h"}, "does nothing", all, func() error { return nil }); !errors.Is(err, flag.ErrHelp) {
+	if err := settings.Parse(fs, []string{"-h"}, "does nothing", all, func() error { return nil }); !errors.Is(err,
+		flag.ErrHelp) {
 		t.Error(err)
 	}
 	for _, part := range []string{"One:\n  -b-flag letter\n    \tthe letter b (default \"x|y\")\n\nTwo:\n  -a-flag int\n    \tthe number a (default 7)\n"} {

@@ -49,7 +49,8 @@ func FuzzParseTraceparent(f *testing.F) {
 		if !c.IsValid() {
 			return
 		}
-		if again := ParseTraceparent(Traceparent(c)); again.TraceID() != c.TraceID() || again.SpanID() != c.SpanID() || again.IsSampled() != c.IsSampled() {
+		if again := ParseTraceparent(Traceparent(c)); again.TraceID() != c.TraceID() || again.SpanID() != c.SpanID() ||
+			again.IsSampled() != c.IsSampled() {
 			t.Errorf("%q is read as %v, and written and read again as %v", s, c, again)
 		}
 	})
@@ -60,7 +61,8 @@ func TestRecordTraceparent(t *testing.T) {
 	header := func(key, value string) batch.RecordHeader {
 		return batch.RecordHeader{Key: []byte(key), Value: []byte(value)}
 	}
-	r := &batch.Record{Headers: []batch.RecordHeader{header("tracestate", "x"), header("Traceparent", "y"), header("traceparent", example)}}
+	r := &batch.Record{Headers: []batch.RecordHeader{header("tracestate", "x"), header("Traceparent", "y"),
+		header("traceparent", example)}}
 	if got := RecordTraceparent(r); got != example {
 		t.Errorf("%q", got)
 	}

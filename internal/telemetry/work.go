@@ -34,7 +34,8 @@ type Step struct {
 // Tell records w. t must not be nil.
 func (w *Work) Tell(t trace.Tracer) {
 	ctx := trace.ContextWithRemoteSpanContext(context.Background(), w.Parent)
-	ctx, span := t.Start(ctx, w.Name, trace.WithTimestamp(w.Begin), trace.WithSpanKind(w.Kind), trace.WithLinks(w.Links...))
+	ctx, span := t.Start(ctx, w.Name, trace.WithTimestamp(w.Begin), trace.WithSpanKind(w.Kind),
+		trace.WithLinks(w.Links...))
 	if !span.IsRecording() {
 		return
 	}

@@ -28,15 +28,19 @@ func audits(ctx context.Context, local *Local, args []string) error {
 		topics       values
 		connection   = kafkaclient.Connection{ClientID: "sluice-audit"}
 		group        = DefaultGroup
-		bucketName   = flags.String("payload-bucket", "", "`bucket` with the payloads that messages refer to: objects that nobody has fetched are counted")
-		asJSON       = flags.Bool("json", false, "print the report as one JSON object")
+		bucketName   = flags.String("payload-bucket", "",
+			"`bucket` with the payloads that messages refer to: objects that nobody has fetched are counted")
+		asJSON = flags.Bool("json", false, "print the report as one JSON object")
 	)
 	tables.flags(flags)
-	flags.StringVar(&connection.Brokers, "kafka", "", "`servers` host:port, separated by commas: the consumed offsets are the group's committed ones, and gaps are looked up.\n"+
-		"Empty: what has arrived tells what was consumed; with --data, the Kafka topics kept there are asked")
+	flags.StringVar(&connection.Brokers, "kafka", "",
+		"`servers` host:port, separated by commas: the consumed offsets are the group's committed ones, and gaps are looked up.\n"+
+			"Empty: what has arrived tells what was consumed; with --data, the Kafka topics kept there are asked")
 	flags.StringVar(&group, "group", group, "consumer `group` of the bridge")
-	flags.Var(&connection.Properties, "kafka-config", "librdkafka property as `property=value`, as the bridge takes it; secrets as KAFKA_CONFIG_<PROPERTY> in the environment")
-	flags.StringVar(&connection.OAuth, "kafka-oauth", "", "`source` of OAUTHBEARER tokens: google (Managed Service for Apache Kafka) or empty")
+	flags.Var(&connection.Properties, "kafka-config",
+		"librdkafka property as `property=value`, as the bridge takes it; secrets as KAFKA_CONFIG_<PROPERTY> in the environment")
+	flags.StringVar(&connection.OAuth, "kafka-oauth", "",
+		"`source` of OAUTHBEARER tokens: google (Managed Service for Apache Kafka) or empty")
 	flags.Var(&topics, "topic", "Kafka `topic` to audit; may be repeated. Default: all")
 	flags.Var(&since, "since", "audit records from this `time` on, by Kafka's timestamp: RFC 3339, a day, or how long ago (24h)")
 	flags.Var(&until, "until", "audit records before this `time`. On a running pipeline choose one before Pub/Sub's oldest unacknowledged message (15m)")

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Completion is the command that prints a shell's script, which completes the names of the program's commands and, by asking
-// the command itself for its help, their flags.
+// Completion is the command that prints a shell's script, which completes the names of the program's commands and, by
+// asking the command itself for its help, their flags.
 func Completion(program string, names []string) Command {
 	return func(_ context.Context, args []string) error {
 		flags := flag.NewFlagSet("completion", flag.ContinueOnError)
@@ -26,11 +26,13 @@ func Completion(program string, names []string) Command {
 		if flags.NArg() != 1 {
 			return UsageError("say for which shell: bash, zsh or fish")
 		}
-		script := map[string]string{"bash": bash, "zsh": "autoload -U +X bashcompinit && bashcompinit\n" + bash, "fish": fish}[flags.Arg(0)]
+		script := map[string]string{"bash": bash, "zsh": "autoload -U +X bashcompinit && bashcompinit\n" + bash,
+			"fish": fish}[flags.Arg(0)]
 		if script == "" {
 			return UsageError("%s is not among them: bash, zsh or fish", flags.Arg(0))
 		}
-		_, err := strings.NewReplacer("PROGRAM", program, "COMMANDS", strings.Join(names, " ")).WriteString(os.Stdout, script)
+		_, err := strings.NewReplacer("PROGRAM", program, "COMMANDS", strings.Join(names, " ")).WriteString(os.Stdout,
+			script)
 		return err
 	}
 }

@@ -46,7 +46,10 @@ COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) && _sluice && echo "${COMPREPLY[*]}"`, 
 		}
 	}
 	for _, shell := range []string{"zsh", "fish"} {
-		if text := capture(t, func() error { return Completion("sluice", []string{"audit"})(context.Background(), []string{shell}) }); !strings.Contains(text, "audit") || strings.Contains(text, "PROGRAM") {
+		if text := capture(t, func() error {
+			return Completion("sluice", []string{"audit"})(context.Background(),
+				[]string{shell})
+		}); !strings.Contains(text, "audit") || strings.Contains(text, "PROGRAM") {
 			t.Errorf("%s: %s", shell, text)
 		}
 	}

@@ -184,7 +184,8 @@ that is to come, before it is there.
 		}
 	}
 	if len(of) == 0 {
-		return UsageError("name a contract: a preset (%s), a file NAME.yaml, or a folder", strings.Join(contract.Presets(), ", "))
+		return UsageError("name a contract: a preset (%s), a file NAME.yaml, or a folder",
+			strings.Join(contract.Presets(), ", "))
 	}
 	all, err := readContracts(of)
 	if mistakes, ok := errors.AsType[contract.Mistakes](err); ok {
@@ -202,14 +203,16 @@ that is to come, before it is there.
 	}
 	if len(files) == 0 {
 		for _, c := range all {
-			fmt.Fprintf(os.Stderr, "%s: %d columns of the table %s, no mistakes\n", cmp.Or(c.File, c.Name), len(c.Table.Columns), c.Table.Name)
+			fmt.Fprintf(os.Stderr, "%s: %d columns of the table %s, no mistakes\n", cmp.Or(c.File, c.Name),
+				len(c.Table.Columns), c.Table.Name)
 		}
 		return nil
 	}
 	if len(all) > 1 {
 		c := contract.Find(all, *topic)
 		if c == nil {
-			return UsageError("there are %d contracts: say with --topic, a topic of one, whose the events are", len(all))
+			return UsageError("there are %d contracts: say with --topic, a topic of one, whose the events are",
+				len(all))
 		}
 		all = []*contract.Contract{c}
 	}
@@ -265,7 +268,8 @@ func (j *judged) judge(ctx context.Context, c *contract.Contract, file string) e
 			if !ok {
 				i = len(j.Reasons)
 				j.index[key] = i
-				j.Reasons = append(j.Reasons, judgedReason{Code: key[0], Field: key[1], Line: lines.Number(), Message: why.Message})
+				j.Reasons = append(j.Reasons, judgedReason{Code: key[0], Field: key[1], Line: lines.Number(),
+					Message: why.Message})
 			}
 			j.Reasons[i].Events++
 		default:
@@ -289,7 +293,8 @@ func (j *judged) print(w io.Writer) {
 	if j.Events == 1 {
 		noun = "event"
 	}
-	fmt.Fprintf(w, "%d %s: %d would land, %d would be left out, %d would be rejected.\n", j.Events, noun, j.Landed, j.LeftOut, j.Rejected)
+	fmt.Fprintf(w, "%d %s: %d would land, %d would be left out, %d would be rejected.\n", j.Events, noun, j.Landed,
+		j.LeftOut, j.Rejected)
 }
 
 func inferContract(ctx context.Context, args []string) error {
@@ -422,7 +427,8 @@ func (j *judged) judgeValues(ctx context.Context, c *contract.Contract, file str
 			return nil
 		}
 		j.Rejected++
-		j.Reasons = append(j.Reasons, judgedReason{Code: string(why.Code), Field: why.Field, Events: 1, Line: n, Message: why.Message})
+		j.Reasons = append(j.Reasons, judgedReason{Code: string(why.Code), Field: why.Field, Events: 1, Line: n,
+			Message: why.Message})
 		return nil
 	})
 }
@@ -486,7 +492,8 @@ func printTables(_ context.Context, args []string) error {
 		return err
 	}
 	if len(words) == 0 {
-		return UsageError("name a contract: a preset (%s), a file NAME.yaml, or a folder", strings.Join(contract.Presets(), ", "))
+		return UsageError("name a contract: a preset (%s), a file NAME.yaml, or a folder",
+			strings.Join(contract.Presets(), ", "))
 	}
 	all, err := readContracts(words)
 	if err != nil {

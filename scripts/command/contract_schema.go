@@ -128,7 +128,8 @@ func (s *schemaFlags) check(ctx context.Context, c *contract.Contract, w io.Writ
 		return err
 	}
 	if c.Format != found.Format {
-		return fmt.Errorf("%s is of the format %s, and the contract %s says format: %s", found.name, found.Format, c.Name, c.Format)
+		return fmt.Errorf("%s is of the format %s, and the contract %s says format: %s", found.name, found.Format,
+			c.Name, c.Format)
 	}
 	fields, err := found.program.Fields()
 	if err != nil {
@@ -149,7 +150,8 @@ func (s *schemaFlags) check(ctx context.Context, c *contract.Contract, w io.Writ
 	PrintTable(w, []string{"field", "type", "goes to"}, rows)
 	for i, column := range c.Table.Columns {
 		if missing := c.Fields[i].Source == contract.FromEvent && !reaches(c.Fields[i].Paths, fields); missing {
-			fmt.Fprintf(w, "The column %s has no field: it will be %s.\n", column.Name, cmp.Or(defaultOf(&c.Fields[i]), "null"))
+			fmt.Fprintf(w, "The column %s has no field: it will be %s.\n", column.Name, cmp.Or(defaultOf(&c.Fields[i]),
+				"null"))
 		}
 	}
 	problems, err := rejections(c, fields)
@@ -178,7 +180,8 @@ func columnOf(c *contract.Contract, name string) string {
 	var to []string
 	for i, f := range c.Fields {
 		for _, path := range f.Paths {
-			if f.Source == contract.FromEvent && len(path) > 0 && path[0].Kind == contract.Member && path[0].Name == name {
+			if f.Source == contract.FromEvent && len(path) > 0 && path[0].Kind == contract.Member &&
+				path[0].Name == name {
 				to = append(to, c.Table.Columns[i].Name)
 				break
 			}
@@ -229,9 +232,11 @@ func rejections(c *contract.Contract, fields []schema.Field) ([]*event.Rejection
 	for _, whole := range []bool{true, false} {
 		left := fields
 		for range len(fields) + 1 {
-			_, err := d.AppendRow(nil, schema.Sample(left, whole), event.Meta{Topic: c.SampleTopic(), Offset: batch.NoOffset})
+			_, err := d.AppendRow(nil, schema.Sample(left, whole), event.Meta{Topic: c.SampleTopic(),
+				Offset: batch.NoOffset})
 			r, rejected := errors.AsType[*event.Rejection](err)
-			if !rejected || r.Code != contract.CodeWrongType && r.Code != contract.CodeMissingField && r.Code != contract.CodeUnknownMember {
+			if !rejected || r.Code != contract.CodeWrongType && r.Code != contract.CodeMissingField &&
+				r.Code != contract.CodeUnknownMember {
 				break
 			}
 			// One that was left out below is missing for that.

@@ -19,8 +19,8 @@ const orderSchema = `{"type":"record","name":"Order","namespace":"shop","fields"
 	{"name":"created_at","type":{"type":"long","logicalType":"timestamp-millis"}},
 	{"name":"lines","type":{"type":"array","items":{"type":"record","name":"Line","fields":[{"name":"sku","type":"string"},{"name":"n","type":"int"}]}}}]}`
 
-// Protects the first step with a registry: infer writes a contract that is read without a mistake, whose columns are the schema's; check says what a
-// version to come will do to it, before it is there.
+// Protects the first step with a registry: infer writes a contract that is read without a mistake, whose columns are
+// the schema's; check says what a version to come will do to it, before it is there.
 func TestContractFromRegistry(t *testing.T) {
 	r := srfake.New()
 	defer r.Close()
@@ -70,7 +70,8 @@ func TestContractFromRegistry(t *testing.T) {
 		}
 	}
 	var text strings.Builder
-	if err := (&schemaFlags{registry: r.URL(), subject: "orders-value", auth: "none"}).infer(t.Context(), infer.Options{}, &text); err != nil {
+	if err := (&schemaFlags{registry: r.URL(), subject: "orders-value", auth: "none"}).infer(t.Context(),
+		infer.Options{}, &text); err != nil {
 		t.Fatal(err)
 	}
 	orders, err := contract.Read("orders.yaml", []byte(text.String()))
@@ -90,7 +91,8 @@ func TestContractFromRegistry(t *testing.T) {
 		{[2]string{`{"name":"n","type":"int"}`, `{"name":"n","type":"string"}`}, []string{"Events would be rejected: wrong_type: lines[0].n is a string, not a number"}, true},
 	} {
 		file := filepath.Join(t.TempDir(), "order.avsc")
-		if err := os.WriteFile(file, []byte(strings.Replace(orderSchema, c.change[0], c.change[1], 1)), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(strings.Replace(orderSchema, c.change[0], c.change[1], 1)),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
 		var b strings.Builder

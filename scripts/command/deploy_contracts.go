@@ -70,7 +70,8 @@ before anything is changed. The table of a contract that is gone stays.
 	if err := NoMore(flags); err != nil {
 		return err
 	}
-	for name, value := range map[string]string{"packed": *packed, "kept": *kept, "dataset": *dataset, "into": *folder, "terraform": *terraform} {
+	for name, value := range map[string]string{"packed": *packed, "kept": *kept, "dataset": *dataset, "into": *folder,
+		"terraform": *terraform} {
 		if value == "" {
 			return UsageError("--%s is missing", name)
 		}
@@ -197,7 +198,8 @@ func parsePacked(files map[string]string) ([]*contract.Contract, error) {
 // the tables that are kept.
 func planStreams(dataset string, all, old []*contract.Contract) (*settingsOfContracts, error) {
 	out := &settingsOfContracts{
-		Streams: map[string]stream{}, Topics: strings.Join(contract.KafkaTopics(all), ","), Groups: contract.BatchGroups(all),
+		Streams: map[string]stream{}, Topics: strings.Join(contract.KafkaTopics(all),
+			","), Groups: contract.BatchGroups(all),
 		LeavesOut: contract.LeavesOut(all),
 	}
 	var breaks []string
@@ -216,7 +218,8 @@ func planStreams(dataset string, all, old []*contract.Contract) (*settingsOfCont
 		out.Streams[c.Table.Name] = newStream(c, dataset, true)
 	}
 	if len(breaks) > 0 {
-		return nil, fmt.Errorf("the tables that are there cannot become what the contracts say:\n%s", strings.Join(breaks, "\n"))
+		return nil, fmt.Errorf("the tables that are there cannot become what the contracts say:\n%s",
+			strings.Join(breaks, "\n"))
 	}
 	for _, before := range old {
 		if _, ok := out.Streams[before.Table.Name]; !ok {

@@ -16,16 +16,18 @@ import (
 	"sluice/internal/kafkaclient"
 )
 
-// DefaultPage is where the live page listens unless told otherwise: internal/local/livepage, which the light program has not got.
+// DefaultPage is where the live page listens unless told otherwise: internal/local/livepage, which the light program
+// has not got.
 const DefaultPage = "127.0.0.1:8080"
 
 // Doctor is the command that looks whether what a pipeline needs is there.
 func Doctor(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("doctor", flag.ContinueOnError)
 	var (
-		project     = flags.String("project", "", "Google Cloud `project` to look at; empty: this machine, for a local run")
-		dataset     = flags.String("dataset", "clickstream", "BigQuery `dataset` of the tables")
-		path        = flags.String("contracts", "", "`folder` of the streams' contracts, or one contract's file; empty: the built-in one")
+		project = flags.String("project", "", "Google Cloud `project` to look at; empty: this machine, for a local run")
+		dataset = flags.String("dataset", "clickstream", "BigQuery `dataset` of the tables")
+		path    = flags.String("contracts", "",
+			"`folder` of the streams' contracts, or one contract's file; empty: the built-in one")
 		batches     = flags.String("pubsub-topic", DefaultTopic, "Pub/Sub `topic` that the bridge publishes to")
 		deadLetters = flags.String("dead-letter-topic", "clickstream-dead-letter", "Pub/Sub `topic` of dead letters")
 		data        = flags.String("data", ".data", "the `folder` that ./scripts/run --data keeps")
@@ -34,9 +36,12 @@ func Doctor(ctx context.Context, args []string) error {
 		asJSON      = flags.Bool("json", false, "print the findings as one JSON array")
 		connection  = kafkaclient.Connection{ClientID: "sluice-doctor"}
 	)
-	flags.StringVar(&connection.Brokers, "kafka", "", "`servers` host:port, separated by commas: Kafka is looked at, too")
-	flags.Var(&connection.Properties, "kafka-config", "librdkafka property as `property=value`, as the bridge takes it; secrets as KAFKA_CONFIG_<PROPERTY> in the environment")
-	flags.StringVar(&connection.OAuth, "kafka-oauth", "", "`source` of OAUTHBEARER tokens: google (Managed Service for Apache Kafka) or empty")
+	flags.StringVar(&connection.Brokers, "kafka", "",
+		"`servers` host:port, separated by commas: Kafka is looked at, too")
+	flags.Var(&connection.Properties, "kafka-config",
+		"librdkafka property as `property=value`, as the bridge takes it; secrets as KAFKA_CONFIG_<PROPERTY> in the environment")
+	flags.StringVar(&connection.OAuth, "kafka-oauth", "",
+		"`source` of OAUTHBEARER tokens: google (Managed Service for Apache Kafka) or empty")
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), `Looks whether what a pipeline needs is there, and says what to do where it is not. It changes nothing.
 Exit status 1 if something does not work.
@@ -114,7 +119,8 @@ func ownOrBuiltIn(path string) ([]*contract.Contract, error) {
 const patience = 2 * time.Minute
 
 // cloud looks at a deployment.
-func cloud(ctx context.Context, project, dataset string, topics doctor.Topics, contracts []*contract.Contract) []doctor.Finding {
+func cloud(ctx context.Context, project, dataset string, topics doctor.Topics,
+	contracts []*contract.Contract) []doctor.Finding {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var found []doctor.Finding

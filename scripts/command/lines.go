@@ -83,7 +83,8 @@ func (l *Lines) begin() error {
 		l.closers = append(l.closers, func() error { z.Close(); return nil })
 		l.reader = bufio.NewReaderSize(z, 1<<20)
 	case ending == ".gz" || ending == ".zst":
-		return fmt.Errorf("%s cannot be read as %s: it does not begin so; name it otherwise if it is plain text", l.name,
+		return fmt.Errorf("%s cannot be read as %s: it does not begin so; name it otherwise if it is plain text",
+			l.name,
 			map[string]string{".gz": "gzip", ".zst": "zstd"}[ending])
 	}
 	if err := l.skipMark(); err != nil {

@@ -81,7 +81,8 @@ have there: lines for the contract, and the statement that fills the column for 
 	}
 	proposals := s.Columns(c, *share)
 	if len(proposals) == 0 {
-		fmt.Printf("Of %d rows with something in %s, no member is in %g%% that a column could take.\n", s.Events, rest, *share*100)
+		fmt.Printf("Of %d rows with something in %s, no member is in %g%% that a column could take.\n", s.Events, rest,
+			*share*100)
 		return nil
 	}
 	fmt.Printf("# For the columns of %s, from %d rows:\n", c.Name, s.Events)
@@ -95,7 +96,8 @@ have there: lines for the contract, and the statement that fills the column for 
 		sets[i] = fmt.Sprintf("%s = %s", p.Name, p.SQL(rest))
 		nulls[i] = p.Name + " IS NULL"
 	}
-	fmt.Printf("UPDATE %s.%s\nSET %s\nWHERE %s;\n", tables.name(), c.Table.Name, strings.Join(sets, ",\n    "), strings.Join(nulls, " AND "))
+	fmt.Printf("UPDATE %s.%s\nSET %s\nWHERE %s;\n", tables.name(), c.Table.Name, strings.Join(sets, ",\n    "),
+		strings.Join(nulls, " AND "))
 	fmt.Printf("-- BigQuery changes no rows that came in the last 30 minutes: add AND ingested_at < " +
 		"TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 90 MINUTE).\n")
 	return nil

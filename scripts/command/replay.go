@@ -66,7 +66,8 @@ func parseReplayFlags(local *Local, args []string) (replayFlags, error) {
 	flags.BoolVar(&f.filter.Landed, "landed", false, "take letters too that have landed since they failed")
 	flags.StringVar(&f.registry, "registry", "", "`address` of the schema registry, instead of the one that contracts "+
 		"name; credentials come from SCHEMA_REGISTRY_* of the environment")
-	flags.StringVar(&f.transform, "transform", "", "jq `expression` that repairs each event; why it failed is in $code and $field")
+	flags.StringVar(&f.transform, "transform", "",
+		"jq `expression` that repairs each event; why it failed is in $code and $field")
 	flags.Int64Var(&f.limit, "limit", 0, "send at most so many `letters`; 0: all")
 	flags.Float64Var(&f.rate, "rate", 0, "send at most so many `letters` per second; 0: as fast as it goes")
 	flags.Var(&f.types, "event-types", "`values` that event_type may have, for the dry run's forecast (EVENT_TYPES of the functions)")
@@ -76,10 +77,14 @@ func parseReplayFlags(local *Local, args []string) (replayFlags, error) {
 	flags.BoolVar(&f.json, "json", false, "print JSON on standard output")
 	flags.StringVar(&f.via, "via", f.via, "`way` to send them: pubsub keeps the records' Kafka coordinates, kafka gives them new ones")
 	flags.StringVar(&f.topic, "topic", "", "Pub/Sub or Kafka `topic` to send to; default: the bridge's Pub/Sub topic, or each letter's own Kafka topic")
-	flags.StringVar(&f.producer.Brokers, "kafka", "", "with --project and --via kafka: `servers` host:port, separated by commas")
-	flags.StringVar(&f.group, "group", DefaultGroup, "with --via kafka: consumer `group` of the bridge. Without --topic, letters go only to topics that it has read")
-	flags.Var(&f.producer.Properties, "kafka-config", "librdkafka property as `property=value`; secrets as KAFKA_CONFIG_<PROPERTY> in the environment")
-	flags.StringVar(&f.producer.OAuth, "kafka-oauth", "", "`source` of OAUTHBEARER tokens: google (Managed Service for Apache Kafka) or empty")
+	flags.StringVar(&f.producer.Brokers, "kafka", "",
+		"with --project and --via kafka: `servers` host:port, separated by commas")
+	flags.StringVar(&f.group, "group", DefaultGroup,
+		"with --via kafka: consumer `group` of the bridge. Without --topic, letters go only to topics that it has read")
+	flags.Var(&f.producer.Properties, "kafka-config",
+		"librdkafka property as `property=value`; secrets as KAFKA_CONFIG_<PROPERTY> in the environment")
+	flags.StringVar(&f.producer.OAuth, "kafka-oauth", "",
+		"`source` of OAUTHBEARER tokens: google (Managed Service for Apache Kafka) or empty")
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), `Sends dead letters through the pipeline again, with their original bytes and coordinates.
 Without --execute it only says what it would send.
@@ -172,7 +177,8 @@ func replays(ctx context.Context, local *Local, args []string) error {
 			return fmt.Errorf("the replay %s is done: it sent %s", r.ID, letters(r.Sent))
 		}
 		if r.Dataset != f.tables.name() {
-			return UsageError("the replay %s is of %s: give the same --project and --dataset, or --data", r.ID, r.Dataset)
+			return UsageError("the replay %s is of %s: give the same --project and --dataset, or --data", r.ID,
+				r.Dataset)
 		}
 	}
 	if r.Contracts, err = f.tables.contracts(); err != nil {
@@ -235,7 +241,8 @@ func executeReplay(ctx context.Context, f replayFlags, r *replay.Replay, file st
 		if !exists(file) {
 			return err
 		}
-		return fmt.Errorf("%w\nsent so far: %s; go on with: ./scripts/replay %s --resume %s", err, letters(r.Sent), f.tables.words(), file)
+		return fmt.Errorf("%w\nsent so far: %s; go on with: ./scripts/replay %s --resume %s", err, letters(r.Sent),
+			f.tables.words(), file)
 	}
 	for reason, n := range r.Skipped {
 		fmt.Fprintf(os.Stderr, "not sent: %s, %s.\n", letters(n), reason)
@@ -246,7 +253,8 @@ func executeReplay(ctx context.Context, f replayFlags, r *replay.Replay, file st
 	if f.json {
 		return json.NewEncoder(os.Stdout).Encode(r)
 	}
-	fmt.Printf("Replay %s: %s sent. ./scripts/replay %s --list tells what becomes of them.\n", r.ID, letters(r.Sent), f.tables.words())
+	fmt.Printf("Replay %s: %s sent. ./scripts/replay %s --list tells what becomes of them.\n", r.ID, letters(r.Sent),
+		f.tables.words())
 	return nil
 }
 
@@ -267,8 +275,8 @@ func executeRemote(ctx context.Context, f replayFlags, r *replay.Replay, o repla
 	return Execute(ctx, engine, r, o, &f.producer, f.group, client, nil)
 }
 
-// Execute sends the letters of r to its target: through a Kafka reached by c, of whose topics group reads some, or with client to
-// Pub/Sub, where wrap may put something around the target.
+// Execute sends the letters of r to its target: through a Kafka reached by c, of whose topics group reads some, or with
+// client to Pub/Sub, where wrap may put something around the target.
 func Execute(
 	ctx context.Context, engine query.Engine, r *replay.Replay, o replay.Options,
 	c *kafkaclient.Connection, group string, client *pubsub.Client, wrap func(replay.Target) replay.Target,
@@ -278,7 +286,8 @@ func Execute(
 		if err != nil {
 			return err
 		}
-		target, err := replay.OpenKafka(ctx, replay.KafkaConfig{Properties: c.ConfigMap(), Topic: r.To, Group: group, Token: token})
+		target, err := replay.OpenKafka(ctx, replay.KafkaConfig{Properties: c.ConfigMap(), Topic: r.To, Group: group,
+			Token: token})
 		if err != nil {
 			return err
 		}
@@ -320,7 +329,8 @@ func printPlan(w io.Writer, asJSON bool, p *replay.Plan) error {
 	for _, line := range p.Sample {
 		fmt.Fprintln(w, " ", line)
 	}
-	_, err := fmt.Fprintf(w, "%s would be sent, %d would land. Nothing has been sent: --execute does.\n", letters(p.Letters), p.Letters-fails)
+	_, err := fmt.Fprintf(w, "%s would be sent, %d would land. Nothing has been sent: --execute does.\n",
+		letters(p.Letters), p.Letters-fails)
 	return err
 }
 

@@ -28,7 +28,8 @@ func (t *target) flags(fs *flag.FlagSet) {
 	}
 	fs.StringVar(&t.project, "project", "", "Google Cloud `project` of the dataset: the tables are in BigQuery, reached with application default credentials")
 	fs.StringVar(&t.dataset, "dataset", "clickstream", "BigQuery `dataset` of the tables")
-	fs.StringVar(&t.contractsPath, "contracts", "", "`folder` of the streams' contracts, or one contract's file; default: those that --data keeps, or the built-in one")
+	fs.StringVar(&t.contractsPath, "contracts", "",
+		"`folder` of the streams' contracts, or one contract's file; default: those that --data keeps, or the built-in one")
 	fs.StringVar(&t.location, "location", "", "where the dataset lives, such as europe-west3; empty: BigQuery finds out")
 }
 

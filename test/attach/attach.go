@@ -323,7 +323,8 @@ func (a *Attached) between(from, to local.Offsets) (condition string, records in
 			begin = from[partition]
 		}
 		if end > begin {
-			spans = append(spans, fmt.Sprintf("(kafka_partition = %d AND kafka_offset >= %d AND kafka_offset < %d)", partition, begin, end))
+			spans = append(spans, fmt.Sprintf("(kafka_partition = %d AND kafka_offset >= %d AND kafka_offset < %d)",
+				partition, begin, end))
 			records += end - begin
 		}
 	}

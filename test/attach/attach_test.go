@@ -62,7 +62,8 @@ func TestServersByAddress(t *testing.T) {
 			t.Fatal(err)
 		}
 		account, err := a.Await(t.Context(), from, to, 2*time.Minute)
-		if err != nil || account.Missing != 0 || account.Landed+account.DeadLettered != events || account.DeadLettered == 0 {
+		if err != nil || account.Missing != 0 || account.Landed+account.DeadLettered != events ||
+			account.DeadLettered == 0 {
 			t.Errorf("wrapped %v: %+v, %v", wrapped, account, err)
 		}
 		latency, err := a.Latency(t.Context(), from, to)
@@ -91,7 +92,8 @@ func TestServersThatDoNotAnswer(t *testing.T) {
 		"BigQuery's REST interface": {BigQueryREST: gone, BigQueryGRPC: gone},
 	} {
 		c.Log = slog.New(slog.DiscardHandler)
-		if _, err := attach.Start(t.Context(), c); err == nil || !strings.Contains(err.Error(), what+" does not answer") || !strings.Contains(err.Error(), gone) {
+		if _, err := attach.Start(t.Context(), c); err == nil || !strings.Contains(err.Error(),
+			what+" does not answer") || !strings.Contains(err.Error(), gone) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

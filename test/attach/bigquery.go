@@ -40,7 +40,8 @@ func (a *Attached) attachBigQuery(ctx context.Context, tables []*contract.Table)
 	} else if err != nil {
 		return fmt.Errorf("dataset %s: %w", local.Dataset, err)
 	}
-	appends, err := storage.NewBigQueryWriteClient(ctx, option.WithEndpoint(a.config.BigQueryGRPC), option.WithoutAuthentication(),
+	appends, err := storage.NewBigQueryWriteClient(ctx, option.WithEndpoint(a.config.BigQueryGRPC),
+		option.WithoutAuthentication(),
 		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
 	if err != nil {
 		return err
@@ -52,15 +53,18 @@ func (a *Attached) attachBigQuery(ctx context.Context, tables []*contract.Table)
 			if err != nil {
 				return fmt.Errorf("table %s: %w", t.Name, err)
 			}
-			partitioning := &bigquery.TimePartitioning{Type: bigquery.DayPartitioningType, Field: warehouse.DefaultPartitions()[t.Name].Column}
-			if err := dataset.Table(t.Name).Create(ctx, &bigquery.TableMetadata{Schema: columns, TimePartitioning: partitioning}); err != nil {
+			partitioning := &bigquery.TimePartitioning{Type: bigquery.DayPartitioningType,
+				Field: warehouse.DefaultPartitions()[t.Name].Column}
+			if err := dataset.Table(t.Name).Create(ctx, &bigquery.TableMetadata{Schema: columns,
+				TimePartitioning: partitioning}); err != nil {
 				return fmt.Errorf("table %s: %w", t.Name, err)
 			}
 		} else if err != nil {
 			return fmt.Errorf("table %s: %w", t.Name, err)
 		}
 		// goccy's emulator knows a default stream from the first look at it.
-		name := fmt.Sprintf("projects/%s/datasets/%s/tables/%s/streams/_default", a.config.Project, local.Dataset, t.Name)
+		name := fmt.Sprintf("projects/%s/datasets/%s/tables/%s/streams/_default", a.config.Project, local.Dataset,
+			t.Name)
 		if _, err := appends.GetWriteStream(ctx, &storagepb.GetWriteStreamRequest{Name: name}); err != nil {
 			return fmt.Errorf("default stream of table %s: %w", t.Name, err)
 		}

@@ -29,7 +29,8 @@ func (a *Attached) subscribe(ctx context.Context, functions string) (err error) 
 		{local.DeadLetterTopic, local.DeadLetter, "/DeadLetter"},
 		{local.Topic, local.Ingest, "/Ingest"},
 	} {
-		if _, err := client.TopicAdminClient.CreateTopic(ctx, &pubsubpb.Topic{Name: full("topics", s.topic)}); err != nil && status.Code(err) != codes.AlreadyExists {
+		if _, err := client.TopicAdminClient.CreateTopic(ctx,
+			&pubsubpb.Topic{Name: full("topics", s.topic)}); err != nil && status.Code(err) != codes.AlreadyExists {
 			return err
 		}
 		push := &pubsubpb.PushConfig{PushEndpoint: functions + s.path}
@@ -37,15 +38,18 @@ func (a *Attached) subscribe(ctx context.Context, functions string) (err error) 
 			push.Wrapper = &pubsubpb.PushConfig_NoWrapper_{NoWrapper: &pubsubpb.PushConfig_NoWrapper{WriteMetadata: true}}
 		}
 		sub := &pubsubpb.Subscription{
-			Name: full("subscriptions", s.name), Topic: full("topics", s.topic), PushConfig: push, AckDeadlineSeconds: 60,
+			Name: full("subscriptions", s.name), Topic: full("topics",
+				s.topic), PushConfig: push, AckDeadlineSeconds: 60,
 			RetryPolicy: &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(time.Second), MaximumBackoff: durationpb.New(10 * time.Second)},
 		}
 		if s.topic == local.Topic {
-			sub.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: full("topics", local.DeadLetterTopic), MaxDeliveryAttempts: 100}
+			sub.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: full("topics", local.DeadLetterTopic),
+				MaxDeliveryAttempts: 100}
 		}
 		_, err := client.SubscriptionAdminClient.CreateSubscription(ctx, sub)
 		if status.Code(err) == codes.AlreadyExists {
-			err = client.SubscriptionAdminClient.ModifyPushConfig(ctx, &pubsubpb.ModifyPushConfigRequest{Subscription: sub.Name, PushConfig: push})
+			err = client.SubscriptionAdminClient.ModifyPushConfig(ctx,
+				&pubsubpb.ModifyPushConfigRequest{Subscription: sub.Name, PushConfig: push})
 		}
 		if err != nil {
 			return err

@@ -38,8 +38,10 @@ func events(t *testing.T, s *Servers) {
 	)
 	p.bridge()
 	want := []string{
-		fmt.Sprintf(`a | %s | page_view | ü | /x?a=1 | null | 0 | 0 | %s | 1.5 | 😀`+"\n", at.Format(time.RFC3339Nano), kafkaTime.Format(time.RFC3339Nano)),
-		fmt.Sprintf(`g | %s | purchase | u | null | null | 0 | 6 | %s | null | null`, at.Format(time.RFC3339Nano), kafkaTime.Format(time.RFC3339Nano)),
+		fmt.Sprintf(`a | %s | page_view | ü | /x?a=1 | null | 0 | 0 | %s | 1.5 | 😀`+"\n", at.Format(time.RFC3339Nano),
+			kafkaTime.Format(time.RFC3339Nano)),
+		fmt.Sprintf(`g | %s | purchase | u | null | null | 0 | 6 | %s | null | null`, at.Format(time.RFC3339Nano),
+			kafkaTime.Format(time.RFC3339Nano)),
 	}
 	got := p.await(2, `SELECT event_id, event_timestamp, event_type, user_id, page_url, product_id, kafka_partition, kafka_offset, kafka_timestamp,
 		JSON_VALUE(properties, '$.price'), JSON_VALUE(properties, '$.emoji') FROM clickstream.fact_events WHERE kafka_topic = '%s' ORDER BY kafka_offset`, p.topic)
@@ -47,8 +49,10 @@ func events(t *testing.T, s *Servers) {
 		t.Errorf("fact_events (-want, +got):\n%s", diff)
 	}
 	want = []string{
-		`1 | missing_field | user_id | {"event_id":"b","event_timestamp":"` + stamp + `","event_type":"page_view"} | null | 6b`,
-		`2 | invalid_event_type | event_type | {"event_id":"c","event_timestamp":"` + stamp + `","event_type":"dance","user_id":"u"} | null | 6b`,
+		`1 | missing_field | user_id | {"event_id":"b","event_timestamp":"` + stamp +
+			`","event_type":"page_view"} | null | 6b`,
+		`2 | invalid_event_type | event_type | {"event_id":"c","event_timestamp":"` + stamp +
+			`","event_type":"dance","user_id":"u"} | null | 6b`,
 		`3 | invalid_json | null | {"event_id":"d" | null | 6b`,
 		`4 | invalid_utf8 | null | null | fffe | 6b`,
 		`5 | invalid_timestamp | event_timestamp | {"event_id":"f","event_timestamp":"yesterday","event_type":"page_view","user_id":"u"} | null | 6b`,
@@ -79,10 +83,12 @@ func shapes(t *testing.T, s *Servers) {
 	p := newPipeline(t, s, "shapes")
 	p.create(1, nil)
 	good := event("good")
-	good.Headers = []kafka.Header{{Key: "trace", Value: []byte("1")}, {Key: "trace", Value: nil}, {Key: "", Value: []byte{0xff}}}
+	good.Headers = []kafka.Header{{Key: "trace", Value: []byte("1")}, {Key: "trace", Value: nil},
+		{Key: "", Value: []byte{0xff}}}
 	emptyKey := event("empty key")
 	emptyKey.Key = []byte{}
-	p.produce(nil, good, emptyKey, kafka.Message{Key: []byte("gone")}, kafka.Message{Key: []byte{0xff, 0}, Value: []byte{}})
+	p.produce(nil, good, emptyKey, kafka.Message{Key: []byte("gone")}, kafka.Message{Key: []byte{0xff, 0},
+		Value: []byte{}})
 	p.bridge()
 	if diff := cmp.Diff([]string{"0 | 0", "0 | 1"}, p.landed(2)); diff != "" {
 		t.Error(diff)
@@ -157,9 +163,12 @@ func large(t *testing.T, s *Servers) {
 	random := make([]byte, 12<<20)
 	source := rand.NewChaCha8([32]byte{1})
 	_, _ = source.Read(random)
-	event := fmt.Sprintf(`{"event_id":"large","event_timestamp":%q,"event_type":"search","user_id":"u","page_url":%q}`, time.Now().UTC().Format(time.RFC3339), strings.Repeat("x", size))
-	p.produce(map[string]kafka.ConfigValue{"compression.type": "none"}, kafka.Message{Value: []byte(event)}, kafka.Message{Value: random})
-	if got := p.await(1, "SELECT LENGTH(page_url) FROM clickstream.fact_events WHERE kafka_topic = '%s'", p.topic); got[0] != fmt.Sprint(size) {
+	event := fmt.Sprintf(`{"event_id":"large","event_timestamp":%q,"event_type":"search","user_id":"u","page_url":%q}`,
+		time.Now().UTC().Format(time.RFC3339), strings.Repeat("x", size))
+	p.produce(map[string]kafka.ConfigValue{"compression.type": "none"}, kafka.Message{Value: []byte(event)},
+		kafka.Message{Value: random})
+	if got := p.await(1, "SELECT LENGTH(page_url) FROM clickstream.fact_events WHERE kafka_topic = '%s'",
+		p.topic); got[0] != fmt.Sprint(size) {
 		t.Errorf("page_url of %s characters, want %d", got[0], size)
 	}
 	sum := sha256.Sum256(random)
@@ -183,7 +192,8 @@ func between(t *testing.T, s *Servers) {
 		return
 	}
 	long := fmt.Appendf(nil, `{"event_id":"long","event_timestamp":%q,"event_type":"search","user_id":"u","page_url":%q}`, time.Now().UTC().Format(time.RFC3339), strings.Repeat("x", 9_600_000))
-	p.produce(map[string]kafka.ConfigValue{"compression.type": "lz4"}, event("before"), kafka.Message{Value: long}, event("after"))
+	p.produce(map[string]kafka.ConfigValue{"compression.type": "lz4"}, event("before"), kafka.Message{Value: long},
+		event("after"))
 	want := []string{fmt.Sprintf("1 | too_large | %d | %x", len(long), sha256.Sum256(long))}
 	if diff := cmp.Diff(want, p.deadLettered(1, "kafka_offset, error_code, original_event_size, original_event_sha256")); diff != "" {
 		t.Error(diff)
@@ -247,7 +257,8 @@ func topicRecreated(t *testing.T, s *Servers) {
 	p.landed(10)
 	// Let the group commit what it has done.
 	p.committed(10)
-	if _, err := p.admin.DeleteTopics(t.Context(), []string{p.topic}, kafka.SetAdminOperationTimeout(20*time.Second)); err != nil {
+	if _, err := p.admin.DeleteTopics(t.Context(), []string{p.topic},
+		kafka.SetAdminOperationTimeout(20*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
@@ -277,9 +288,11 @@ func (p *pipeline) committed(offset kafka.Offset) {
 	p.t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		result, err := p.admin.ListConsumerGroupOffsets(p.t.Context(),
-			[]kafka.ConsumerGroupTopicPartitions{{Group: p.topic, Partitions: []kafka.TopicPartition{{Topic: &p.topic, Partition: 0}}}})
+			[]kafka.ConsumerGroupTopicPartitions{{Group: p.topic, Partitions: []kafka.TopicPartition{{Topic: &p.topic,
+				Partition: 0}}}})
 		at := kafka.Offset(-1)
-		if err == nil && len(result.ConsumerGroupsTopicPartitions) == 1 && len(result.ConsumerGroupsTopicPartitions[0].Partitions) == 1 {
+		if err == nil && len(result.ConsumerGroupsTopicPartitions) == 1 &&
+			len(result.ConsumerGroupsTopicPartitions[0].Partitions) == 1 {
 			at = result.ConsumerGroupsTopicPartitions[0].Partitions[0].Offset
 		}
 		if at >= offset {
@@ -381,7 +394,8 @@ func (p *pipeline) available() []string {
 		p.t.Fatal(err)
 	}
 	defer c.Close()
-	if err := c.Assign([]kafka.TopicPartition{{Topic: &p.topic, Partition: 0, Offset: kafka.OffsetBeginning}}); err != nil {
+	if err := c.Assign([]kafka.TopicPartition{{Topic: &p.topic, Partition: 0,
+		Offset: kafka.OffsetBeginning}}); err != nil {
 		p.t.Fatal(err)
 	}
 	var there []string
@@ -493,7 +507,8 @@ func leaderLost(t *testing.T, s *Servers) {
 	<-produced
 	got := p.rows("SELECT COUNT(*) FROM (SELECT event_id FROM clickstream.fact_events WHERE kafka_topic = '%s' GROUP "+
 		"BY event_id) AS ids", p.topic)
-	for end := time.Now().Add(patience); got[0] != fmt.Sprint(records) && time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(patience); got[0] != fmt.Sprint(records) &&
+		time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		got = p.rows("SELECT COUNT(*) FROM (SELECT event_id FROM clickstream.fact_events WHERE kafka_topic = '%s' GROUP "+
 			"BY event_id) AS ids", p.topic)
 	}

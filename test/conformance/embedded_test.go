@@ -29,7 +29,8 @@ func TestEmbeddedServers(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { p.Close() })
-			w, err := warehouse.Start(warehouse.Config{Project: "conformance", Tables: []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}})
+			w, err := warehouse.Start(warehouse.Config{Project: "conformance",
+				Tables: []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -108,7 +108,8 @@ func (p *pipeline) subscribe(functions string) {
 	}
 	p.t.Cleanup(func() { client.Close() })
 	for _, sub := range []struct{ topic, path string }{{p.dead(), "/DeadLetter"}, {p.topic, "/Ingest"}} {
-		if _, err := client.TopicAdminClient.CreateTopic(p.t.Context(), &pubsubpb.Topic{Name: p.full("topics", sub.topic)}); err != nil {
+		if _, err := client.TopicAdminClient.CreateTopic(p.t.Context(),
+			&pubsubpb.Topic{Name: p.full("topics", sub.topic)}); err != nil {
 			p.t.Fatal(err)
 		}
 		push := &pubsubpb.PushConfig{PushEndpoint: "http://" + functions + sub.path}
@@ -116,11 +117,13 @@ func (p *pipeline) subscribe(functions string) {
 			push.Wrapper = &pubsubpb.PushConfig_NoWrapper_{NoWrapper: &pubsubpb.PushConfig_NoWrapper{WriteMetadata: true}}
 		}
 		s := &pubsubpb.Subscription{
-			Name: p.full("subscriptions", sub.topic), Topic: p.full("topics", sub.topic), PushConfig: push, AckDeadlineSeconds: 60,
+			Name: p.full("subscriptions", sub.topic), Topic: p.full("topics",
+				sub.topic), PushConfig: push, AckDeadlineSeconds: 60,
 			RetryPolicy: &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(100 * time.Millisecond), MaximumBackoff: durationpb.New(time.Second)},
 		}
 		if sub.topic == p.topic {
-			s.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: p.full("topics", p.dead()), MaxDeliveryAttempts: 100}
+			s.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: p.full("topics", p.dead()),
+				MaxDeliveryAttempts: 100}
 		}
 		if _, err := client.SubscriptionAdminClient.CreateSubscription(p.t.Context(), s); err != nil {
 			p.t.Fatal(err)
@@ -129,7 +132,8 @@ func (p *pipeline) subscribe(functions string) {
 		p.t.Cleanup(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
-			if err := client.SubscriptionAdminClient.DeleteSubscription(ctx, &pubsubpb.DeleteSubscriptionRequest{Subscription: s.Name}); err != nil {
+			if err := client.SubscriptionAdminClient.DeleteSubscription(ctx,
+				&pubsubpb.DeleteSubscriptionRequest{Subscription: s.Name}); err != nil {
 				p.t.Error(err)
 			}
 		})
@@ -274,7 +278,8 @@ func (p *pipeline) await(n int, query string, arguments ...any) []string {
 			return lines
 		}
 		if time.Now().After(end) {
-			p.t.Fatalf("%d rows, want %d: %s\n%s", len(lines), n, fmt.Sprintf(query, arguments...), strings.Join(lines, "\n"))
+			p.t.Fatalf("%d rows, want %d: %s\n%s", len(lines), n, fmt.Sprintf(query, arguments...),
+				strings.Join(lines, "\n"))
 		}
 	}
 }

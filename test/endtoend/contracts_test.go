@@ -104,7 +104,8 @@ columns:
 - {name: record_key, type: BYTES, kafka: key}
 drop: {tenant: test}
 `)
-	s := start(t, pipeline.Config{Config: local.Config{Contracts: []*contract.Contract{c}, Topic: "shop.web", Partitions: 1}})
+	s := start(t, pipeline.Config{Config: local.Config{Contracts: []*contract.Contract{c}, Topic: "shop.web",
+		Partitions: 1}})
 	p, err := s.NewProducer()
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +115,8 @@ drop: {tenant: test}
 	from := s.Ends()
 	produce(t, p, "shop.web", []byte("k1"), []byte(`{"id":1}`), tenant("acme"), tenant("newer"))
 	produce(t, p, "shop.web", []byte("k2"), []byte(`{"id":2}`), tenant("test"))
-	produce(t, p, "shop.web", []byte("k3"), []byte(`{"id":3,"new":{"a":1}}`), tenant("acme"), kafka.Header{Key: "bin", Value: []byte{0xff}})
+	produce(t, p, "shop.web", []byte("k3"), []byte(`{"id":3,"new":{"a":1}}`), tenant("acme"), kafka.Header{Key: "bin",
+		Value: []byte{0xff}})
 	account := await(t, s, p, from)
 	if want := (local.Account{Landed: 1, DeadLettered: 1, LeftOut: 1}); account != want {
 		t.Errorf("%+v, want %+v", account, want)
@@ -123,7 +125,8 @@ drop: {tenant: test}
 		query(t, s, "SELECT id, tenant, record_key, kafka_topic, kafka_partition, kafka_offset FROM shop_once")); diff != "" {
 		t.Errorf("rows (-want, +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([][]string{{"unknown_member", "NULL", "shop", "shop", "k3", `[{"key":"tenant","value":"acme"},{"key":"bin","value":null,"value_base64":"/w=="}]`}},
+	if diff := cmp.Diff([][]string{{"unknown_member", "NULL", "shop", "shop", "k3",
+		`[{"key":"tenant","value":"acme"},{"key":"bin","value":null,"value_base64":"/w=="}]`}},
 		query(t, s, "SELECT error_code, error_field, contract, target_table, kafka_key, CAST(kafka_headers AS VARCHAR) FROM events_dlq")); diff != "" {
 		t.Errorf("dead letters (-want, +got):\n%s", diff)
 	}

@@ -156,21 +156,25 @@ func TestGoodEventsLandExactlyAsSent(t *testing.T) {
 			`{"event_id":"e-0","event_timestamp":"` + day + `T10:11:12Z","event_type":"page_view","user_id":"u"}`,
 			"e-0", day + " 10:11:12+00", "page_view", "u", "NULL", "NULL", "NULL"},
 		{"every field, and microseconds with an offset",
-			`{"event_id":"e-1","event_timestamp":"` + day + `T10:11:12.123456+01:00","event_type":"purchase","user_id":"u-1","page_url":"https://shop.example/p?x=1&y=2","product_id":"sku-1"}`,
+			`{"event_id":"e-1","event_timestamp":"` + day +
+				`T10:11:12.123456+01:00","event_type":"purchase","user_id":"u-1","page_url":"https://shop.example/p?x=1&y=2","product_id":"sku-1"}`,
 			"e-1", day + " 09:11:12.123456+00", "purchase", "u-1", "https://shop.example/p?x=1&y=2", "sku-1", "NULL"},
 		{"nulls are absent, a space in the time, no offset is UTC",
-			`{"event_id":"e-2","event_timestamp":"` + day + ` 10:11:12.5","event_type":"search","user_id":"u","page_url":null,"product_id":null}`,
+			`{"event_id":"e-2","event_timestamp":"` + day +
+				` 10:11:12.5","event_type":"search","user_id":"u","page_url":null,"product_id":null}`,
 			"e-2", day + " 10:11:12.5+00", "search", "u", "NULL", "NULL", "NULL"},
 		{"extras as they stood, in their order, numbers to the digit",
 			` { "z" : [1, 2.50, -0, 1e-7, 12345678901234567890 ],"event_id":"e-3", "a":{"deep":{"er":[null,true,false,{}]}} ,"event_timestamp":"` + day + `T00:00:00.1234567Z","event_type":"add_to_cart","user_id":"u","properties":{"own":"name"},"ingested_at":"mine","kafka_offset":-7 } `,
 			"e-3", day + " 00:00:00.123456+00", "add_to_cart", "u", "NULL", "NULL",
 			`{"z":[1, 2.50, -0, 1e-7, 12345678901234567890 ],"a":{"deep":{"er":[null,true,false,{}]}},"properties":{"own":"name"},"ingested_at":"mine","kafka_offset":-7}`},
 		{"escapes are decoded in columns and kept in extras",
-			`{"event_id":"e-4\u00fc\n\"\\\/","event_timestamp":"` + day + `T23:59:59Z","event_type":"page\u005fview","user_id":"日本\ud83d\ude00","q\u00fcery":"gr\u00fcn 😀 \/ \ud83d\ude00"}`,
+			`{"event_id":"e-4\u00fc\n\"\\\/","event_timestamp":"` + day +
+				`T23:59:59Z","event_type":"page\u005fview","user_id":"日本\ud83d\ude00","q\u00fcery":"gr\u00fcn 😀 \/ \ud83d\ude00"}`,
 			"e-4ü\n\"\\/", day + " 23:59:59+00", "page_view", "日本😀", "NULL", "NULL",
 			`{"q\u00fcery":"gr\u00fcn 😀 \/ \ud83d\ude00"}`},
 		{"optional fields may be empty",
-			`{"event_id":"e-5","event_timestamp":"` + day + `T01:02:03Z","event_type":"search","user_id":".","page_url":"","product_id":"","":""}`,
+			`{"event_id":"e-5","event_timestamp":"` + day +
+				`T01:02:03Z","event_type":"search","user_id":".","page_url":"","product_id":"","":""}`,
 			"e-5", day + " 01:02:03+00", "search", ".", "", "", `{"":""}`},
 	}
 	for _, transport := range transports {
@@ -194,7 +198,8 @@ func TestGoodEventsLandExactlyAsSent(t *testing.T) {
 					CAST(ingested_at BETWEEN ? AND ? AS VARCHAR) FROM fact_events WHERE kafka_offset = ?`, before, time.Now(), offset)
 				want := []string{c.id, c.at, c.kind, c.user, c.url, c.product, c.properties, "clickstream", "0",
 					fmt.Sprint(kafkaTime.UnixMicro()), "true"}
-				for i, column := range []string{"event_id", "event_timestamp", "event_type", "user_id", "page_url", "product_id",
+				for i, column := range []string{"event_id", "event_timestamp", "event_type", "user_id", "page_url",
+					"product_id",
 					"properties", "kafka_topic", "kafka_partition", "kafka_timestamp", "ingested_at is the time of the run"} {
 					if got[i] != want[i] {
 						t.Errorf("%s: %s is %s, want %s", c.name, column, got[i], want[i])
@@ -226,9 +231,11 @@ func TestBadEventsAreDeadLetteredAndTheirNeighboursLand(t *testing.T) {
 			}
 			// The batch leaves when all of them are in it, however long that takes.
 			oneBatch := func(c *bridge.Config) { c.BatchRecords, c.Linger = len(records), time.Hour }
-			s := start(t, pipeline.Config{Config: local.Config{Partitions: 1, Wrapped: transport.wrapped}, TuneBridge: oneBatch})
+			s := start(t, pipeline.Config{Config: local.Config{Partitions: 1, Wrapped: transport.wrapped},
+				TuneBridge: oneBatch})
 			account := send(t, s, records...)
-			if account.Landed != int64(len(faults))+1 || account.DeadLettered != int64(len(faults)) || account.DuplicateRows != 0 {
+			if account.Landed != int64(len(faults))+1 || account.DeadLettered != int64(len(faults)) ||
+				account.DuplicateRows != 0 {
 				t.Errorf("%+v, want %d landed and %d dead-lettered", account, len(faults)+1, len(faults))
 			}
 			if n := one(t, s, "SELECT CAST(COUNT(DISTINCT pubsub_message_id) AS VARCHAR) FROM events_dlq")[0]; n != "1" {
@@ -277,10 +284,12 @@ func TestBareEventPublishedToTheTopic(t *testing.T) {
 			defer client.Close()
 			publisher := client.Publisher(local.Topic)
 			defer publisher.Stop()
-			good := `{"event_id":"bare","event_timestamp":"` + time.Now().UTC().Format(time.RFC3339) + `","event_type":"search","user_id":"u","q":1}`
+			good := `{"event_id":"bare","event_timestamp":"` + time.Now().UTC().Format(time.RFC3339) +
+				`","event_type":"search","user_id":"u","q":1}`
 			bad := `{"event_id":"bare-bad","event_type":"search","user_id":"u"}`
 			for _, event := range []string{good, bad} {
-				if _, err := publisher.Publish(t.Context(), &pubsub.Message{Data: []byte(event), Attributes: map[string]string{"source": "curl"}}).Get(t.Context()); err != nil {
+				if _, err := publisher.Publish(t.Context(), &pubsub.Message{Data: []byte(event),
+					Attributes: map[string]string{"source": "curl"}}).Get(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -335,7 +344,8 @@ func TestMessageThatKeepsFailingEndsInTheDeadLetterTable(t *testing.T) {
 // Deployments and crashes in mid-stream lose nothing.
 func TestRestartsInMidStreamLoseNothing(t *testing.T) {
 	s := start(t, pipeline.Config{
-		TuneBridge: func(c *bridge.Config) { c.BatchRecords = 50 }, // many messages, so that restarts meet some in flight
+		// many messages, so that restarts meet some in flight
+		TuneBridge: func(c *bridge.Config) { c.BatchRecords = 50 },
 	})
 	p, err := s.NewProducer()
 	if err != nil {

@@ -200,7 +200,8 @@ var matrix = []fault{
 	},
 	{
 		name: "the table has another schema", duplicates: none, delay: "until it is repaired, then seconds; nothing is dead-lettered",
-		strike: warehouseFails(warehouse.Fault{Code: codes.InvalidArgument, InResponse: true, Storage: storagepb.StorageError_SCHEMA_MISMATCH_EXTRA_FIELDS}),
+		strike: warehouseFails(warehouse.Fault{Code: codes.InvalidArgument, InResponse: true,
+			Storage: storagepb.StorageError_SCHEMA_MISMATCH_EXTRA_FIELDS}),
 	},
 	{
 		name: "the table is gone", duplicates: none, delay: "until it is there again, then seconds; nothing is dead-lettered",
@@ -227,7 +228,8 @@ var matrix = []fault{
 		name: "publishing dead letters fails", duplicates: "the good neighbours of each bad event", delay: "batches with a bad event, until it works again",
 		stack: impatient,
 		strike: func(w *world) {
-			h := w.PubSub.FailPublish(pubsub.PublishFault{Topic: local.DeadLetterTopic, Code: codes.PermissionDenied, Count: -1})
+			h := w.PubSub.FailPublish(pubsub.PublishFault{Topic: local.DeadLetterTopic, Code: codes.PermissionDenied,
+				Count: -1})
 			w.produce(1500)
 			w.until("the fault is met", func() bool { return h.Hits() >= 2 })
 			h.Remove()
@@ -242,7 +244,8 @@ var matrix = []fault{
 			defer client.Close()
 			topics, subscriptions := client.TopicAdminClient, client.SubscriptionAdminClient
 			name := "projects/" + local.Project + "/subscriptions/" + local.DeadLetter
-			was, err := subscriptions.GetSubscription(w.t.Context(), &pubsubpb.GetSubscriptionRequest{Subscription: name})
+			was, err := subscriptions.GetSubscription(w.t.Context(),
+				&pubsubpb.GetSubscriptionRequest{Subscription: name})
 			w.must(err)
 			topic := was.Topic
 			w.must(topics.DeleteTopic(w.t.Context(), &pubsubpb.DeleteTopicRequest{Topic: topic}))
@@ -251,7 +254,8 @@ var matrix = []fault{
 			w.until("the fault is met", func() bool { return w.failures() >= before+2 })
 			// What the old topic had is delivered before its subscription goes.
 			w.until("the old letters have landed", func() bool { return w.PubSub.Stats(local.DeadLetter).Backlog == 0 })
-			w.must(subscriptions.DeleteSubscription(w.t.Context(), &pubsubpb.DeleteSubscriptionRequest{Subscription: name}))
+			w.must(subscriptions.DeleteSubscription(w.t.Context(),
+				&pubsubpb.DeleteSubscriptionRequest{Subscription: name}))
 			_, err = topics.CreateTopic(w.t.Context(), &pubsubpb.Topic{Name: topic})
 			w.must(err)
 			anew := proto.CloneOf(was)
@@ -280,17 +284,18 @@ var matrix = []fault{
 		name: "publishing fails for one message only", duplicates: none, delay: "the offsets of that message's partitions, until it works again",
 		strike: func(w *world) {
 			var victim []byte
-			h := w.PubSub.FailPublish(pubsub.PublishFault{Topic: local.Topic, Code: codes.InvalidArgument, Count: 8, When: func(r *pubsubpb.PublishRequest) bool {
-				for _, m := range r.Messages {
-					if victim == nil {
-						victim = append([]byte(nil), m.Data...)
+			h := w.PubSub.FailPublish(pubsub.PublishFault{Topic: local.Topic, Code: codes.InvalidArgument, Count: 8,
+				When: func(r *pubsubpb.PublishRequest) bool {
+					for _, m := range r.Messages {
+						if victim == nil {
+							victim = append([]byte(nil), m.Data...)
+						}
+						if string(m.Data) == string(victim) {
+							return true
+						}
 					}
-					if string(m.Data) == string(victim) {
-						return true
-					}
-				}
-				return false
-			}})
+					return false
+				}})
 			w.produce(1500)
 			w.until("the fault is met", func() bool { return h.Hits() >= 8 })
 		},
@@ -346,7 +351,10 @@ var matrix = []fault{
 			w.must(w.Objects.Down())
 			w.produce(1500)
 			w.until("the bridge goes around the bucket", func() bool { return w.Bridges()[0].Stats().StoreErrors > 0 })
-			w.until("a fetch fails", func() bool { return w.failures() > failed || w.PubSub.Stats(local.Ingest).Backlog == 0 })
+			w.until("a fetch fails", func() bool {
+				return w.failures() > failed ||
+					w.PubSub.Stats(local.Ingest).Backlog == 0
+			})
 			w.must(w.Objects.Up())
 		},
 	},
@@ -449,8 +457,10 @@ var matrix = []fault{
 	{
 		name: "Kafka answers fetches and commits with errors", duplicates: "what could not be committed, after a rebalance", delay: "below 1 s",
 		strike: func(w *world) {
-			fetch := w.Kafka.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{1}, Err: kerr.NotLeaderForPartition, Count: 20})
-			commit := w.Kafka.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{8}, Err: kerr.CoordinatorLoadInProgress, Count: 3})
+			fetch := w.Kafka.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{1}, Err: kerr.NotLeaderForPartition,
+				Count: 20})
+			commit := w.Kafka.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{8}, Err: kerr.CoordinatorLoadInProgress,
+				Count: 3})
 			w.produce(1500)
 			w.until("the faults are met", func() bool { return fetch.Hits() >= 3 && commit.Hits() >= 1 })
 			fetch.Remove()

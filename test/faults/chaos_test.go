@@ -39,8 +39,10 @@ func TestChaos(t *testing.T) {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("./scripts/test --chaos %g --seed %d", chaosTime.Minutes(), seed)
-	c := &chaos{r: rand.New(rand.NewPCG(seed, 5)), bridge: build(t, "sluice/bridge/cmd/bridge"), struck: map[string]int{}}
-	config := pipeline.Config{Config: local.Config{Brokers: 3, Partitions: 6, Bridges: 2, Push: local.PushConfig{BackoffScale: 0.005}}, TuneBridge: someByReference}
+	c := &chaos{r: rand.New(rand.NewPCG(seed, 5)), bridge: build(t, "sluice/bridge/cmd/bridge"),
+		struck: map[string]int{}}
+	config := pipeline.Config{Config: local.Config{Brokers: 3, Partitions: 6, Bridges: 2,
+		Push: local.PushConfig{BackoffScale: 0.005}}, TuneBridge: someByReference}
 	impatient(&config)
 	c.world = start(t, config)
 	// Some rows are bad for BigQuery all the time.
@@ -107,11 +109,13 @@ type kind struct {
 
 func (c *chaos) kinds() []kind {
 	rows := func(f warehouse.Fault) kind {
-		return kind{fmt.Sprintf("warehouse: %v wait %v hang %v after %v store %v", f.Code, f.Wait, f.Hang, f.AnswerAfter, f.StoreFirst),
+		return kind{fmt.Sprintf("warehouse: %v wait %v hang %v after %v store %v", f.Code, f.Wait, f.Hang,
+			f.AnswerAfter, f.StoreFirst),
 			func() func() { f.Count = -1; return c.Warehouse.Fail(f).Remove }}
 	}
 	publishes := func(f pubsub.PublishFault) kind {
-		return kind{fmt.Sprintf("publish to %q: %v wait %v hang %v store %v", f.Topic, f.Code, f.Wait, f.Hang, f.StoreFirst),
+		return kind{fmt.Sprintf("publish to %q: %v wait %v hang %v store %v", f.Topic, f.Code, f.Wait, f.Hang,
+			f.StoreFirst),
 			func() func() { f.Count = -1; return c.PubSub.FailPublish(f).Remove }}
 	}
 	pushes := func(f pubsub.PushFault) kind {
@@ -144,8 +148,10 @@ func (c *chaos) kinds() []kind {
 		rows(warehouse.Fault{Code: codes.Internal, StoreFirst: true}),
 		rows(warehouse.Fault{Code: codes.ResourceExhausted, InResponse: true}),
 		rows(warehouse.Fault{Code: codes.PermissionDenied}),
-		rows(warehouse.Fault{Code: codes.InvalidArgument, InResponse: true, Storage: storagepb.StorageError_SCHEMA_MISMATCH_EXTRA_FIELDS}),
-		rows(warehouse.Fault{Table: "events_dlq", Code: codes.NotFound, Storage: storagepb.StorageError_TABLE_NOT_FOUND}),
+		rows(warehouse.Fault{Code: codes.InvalidArgument, InResponse: true,
+			Storage: storagepb.StorageError_SCHEMA_MISMATCH_EXTRA_FIELDS}),
+		rows(warehouse.Fault{Table: "events_dlq", Code: codes.NotFound,
+			Storage: storagepb.StorageError_TABLE_NOT_FOUND}),
 		rows(warehouse.Fault{Wait: 300 * time.Millisecond}),
 		rows(warehouse.Fault{AnswerAfter: 1500 * time.Millisecond}),
 		rows(warehouse.Fault{Hang: true}),

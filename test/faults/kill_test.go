@@ -97,15 +97,18 @@ func (l *tail) String() string {
 func (w *world) bridgeProcess(binary string, env ...string) *process {
 	w.t.Helper()
 	w.mu.Lock()
-	p := &process{cmd: exec.Command(binary), done: make(chan struct{}), name: fmt.Sprintf("process-%d", len(w.processes))}
+	p := &process{cmd: exec.Command(binary), done: make(chan struct{}), name: fmt.Sprintf("process-%d",
+		len(w.processes))}
 	w.processes = append(w.processes, p)
 	first := len(w.processes) == 1
 	w.mu.Unlock()
 	p.cmd.Env = append(os.Environ(),
 		"KAFKA_BROKERS="+w.Kafka.Brokers(), "PUBSUB_EMULATOR_HOST="+w.PubSub.Addr(), "GOOGLE_CLOUD_PROJECT="+local.Project,
-		"PAYLOAD_BUCKET="+local.Bucket, "STORAGE_EMULATOR_HOST="+w.Objects.Addr(), fmt.Sprintf("REFERENCE_ABOVE=%d", halfBatch),
+		"PAYLOAD_BUCKET="+local.Bucket, "STORAGE_EMULATOR_HOST="+w.Objects.Addr(), fmt.Sprintf("REFERENCE_ABOVE=%d",
+			halfBatch),
 		"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=info", "BATCH_RECORDS=50", "LINGER=50ms", "CONSUMER_NAME="+p.name,
-		fmt.Sprintf("KAFKA_CONFIG_SESSION_TIMEOUT_MS=%d", sessionTimeout.Milliseconds()), "KAFKA_CONFIG_HEARTBEAT_INTERVAL_MS=500",
+		fmt.Sprintf("KAFKA_CONFIG_SESSION_TIMEOUT_MS=%d",
+			sessionTimeout.Milliseconds()), "KAFKA_CONFIG_HEARTBEAT_INTERVAL_MS=500",
 		fmt.Sprintf("KAFKA_CONFIG_MAX_POLL_INTERVAL_MS=%d", pollInterval.Milliseconds()))
 	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stderr = &p.log
@@ -195,7 +198,8 @@ func TestBridgeKilledFiftyTimes(t *testing.T) {
 func TestBridgeKilledInMidRebalance(t *testing.T) {
 	t.Parallel()
 	binary := build(t, "sluice/bridge/cmd/bridge")
-	w := start(t, pipeline.Config{Config: local.Config{Bridges: -1, Partitions: 8, Push: local.PushConfig{BackoffScale: 0.005}}})
+	w := start(t, pipeline.Config{Config: local.Config{Bridges: -1, Partitions: 8,
+		Push: local.PushConfig{BackoffScale: 0.005}}})
 	w.load(51, 1000)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -226,7 +230,8 @@ func TestBridgeKilledInMidRebalance(t *testing.T) {
 	ended := time.Now()
 	w.produce(500)
 	w.endLoad()
-	t.Logf("%v; %d of 5 killed while partitions moved; kfake forgot %d dead members", w.settle(ended), hit, w.evicted.Load())
+	t.Logf("%v; %d of 5 killed while partitions moved; kfake forgot %d dead members", w.settle(ended), hit,
+		w.evicted.Load())
 }
 
 // functionsProcess starts the functions that are deployed, as a process of its own,
@@ -278,7 +283,8 @@ func freeAddress(t *testing.T) string {
 func TestFunctionsKilledTenTimes(t *testing.T) {
 	t.Parallel()
 	binary := build(t, "sluice/functions/cmd/functions")
-	w := start(t, pipeline.Config{Config: local.Config{Push: local.PushConfig{BackoffScale: 0.005}}, TuneBridge: someByReference})
+	w := start(t, pipeline.Config{Config: local.Config{Push: local.PushConfig{BackoffScale: 0.005}},
+		TuneBridge: someByReference})
 	w.must(w.StopFunctions(t.Context()))
 	address := freeAddress(t)
 	w.load(52, 1000)

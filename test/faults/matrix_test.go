@@ -37,7 +37,8 @@ func TestMatrix(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			// Small batches, so that a fault meets many of them.
-			c := pipeline.Config{Config: local.Config{Push: local.PushConfig{BackoffScale: 0.005}}, TuneBridge: smallBatches}
+			c := pipeline.Config{Config: local.Config{Push: local.PushConfig{BackoffScale: 0.005}},
+				TuneBridge: smallBatches}
 			if f.stack != nil {
 				f.stack(&c)
 			}

@@ -72,7 +72,8 @@ func (s series) svg() []byte {
 		fmt.Fprintf(&b, `<text x="%d" y="%d" font-weight="bold">%s</text><rect x="%d" y="%d" width="%d" height="%d" fill="none" stroke="#999"/>`+"\n", left, y0-6, panel, left, y0, width, height)
 		for tick := range 5 {
 			y := y0 + height*tick/4
-			fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%g</text><path d="M%d %dh%d" stroke="#ddd"/>`+"\n", left-6, y+4, highest*float64(4-tick)/4, left, y, width)
+			fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%g</text><path d="M%d %dh%d" stroke="#ddd"/>`+"\n",
+				left-6, y+4, highest*float64(4-tick)/4, left, y, width)
 		}
 		legend := left + 230
 		for _, c := range curves {
@@ -83,12 +84,14 @@ func (s series) svg() []byte {
 			fmt.Fprintf(&b, `<text x="%d" y="%d" fill="%s">%s</text><polyline fill="none" stroke="%s" stroke-width="1.5" points="`, legend, y0-6, c.colour, c.name, c.colour)
 			legend += 150
 			for j, v := range values {
-				fmt.Fprintf(&b, "%.1f,%.1f ", float64(left)+s[j].at.Seconds()/end*width, float64(y0+height)-v/highest*height)
+				fmt.Fprintf(&b, "%.1f,%.1f ", float64(left)+s[j].at.Seconds()/end*width,
+					float64(y0+height)-v/highest*height)
 			}
 			b.WriteString("\"/>\n")
 		}
 	}
-	fmt.Fprintf(&b, `<text x="%d" y="%d">0</text><text x="%d" y="%d" text-anchor="end">%v</text>`+"\n</svg>\n", left, total-18, left+width, total-18, s[len(s)-1].at.Round(time.Second))
+	fmt.Fprintf(&b, `<text x="%d" y="%d">0</text><text x="%d" y="%d" text-anchor="end">%v</text>`+"\n</svg>\n", left,
+		total-18, left+width, total-18, s[len(s)-1].at.Round(time.Second))
 	return b.Bytes()
 }
 

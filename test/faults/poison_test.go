@@ -54,7 +54,8 @@ func TestPoisonInEveryPosition(t *testing.T) {
 		partition := len(payloads) % len(next)
 		e := batch.NewEncoder(batch.Header{})
 		for i := range size {
-			r := batch.Record{Topic: local.Topic, Partition: int32(partition), Offset: next[partition], Timestamp: time.Now().UnixMilli()}
+			r := batch.Record{Topic: local.Topic, Partition: int32(partition), Offset: next[partition],
+				Timestamp: time.Now().UnixMilli()}
 			if isBad(i) {
 				r.Key, r.Value = g.Spoil(&faults[bad%int64(len(faults))])
 				bad++
@@ -80,7 +81,8 @@ func TestPoisonInEveryPosition(t *testing.T) {
 		pack(func(int) bool { return true })
 	}
 	w.publish(payloads...)
-	report, err := audit.Run(t.Context(), query.Database{DB: w.Warehouse.DB()}, nil, audit.Config{Dataset: local.Dataset})
+	report, err := audit.Run(t.Context(), query.Database{DB: w.Warehouse.DB()}, nil,
+		audit.Config{Dataset: local.Dataset})
 	w.must(err)
 	if c := report.Totals; c.Landed != good || c.DeadLettered != bad || c.Consumed != good+bad || c.DuplicateRows != 0 {
 		t.Errorf("%d good and %d bad records have become %+v", good, bad, c)
@@ -88,14 +90,16 @@ func TestPoisonInEveryPosition(t *testing.T) {
 	if s := w.PubSub.Stats(local.Ingest); s.Failed != 0 {
 		t.Errorf("%d deliveries failed", s.Failed)
 	}
-	t.Logf("%d batches, %d good events landed, %d bad ones are dead letters, lost 0, duplicate rows 0", len(payloads), good, bad)
+	t.Logf("%d batches, %d good events landed, %d bad ones are dead letters, lost 0, duplicate rows 0", len(payloads),
+		good, bad)
 }
 
 // What is no batch at all must neither stop the flow nor take memory: it is
 // dead-lettered once, with its bytes, while good batches land.
 func TestGarbageAndBombs(t *testing.T) {
 	t.Parallel()
-	w := start(t, pipeline.Config{Config: local.Config{Push: local.PushConfig{BackoffScale: 0.005}}, TuneBridge: smallBatches})
+	w := start(t, pipeline.Config{Config: local.Config{Push: local.PushConfig{BackoffScale: 0.005}},
+		TuneBridge: smallBatches})
 	w.load(77, 1500)
 	w.flow(500)
 

@@ -31,11 +31,13 @@ const (
 )
 
 var (
-	clickV2 = strings.Replace(clickV1, `{"name":"page_url"`, `{"name":"campaign","type":["null","string"],"default":null},{"name":"page_url"`, 1)
+	clickV2 = strings.Replace(clickV1, `{"name":"page_url"`,
+		`{"name":"campaign","type":["null","string"],"default":null},{"name":"page_url"`, 1)
 	clickV3 = strings.Replace(clickV1, `{"name":"user_id","type":"string"}`, `{"name":"user_id","type":"long"}`, 1)
 )
 
-// inAvro has a contract for the generator's events in Avro, with a registry that knows the first version of their schema.
+// inAvro has a contract for the generator's events in Avro, with a registry that knows the first version of their
+// schema.
 func inAvro(c *pipeline.Config) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "internal", "contract", "presets", "clickstream.yaml"))
 	if err != nil {
@@ -53,7 +55,8 @@ func inAvro(c *pipeline.Config) {
 	}
 }
 
-// writeAvro has producers write with a version of the schema from now on. code is what becomes of events that are good; empty: they land.
+// writeAvro has producers write with a version of the schema from now on. code is what becomes of events that are good;
+// empty: they land.
 func (w *world) writeAvro(id int, text, code string) {
 	program, err := schema.Avro(text)
 	w.must(err)
@@ -63,7 +66,8 @@ func (w *world) writeAvro(id int, text, code string) {
 			return e.Value, "undecodable_value" // no prefix, or a tombstone
 		}
 		written := map[string]any{}
-		for _, name := range []string{"event_id", "event_type", "event_timestamp", "user_id", "page_url", "product_id"} {
+		for _, name := range []string{"event_id", "event_type", "event_timestamp", "user_id", "page_url",
+			"product_id"} {
 			written[name] = event[name]
 		}
 		if id == clickV3ID {

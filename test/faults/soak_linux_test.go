@@ -34,14 +34,16 @@ func TestSoak(t *testing.T) {
 	// The defaults of production: nothing is made small here. Nor large: an instance of
 	// Ingest is given 32 requests at a time (infra/functions.tf), and each holds its batch.
 	// On disk, Kafka and the warehouse need less memory for so many records.
-	w := start(t, pipeline.Config{Config: local.Config{Bridges: -1, Dir: t.TempDir(), Push: local.PushConfig{MaxOutstanding: 32}}})
+	w := start(t, pipeline.Config{Config: local.Config{Bridges: -1, Dir: t.TempDir(),
+		Push: local.PushConfig{MaxOutstanding: 32}}})
 	served := &sampled{address: freeAddress(t)}
 	_, port, err := net.SplitHostPort(served.address)
 	w.must(err)
 	served.process = w.functionsProcess(functions, freeAddress(t),
 		"OTEL_METRICS_EXPORTER=prometheus", "OTEL_EXPORTER_PROMETHEUS_HOST=127.0.0.1", "OTEL_EXPORTER_PROMETHEUS_PORT="+port)
 	moved := &sampled{address: freeAddress(t)}
-	moved.process = w.bridgeProcess(bridge, "HTTP_ADDR="+moved.address, "BATCH_RECORDS=1000", "LINGER=200ms", "LOG_LEVEL=warn")
+	moved.process = w.bridgeProcess(bridge, "HTTP_ADDR="+moved.address, "BATCH_RECORDS=1000", "LINGER=200ms",
+		"LOG_LEVEL=warn")
 	w.until("both tell their metrics", func() bool { return answers(served.address) && answers(moved.address) })
 
 	flooding, stop := context.WithCancel(t.Context())
@@ -62,7 +64,8 @@ func TestSoak(t *testing.T) {
 		time.Sleep(max(time.Second, *soakTime/400))
 		now := w.Now()
 		all = append(all, sample{
-			at: time.Since(begin), arrived: now.Rows + now.DeadLetters, bridge: moved.look(t), functions: served.look(t),
+			at: time.Since(begin), arrived: now.Rows +
+				now.DeadLetters, bridge: moved.look(t), functions: served.look(t),
 		})
 		select {
 		case c := <-counting:
@@ -95,7 +98,8 @@ func TestSoak(t *testing.T) {
 	if arrived != w.produced.Load() {
 		t.Errorf("%d records have arrived, %d were produced", arrived, w.produced.Load())
 	}
-	t.Logf("%d records in %.0f s, %.0f a second, lost 0", arrived, soakTime.Seconds(), float64(arrived)/soakTime.Seconds())
+	t.Logf("%d records in %.0f s, %.0f a second, lost 0", arrived, soakTime.Seconds(),
+		float64(arrived)/soakTime.Seconds())
 	all.judge(t)
 	if *plot != "" {
 		w.must(os.MkdirAll(filepath.Dir(*plot), 0o755))
@@ -136,7 +140,8 @@ func (w *world) forget(from *local.Offsets) (int64, error) {
 		return 0, fmt.Errorf("%d records are missing", account.Missing)
 	}
 	*from = to
-	admin, err := kafka.NewAdminClient(&kafka.ConfigMap{"bootstrap.servers": w.Kafka.Brokers(), "enable.metrics.push": false})
+	admin, err := kafka.NewAdminClient(&kafka.ConfigMap{"bootstrap.servers": w.Kafka.Brokers(),
+		"enable.metrics.push": false})
 	if err != nil {
 		return 0, err
 	}
@@ -146,7 +151,8 @@ func (w *world) forget(from *local.Offsets) (int64, error) {
 	var old []kafka.TopicPartition
 	for p, end := range to {
 		for _, table := range []string{"fact_events", "events_dlq"} {
-			if _, err := w.Warehouse.DB().ExecContext(w.t.Context(), "DELETE FROM "+table+" WHERE kafka_partition = ? AND kafka_offset < ?", p, end); err != nil {
+			if _, err := w.Warehouse.DB().ExecContext(w.t.Context(),
+				"DELETE FROM "+table+" WHERE kafka_partition = ? AND kafka_offset < ?", p, end); err != nil {
 				return 0, err
 			}
 		}

@@ -14,8 +14,8 @@ import (
 	"sluice/scripts/pipeline"
 )
 
-// Protects streams from each other: of three tables one is gone, then one has another schema. Events of the others go on landing, those of
-// the one wait, and all land when it is there again; none is a dead letter.
+// Protects streams from each other: of three tables one is gone, then one has another schema. Events of the others go
+// on landing, those of the one wait, and all land when it is there again; none is a dead letter.
 func TestOneTableOfThree(t *testing.T) {
 	var contracts []*contract.Contract
 	for _, name := range []string{"orders", "clicks", "visits"} {
@@ -25,14 +25,16 @@ func TestOneTableOfThree(t *testing.T) {
 		}
 		contracts = append(contracts, c)
 	}
-	w := start(t, pipeline.Config{Config: local.Config{Contracts: contracts, Push: local.PushConfig{BackoffScale: 0.005}}, TuneBridge: smallBatches})
+	w := start(t, pipeline.Config{Config: local.Config{Contracts: contracts,
+		Push: local.PushConfig{BackoffScale: 0.005}}, TuneBridge: smallBatches})
 	sent := int64(0)
 	send := func(n int64) {
 		for i := range n {
 			for _, c := range contracts {
 				topic := c.Topics[0]
 				value := fmt.Appendf(nil, `{"id":"%s-%d","n":%d}`, c.Name, sent+i, i)
-				m := &kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic, Partition: kafka.PartitionAny}, Value: value}
+				m := &kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic, Partition: kafka.PartitionAny},
+					Value: value}
 				if err := w.producer.ProduceMessage(t.Context(), m); err != nil {
 					t.Fatal(err)
 				}

@@ -38,7 +38,8 @@ type world struct {
 	stopped  chan error
 	evicted  atomic.Int64 // dead members that kfake would have kept
 
-	encode atomic.Pointer[func(generate.Event) ([]byte, string)] // how an event is written, and the code of its dead letter; nil: as JSON
+	// how an event is written, and the code of its dead letter; nil: as JSON
+	encode atomic.Pointer[func(generate.Event) ([]byte, string)]
 
 	mu        sync.Mutex
 	bad       func(value []byte) bool // good events that the fault makes bad
@@ -94,7 +95,8 @@ func (w *world) load(seed uint64, rate int) {
 					e.Value, e.Code = (*encode)(e)
 				}
 				w.expect(e)
-				m := &kafka.Message{TopicPartition: kafka.TopicPartition{Partition: kafka.PartitionAny}, Key: e.Key, Value: e.Value}
+				m := &kafka.Message{TopicPartition: kafka.TopicPartition{Partition: kafka.PartitionAny}, Key: e.Key,
+					Value: e.Value}
 				if w.skewed.Load() {
 					m.Timestamp = time.Now().Add(time.Duration(w.produced.Load()%3-1) * 24 * time.Hour)
 				}
@@ -165,7 +167,8 @@ func (w *world) endLoad() {
 // figures are what a fault cost.
 type figures struct {
 	records, landed, deadLettered, lost, duplicateRows int64
-	delay                                              time.Duration // from the end of the fault to the last record's arrival
+	// from the end of the fault to the last record's arrival
+	delay time.Duration
 }
 
 func (f figures) String() string {
@@ -196,12 +199,13 @@ func (w *world) settle(ended time.Time) figures {
 	}
 	w.check(report)
 	t := report.Totals
-	return figures{records: w.produced.Load(), landed: t.Landed + t.Both, deadLettered: t.DeadLettered, lost: max(t.Missing, account.Missing),
+	return figures{records: w.produced.Load(), landed: t.Landed + t.Both, deadLettered: t.DeadLettered,
+		lost:          max(t.Missing, account.Missing),
 		duplicateRows: t.DuplicateRows, delay: delay}
 }
 
-// recount counts again what the audit counts, without its SQL: each offset that Kafka has is looked for among the raw rows of both
-// tables.
+// recount counts again what the audit counts, without its SQL: each offset that Kafka has is looked for among the raw
+// rows of both tables.
 func (w *world) recount() audit.Counts {
 	w.t.Helper()
 	type place struct{ partition, offset int64 }
@@ -242,7 +246,8 @@ func (w *world) recount() audit.Counts {
 func (w *world) check(r *audit.Report) {
 	w.t.Helper()
 	t := r.Totals
-	if own := w.recount(); own.Consumed != t.Consumed || own.Landed != t.Landed || own.DeadLettered != t.DeadLettered || own.Both != t.Both ||
+	if own := w.recount(); own.Consumed != t.Consumed || own.Landed != t.Landed || own.DeadLettered != t.DeadLettered ||
+		own.Both != t.Both ||
 		own.Missing != t.Missing || own.DuplicateRows != t.DuplicateRows {
 		w.t.Errorf("the audit counts %+v, the rows themselves say %+v", t, own)
 	}

@@ -1,8 +1,8 @@
 // Command peers measures Sluice beside other ways from Kafka to Pub/Sub and BigQuery: ./scripts/bench --peers.
 //
-// One Apache Kafka has the events. Each way reads all of them, in turns over several rounds, and writes to a Pub/Sub and a
-// BigQuery that answer at once and keep nothing (stub.go). What counts is the CPU time of its processes, user and system;
-// that of Kafka and of the stubs is nobody's. The table goes to test/docs/peers.md.
+// One Apache Kafka has the events. Each way reads all of them, in turns over several rounds, and writes to a Pub/Sub
+// and a BigQuery that answer at once and keep nothing (stub.go). What counts is the CPU time of its processes, user and
+// system; that of Kafka and of the stubs is nobody's. The table goes to test/docs/peers.md.
 //
 // It needs Java 17, Maven and Python 3 with venv; what they fetch is kept in the user's cache folder.
 package main
@@ -53,15 +53,16 @@ func main() {
 	rounds := flag.Int("rounds", 3, "rounds")
 	only := flag.String("only", "", "only the ways whose name contains this")
 	out := flag.String("out", "", "file for the table; empty: standard output")
+	scale := flag.Bool("scale", false, "measure Sluice at many sizes instead, for test/docs/scale.md")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *events, *rounds, *only, *out); err != nil {
+	if err := run(ctx, *events, *rounds, *only, *out, *scale); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context, events, rounds int, only, out string) error {
+func run(ctx context.Context, events, rounds int, only, out string, scale bool) error {
 	b := &bench{events: events}
 	var err error
 	if b.root, err = filepath.Abs("../.."); err != nil {
@@ -93,13 +94,14 @@ func run(ctx context.Context, events, rounds int, only, out string) error {
 			return err
 		}
 	}
-	if err := b.pubsub.CreatePushSubscription(ctx, pubsub.PushSubscription{Name: subscription, Topic: "clickstream", Unwrapped: true,
-		Endpoint: "http://127.0.0.1:1/", AckDeadline: time.Minute, MinBackoff: 100 * time.Millisecond, MaxBackoff: time.Second}); err != nil {
+	if err := b.pubsub.CreatePushSubscription(ctx, pubsub.PushSubscription{Name: subscription, Topic: "clickstream",
+		Unwrapped: true,
+		Endpoint:  "http://127.0.0.1:1/", AckDeadline: time.Minute, MinBackoff: 100 * time.Millisecond, MaxBackoff: time.Second}); err != nil {
 		return err
 	}
 	var ways []way
 	for _, w := range b.ways() {
-		if strings.Contains(w.name, only) {
+		if strings.Contains(w.name, only) && !scale {
 			ways = append(ways, w)
 		}
 	}
@@ -114,6 +116,9 @@ func run(ctx context.Context, events, rounds int, only, out string) error {
 		return err
 	}
 	defer b.kafka.Close()
+	if scale {
+		return b.scale(ctx, events, out)
+	}
 	size, err := b.produce(ctx)
 	if err != nil {
 		return err

@@ -112,8 +112,9 @@ func (b *bench) measure(ctx context.Context, w *way, round int) (*result, error)
 		memory += mib
 	}
 	stop()
-	r := &result{memory: memory, start: start, requests: float64(requests) * 1e6 / float64(events), bytes: float64(bytes) / float64(events),
-		rate: float64(events) / wall}
+	r := &result{memory: memory, start: start, requests: float64(requests) * 1e6 / float64(events),
+		bytes: float64(bytes) / float64(events),
+		rate:  float64(events) / wall}
 	for _, cmd := range commands {
 		r.cpu += (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 	}
@@ -158,7 +159,8 @@ func peak(pid int) (float64, error) {
 	return 0, fmt.Errorf("/proc/%d/status has no VmHWM", pid)
 }
 
-// counting has a line of a command's standard output count as the arrival of all events, for a program that delivers nothing.
+// counting has a line of a command's standard output count as the arrival of all events, for a program that delivers
+// nothing.
 func (b *bench) counting(cmd *exec.Cmd) error {
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -25,13 +25,14 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"sluice/internal/batch"
 )
 
-// sink is Pub/Sub and BigQuery as far as whoever writes to them can tell: they answer at once and keep nothing but counts.
-// It runs in this program, so that no peer is charged for it.
+// sink is Pub/Sub and BigQuery as far as whoever writes to them can tell: they answer at once and keep nothing but
+// counts. It runs in this program, so that no peer is charged for it.
 type sink struct {
 	pubsubpb.UnimplementedPublisherServer
 	storagepb.UnimplementedBigQueryWriteServer
@@ -52,6 +53,9 @@ type sink struct {
 	requests atomic.Int64 // messages, or requests to BigQuery
 	bytes    atomic.Int64
 	begun    chan struct{} // closed by the first event
+
+	timed atomic.Bool // rows are timed
+	ages  []float64   // of rows at their arrival, by Kafka's timestamps, seconds
 }
 
 func startSink() (*sink, error) {
@@ -148,7 +152,8 @@ func (s *sink) Publish(_ context.Context, r *pubsubpb.PublishRequest) (*pubsubpb
 	answer := new(pubsubpb.PublishResponse)
 	var events, bytes int64
 	for range r.Messages {
-		answer.MessageIds = append(answer.MessageIds, strconv.FormatInt(s.requests.Load()+int64(len(answer.MessageIds))+1, 10))
+		answer.MessageIds = append(answer.MessageIds,
+			strconv.FormatInt(s.requests.Load()+int64(len(answer.MessageIds))+1, 10))
 	}
 	for _, m := range r.Messages {
 		bytes += int64(len(m.Data))
@@ -169,11 +174,13 @@ func (s *sink) Publish(_ context.Context, r *pubsubpb.PublishRequest) (*pubsubpb
 }
 
 func (s *sink) GetWriteStream(_ context.Context, r *storagepb.GetWriteStreamRequest) (*storagepb.WriteStream, error) {
-	return &storagepb.WriteStream{Name: r.Name, Type: storagepb.WriteStream_COMMITTED, Location: "us", CreateTime: timestamppb.Now()}, nil
+	return &storagepb.WriteStream{Name: r.Name, Type: storagepb.WriteStream_COMMITTED, Location: "us",
+		CreateTime: timestamppb.Now()}, nil
 }
 
 func (s *sink) AppendRows(stream storagepb.BigQueryWrite_AppendRowsServer) error {
 	name := ""
+	var column protowire.Number // of Kafka's timestamp
 	for {
 		r, err := stream.Recv()
 		if err == io.EOF {
@@ -185,17 +192,54 @@ func (s *sink) AppendRows(stream storagepb.BigQueryWrite_AppendRowsServer) error
 		if r.WriteStream != "" {
 			name = r.WriteStream
 		}
+		// of the first request only
+		for _, f := range r.GetProtoRows().GetWriterSchema().GetProtoDescriptor().GetField() {
+			if f.GetName() == "kafka_timestamp" {
+				column = protowire.Number(f.GetNumber())
+			}
+		}
 		rows, bytes := r.GetProtoRows().GetRows().GetSerializedRows(), int64(0)
 		for _, row := range rows {
 			bytes += int64(len(row))
 		}
+		if s.timed.Load() {
+			if err := s.time(rows, column, time.Now()); err != nil {
+				return err
+			}
+		}
 		// Answered first: whoever is done when the last event has come is not kept from seeing that.
-		if err := stream.Send(&storagepb.AppendRowsResponse{WriteStream: name, Response: &storagepb.AppendRowsResponse_AppendResult_{
-			AppendResult: &storagepb.AppendRowsResponse_AppendResult{}}}); err != nil {
+		if err := stream.Send(&storagepb.AppendRowsResponse{WriteStream: name,
+			Response: &storagepb.AppendRowsResponse_AppendResult_{
+				AppendResult: &storagepb.AppendRowsResponse_AppendResult{}}}); err != nil {
 			return err
 		}
 		s.came(int64(len(rows)), 1, bytes)
 	}
+}
+
+// time keeps how old rows are at their arrival. The column is microseconds since the Unix epoch.
+func (s *sink) time(rows [][]byte, column protowire.Number, now time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, row := range rows {
+		for len(row) > 0 {
+			number, kind, n := protowire.ConsumeTag(row)
+			if n < 0 {
+				return protowire.ParseError(n)
+			}
+			row = row[n:]
+			if number == column && kind == protowire.VarintType {
+				micros, _ := protowire.ConsumeVarint(row)
+				s.ages = append(s.ages, now.Sub(time.UnixMicro(int64(micros))).Seconds())
+				break
+			}
+			if n = protowire.ConsumeFieldValue(number, kind, row); n < 0 {
+				return protowire.ParseError(n)
+			}
+			row = row[n:]
+		}
+	}
+	return nil
 }
 
 // serveREST answers tabledata.insertAll, and requests for OAuth tokens.

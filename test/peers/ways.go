@@ -49,16 +49,21 @@ func (b *bench) ways() []way {
 			floor: true, share: 1, prepare: build(".", "./floor"), start: b.discard("-franz=false")},
 		{name: "Pub/Sub: Sluice's bridge", what: "as it is deployed, without a bucket for payloads", group: "bridge",
 			packed: true, share: 1,
-			prepare: build(b.root, bridge), start: func(ctx context.Context, group string) ([]*exec.Cmd, func(), error) {
+			prepare: build(b.root, bridge), start: func(ctx context.Context, group string) ([]*exec.Cmd, func(),
+				error) {
 				return []*exec.Cmd{b.bridge(ctx, group, b.sink.Addr)}, nil, nil
 			}},
-		{name: "Pub/Sub: Google's Kafka connector", what: "pubsub-group-kafka-connector in a Kafka Connect worker of its own: a message for each event", group: "connector",
+		{name: "Pub/Sub: Google's Kafka connector",
+			what:  "pubsub-group-kafka-connector in a Kafka Connect worker of its own: a message for each event",
+			group: "connector",
 			share: 1, prepare: b.fetchConnect, start: b.connect},
-		{name: "BigQuery: Sluice", what: "bridge and functions, between them a Pub/Sub that pushes", group: "sluice", share: 1,
+		{name: "BigQuery: Sluice", what: "bridge and functions, between them a Pub/Sub that pushes", group: "sluice",
+			share:   1,
 			prepare: build(b.root, bridge, functions), start: b.sluice},
 		{name: "BigQuery: a day's Go, struct", what: "confluent-kafka-go, encoding/json into a struct, managedwriter; members that the struct does not name are lost",
 			group: "struct", share: 1, prepare: build(".", "./day"), start: b.day("-map=false")},
-		{name: "BigQuery: a day's Go, map", what: "the same with a map, so that no member is lost", group: "map", share: 1,
+		{name: "BigQuery: a day's Go, map", what: "the same with a map, so that no member is lost", group: "map",
+			share:   1,
 			prepare: build(".", "./day"), start: b.day("-map")},
 		{name: "BigQuery: a Python consumer", what: "kafka-python, json, insert_rows_json, up to 500 rows a request; it stopped after a tenth of the events",
 			group: "python", share: 10, prepare: b.fetchPython, start: b.python},
@@ -70,7 +75,8 @@ func (b *bench) program(of string) string { return filepath.Join(b.dir, filepath
 
 func (b *bench) discard(how string) func(ctx context.Context, group string) ([]*exec.Cmd, func(), error) {
 	return func(ctx context.Context, group string) ([]*exec.Cmd, func(), error) {
-		cmd := exec.CommandContext(ctx, b.program("floor"), "-brokers", b.kafka.Brokers(), "-topic", topic, "-group", group,
+		cmd := exec.CommandContext(ctx, b.program("floor"), "-brokers", b.kafka.Brokers(), "-topic", topic, "-group",
+			group,
 			"-records", fmt.Sprint(b.events), how)
 		return []*exec.Cmd{cmd}, nil, b.counting(cmd)
 	}
@@ -78,7 +84,8 @@ func (b *bench) discard(how string) func(ctx context.Context, group string) ([]*
 
 func (b *bench) day(how string) func(ctx context.Context, group string) ([]*exec.Cmd, func(), error) {
 	return func(ctx context.Context, group string) ([]*exec.Cmd, func(), error) {
-		return []*exec.Cmd{exec.CommandContext(ctx, b.program("day"), "-brokers", b.kafka.Brokers(), "-topic", topic, "-group", group,
+		return []*exec.Cmd{exec.CommandContext(ctx, b.program("day"), "-brokers", b.kafka.Brokers(), "-topic", topic,
+			"-group", group,
 			"-bigquery", b.sink.Addr, how)}, nil, nil
 	}
 }
@@ -98,10 +105,12 @@ func (b *bench) sluice(ctx context.Context, group string) ([]*exec.Cmd, func(), 
 		return nil, nil, err
 	}
 	functions := exec.CommandContext(ctx, b.program("functions"))
-	functions.Env = append(os.Environ(), "FUNCTION_TARGET=Ingest", fmt.Sprintf("PORT=%d", port), "GOOGLE_CLOUD_PROJECT=local",
+	functions.Env = append(os.Environ(), "FUNCTION_TARGET=Ingest", fmt.Sprintf("PORT=%d", port),
+		"GOOGLE_CLOUD_PROJECT=local",
 		"BIGQUERY_STORAGE_EMULATOR_HOST="+b.sink.Addr, "PUBSUB_EMULATOR_HOST="+b.pubsub.Addr())
 	return []*exec.Cmd{functions, b.bridge(ctx, group, b.pubsub.Addr())}, nil,
-		b.pubsub.SetEndpoint(ctx, subscription, fmt.Sprintf("http://127.0.0.1:%d/", port)) // pushes before it listens are repeated
+		// pushes before it listens are repeated
+		b.pubsub.SetEndpoint(ctx, subscription, fmt.Sprintf("http://127.0.0.1:%d/", port))
 }
 
 func freePort() (int, error) {
@@ -121,19 +130,21 @@ func (b *bench) fetchPython(ctx context.Context) error {
 			return fmt.Errorf("install Python 3 with venv (Debian: apt-get install python3-venv): %w", err)
 		}
 	}
-	return command(ctx, ".", filepath.Join(venv, "bin", "pip"), "install", "--quiet", "--disable-pip-version-check", "-r",
+	return command(ctx, ".", filepath.Join(venv, "bin", "pip"), "install", "--quiet", "--disable-pip-version-check",
+		"-r",
 		"python/requirements.txt")
 }
 
 func (b *bench) python(ctx context.Context, group string) ([]*exec.Cmd, func(), error) {
-	return []*exec.Cmd{exec.CommandContext(ctx, filepath.Join(b.kept, "python", "bin", "python"), "python/consumer.py", b.kafka.Brokers(),
+	return []*exec.Cmd{exec.CommandContext(ctx, filepath.Join(b.kept, "python", "bin", "python"), "python/consumer.py",
+		b.kafka.Brokers(),
 		topic, group, b.sink.RESTAddr)}, nil, nil
 }
 
 func (b *bench) jars() string { return filepath.Join(b.kept, "connect") }
 
-// fetchConnect fetches the jars, and makes the account and the trust store that the connector wants: it speaks TLS only,
-// and asks for tokens.
+// fetchConnect fetches the jars, and makes the account and the trust store that the connector wants: it speaks TLS
+// only, and asks for tokens.
 func (b *bench) fetchConnect(ctx context.Context) error {
 	if _, err := exec.LookPath("mvn"); err != nil {
 		return fmt.Errorf("install Maven, which fetches Kafka Connect (Debian: apt-get install maven openjdk-17-jre-headless): %w", err)
@@ -150,8 +161,10 @@ func (b *bench) fetchConnect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	account, err := json.Marshal(map[string]string{"type": "service_account", "project_id": "local", "private_key_id": "1",
-		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), "client_email": "peers@local",
+	account, err := json.Marshal(map[string]string{"type": "service_account", "project_id": "local",
+		"private_key_id": "1",
+		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY",
+			Bytes: der})), "client_email": "peers@local",
 		"client_id": "1", "token_uri": "http://" + b.sink.RESTAddr + "/token"})
 	if err != nil {
 		return err
@@ -162,7 +175,8 @@ func (b *bench) fetchConnect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return command(ctx, b.dir, "keytool", "-importcert", "-noprompt", "-alias", "sink", "-file", certificate, "-keystore", "trust.p12",
+	return command(ctx, b.dir, "keytool", "-importcert", "-noprompt", "-alias", "sink", "-file", certificate,
+		"-keystore", "trust.p12",
 		"-storepass", "changeit")
 }
 

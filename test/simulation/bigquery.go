@@ -40,7 +40,8 @@ type client struct {
 }
 
 // AppendRows opens a stream.
-func (c *client) AppendRows(ctx context.Context, _ ...gax.CallOption) (storagepb.BigQueryWrite_AppendRowsClient, error) {
+func (c *client) AppendRows(ctx context.Context, _ ...gax.CallOption) (storagepb.BigQueryWrite_AppendRowsClient,
+	error) {
 	s := &appending{client: c, ctx: ctx, requests: make(chan *storagepb.AppendRowsRequest, 1000),
 		answers: make(chan *storagepb.AppendRowsResponse, 1000), ended: make(chan struct{})}
 	w := c.w
@@ -152,7 +153,8 @@ func (s *appending) serve() {
 }
 
 // answer is what BigQuery does with a request. The lock is held.
-func (s *appending) answer(rows [][]byte, fails func(Faults, int) bool) (a *storagepb.AppendRowsResponse, silent bool, err error) {
+func (s *appending) answer(rows [][]byte, fails func(Faults, int) bool) (a *storagepb.AppendRowsResponse, silent bool,
+	err error) {
 	t := s.w.tables
 	if s.at.crashed {
 		return nil, false, status.Error(codes.Unavailable, "the connection is gone")
@@ -160,7 +162,8 @@ func (s *appending) answer(rows [][]byte, fails func(Faults, int) bool) (a *stor
 	if time.Now().Before(t.missing[s.table]) && !s.w.calm {
 		detail, _ := anypb.New(&storagepb.StorageError{Code: storagepb.StorageError_TABLE_NOT_FOUND})
 		return &storagepb.AppendRowsResponse{Response: &storagepb.AppendRowsResponse_Error{
-			Error: &spb.Status{Code: int32(codes.NotFound), Message: "no such table", Details: []*anypb.Any{detail}}}}, false, nil
+			Error: &spb.Status{Code: int32(codes.NotFound), Message: "no such table",
+				Details: []*anypb.Any{detail}}}}, false, nil
 	}
 	if fails(StreamFailures, 10) {
 		return nil, false, status.Error(codes.Aborted, "closed before it was written")
@@ -173,7 +176,8 @@ func (s *appending) answer(rows [][]byte, fails func(Faults, int) bool) (a *stor
 		var bad []*storagepb.RowError
 		for i, row := range rows {
 			if parse(row, eventColumns).user == refusedUser {
-				bad = append(bad, &storagepb.RowError{Index: int64(i), Code: storagepb.RowError_FIELDS_ERROR, Message: "no such user"})
+				bad = append(bad, &storagepb.RowError{Index: int64(i), Code: storagepb.RowError_FIELDS_ERROR,
+					Message: "no such user"})
 			}
 		}
 		if bad != nil {
@@ -202,7 +206,8 @@ func (t *warehouse) land(table int, row []byte) {
 	got := parse(row, columnsOf[table])
 	rec := w.kafka.find(int32(got.partition), got.offset)
 	if rec == nil || got.topic != topic {
-		w.violated("rows", "a row has the coordinates %s/%d:%d that there are not", got.topic, got.partition, got.offset)
+		w.violated("rows", "a row has the coordinates %s/%d:%d that there are not", got.topic, got.partition,
+			got.offset)
 		return
 	}
 	at := place{int32(got.partition), got.offset, got.replay}
@@ -217,7 +222,8 @@ func (t *warehouse) land(table int, row []byte) {
 			t.letters = append(t.letters, at)
 		}
 		if rec.kind == good && !rec.givenUp {
-			w.violated("places", "record %d/%d can be a row, and is a dead letter: %s", got.partition, got.offset, got.code)
+			w.violated("places", "record %d/%d can be a row, and is a dead letter: %s", got.partition, got.offset,
+				got.code)
 		}
 		return
 	}
@@ -257,7 +263,8 @@ func numbers(t *contract.Table) columns {
 		c, _ := t.Column(name)
 		return c.Number
 	}
-	return columns{n("event_id"), n("user_id"), n("kafka_topic"), n("kafka_partition"), n("kafka_offset"), n("replay_id"), n("error_code")}
+	return columns{n("event_id"), n("user_id"), n("kafka_topic"), n("kafka_partition"), n("kafka_offset"),
+		n("replay_id"), n("error_code")}
 }
 
 func parse(b []byte, c columns) row {

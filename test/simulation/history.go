@@ -127,7 +127,8 @@ func (w *world) startBridge() error {
 	}
 	m.consumer.full = func() error {
 		if held := m.bridge.Stats().InflightBytes; held >= c.MaxInflightBytes {
-			return fmt.Errorf("%s asks for records while it holds %d bytes, and may hold %d", name, held, c.MaxInflightBytes)
+			return fmt.Errorf("%s asks for records while it holds %d bytes, and may hold %d", name, held,
+				c.MaxInflightBytes)
 		}
 		return nil
 	}
@@ -153,7 +154,8 @@ func (w *world) startBridge() error {
 			w.violated("end", "%s: %v", name, m.err)
 		}
 		// Revoking, draining, committing and leaving are bounded each.
-		if limit := c.RevokeTimeout + c.DrainTimeout + c.CommitTimeout + c.CloseTimeout + time.Second; time.Since(m.stopped) > limit {
+		if limit := c.RevokeTimeout + c.DrainTimeout + c.CommitTimeout + c.CloseTimeout +
+			time.Second; time.Since(m.stopped) > limit {
 			w.violated("end", "%s took %v to end", name, time.Since(m.stopped))
 		}
 	})
@@ -214,7 +216,8 @@ var (
 	}()
 )
 
-// What the deployed code makes once in a process must not be made within a bubble, where its channels would belong to that.
+// What the deployed code makes once in a process must not be made within a bubble, where its channels would belong to
+// that.
 func init() {
 	e := batch.NewEncoder(batch.Header{})
 	e.Append(&batch.Record{Value: []byte("x")})
@@ -353,7 +356,8 @@ func (w *world) settle() {
 func (w *world) waits() string {
 	for p, log := range w.kafka.logs {
 		if n := len(log); n > 0 && w.kafka.committed[p] <= log[n-1].offset {
-			return fmt.Sprintf("offset %d of partition %d is committed, and its last record is %d", w.kafka.committed[p],
+			return fmt.Sprintf("offset %d of partition %d is committed, and its last record is %d",
+				w.kafka.committed[p],
 				p, log[n-1].offset)
 		}
 	}

@@ -45,7 +45,8 @@ func TestHistories(t *testing.T) {
 		if n++; r.Violation == nil {
 			continue
 		}
-		t.Errorf("%v\n%v\n%s\n\ngo test ./test/simulation -seed %d -histories 1", p, r.Violation, strings.Join(r.Story, "\n"), s)
+		t.Errorf("%v\n%v\n%s\n\ngo test ./test/simulation -seed %d -histories 1", p, r.Violation,
+			strings.Join(r.Story, "\n"), s)
 		if *small {
 			p, r := shrink(t, p, r)
 			t.Errorf("shrunk: %v\n%v\n%s", p, r.Violation, strings.Join(r.Story, "\n"))

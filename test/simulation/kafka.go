@@ -103,7 +103,8 @@ func (k *broker) find(partition int32, offset int64) *record {
 	if partition < 0 || int(partition) >= len(k.logs) {
 		return nil
 	}
-	i, ok := slices.BinarySearchFunc(k.logs[partition], offset, func(r *record, o int64) int { return int(r.offset - o) })
+	i, ok := slices.BinarySearchFunc(k.logs[partition], offset,
+		func(r *record, o int64) int { return int(r.offset - o) })
 	if !ok {
 		return nil
 	}
@@ -118,7 +119,8 @@ func (k *broker) commit(c *consumer, p int32, next int64) {
 	}
 	for _, r := range k.logs[p] {
 		if r.offset < next && !r.kept {
-			k.w.violated("offsets", "offset %d of partition %d is committed, and record %d is not kept by Pub/Sub", next, p, r.offset)
+			k.w.violated("offsets", "offset %d of partition %d is committed, and record %d is not kept by Pub/Sub",
+				next, p, r.offset)
 		}
 	}
 	if next < k.committed[p] {

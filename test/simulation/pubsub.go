@@ -16,8 +16,8 @@ import (
 	"sluice/internal/batch"
 )
 
-// service is Pub/Sub: a topic of batches with a subscription that pushes to Ingest, and the dead-letter topic with one that
-// pushes to DeadLetter.
+// service is Pub/Sub: a topic of batches with a subscription that pushes to Ingest, and the dead-letter topic with one
+// that pushes to DeadLetter.
 type service struct {
 	w      *world
 	nextID int
@@ -53,7 +53,8 @@ func (s *service) store(data []byte, dead bool, attributes map[string]string) *m
 	w := s.w
 	s.nextID++
 	s.open++
-	m := &message{id: strconv.Itoa(s.nextID), data: bytes.Clone(data), dead: dead, attributes: attributes, published: time.Now()}
+	m := &message{id: strconv.Itoa(s.nextID), data: bytes.Clone(data), dead: dead, attributes: attributes,
+		published: time.Now()}
 	var d batch.Decoder
 	b, err := d.Decode(m.data, batch.DefaultLimits)
 	if err != nil {
@@ -191,7 +192,8 @@ func (s *service) acknowledged(m *message) {
 		case !m.dead && p.replay != "" && w.tables.replayed[p] == 0 && !rec.lettered:
 			w.violated("acks", "record %d/%d of replay %s is acknowledged, and neither a row nor in the dead-letter topic", p.partition, p.offset, p.replay)
 		case !m.dead && p.replay == "" && rec.rows == 0 && !rec.lettered:
-			w.violated("acks", "record %d/%d is acknowledged, and neither a row nor in the dead-letter topic", p.partition, p.offset)
+			w.violated("acks", "record %d/%d is acknowledged, and neither a row nor in the dead-letter topic",
+				p.partition, p.offset)
 		}
 	}
 }

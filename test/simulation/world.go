@@ -1,7 +1,8 @@
-// Package simulation runs the pipeline's protocol in histories: the bridge's loop, its packer, ledger and flights, the push
-// handler, Ingest, DeadLetter and the appender are the deployed code, and Kafka, Pub/Sub and BigQuery are models that answer
-// in memory, late, twice, or not at all. A history runs on a virtual clock (testing/synctest) without a socket, takes some
-// milliseconds, and is drawn from a seed: how many members, records and instances there are, what fails and when.
+// Package simulation runs the pipeline's protocol in histories: the bridge's loop, its packer, ledger and flights, the
+// push handler, Ingest, DeadLetter and the appender are the deployed code, and Kafka, Pub/Sub and BigQuery are models
+// that answer in memory, late, twice, or not at all. A history runs on a virtual clock (testing/synctest) without a
+// socket, takes some milliseconds, and is drawn from a seed: how many members, records and instances there are, what
+// fails and when.
 //
 //	r, err := simulation.Run(simulation.Draw(seed))   // within a synctest bubble
 //	r.Violation                                       // nil: every invariant held
@@ -21,10 +22,10 @@
 //
 // # Determinism
 //
-// Each decision is drawn from the seed, its place and a count of its own, not from one sequence: what happens at one place does not
-// move the others. What the seed does not decide is which of several goroutines that become ready at the same virtual
-// instant runs first, and Go's own choices in select and in maps. A violation is therefore looked for again several times
-// with its seed, and shrinking does the same.
+// Each decision is drawn from the seed, its place and a count of its own, not from one sequence: what happens at one
+// place does not move the others. What the seed does not decide is which of several goroutines that become ready at the
+// same virtual instant runs first, and Go's own choices in select and in maps. A violation is therefore looked for
+// again several times with its seed, and shrinking does the same.
 package simulation
 
 import (
@@ -62,7 +63,8 @@ const (
 	allFaults       = 1<<iota - 1
 )
 
-var faultNames = []string{"rebalances", "losses", "bridge crashes", "bridge stops", "commit failures", "publish refusals",
+var faultNames = []string{"rebalances", "losses", "bridge crashes", "bridge stops", "commit failures",
+	"publish refusals",
 	"lost answers", "duplicates", "slow pushes", "instance crashes", "instance stops", "stream failures", "silence", "missing tables",
 	"refused rows", "large records", "back-pressure", "replays", "skewed clock"}
 
@@ -98,7 +100,8 @@ func (p Plan) String() string {
 // Draw draws the plan of a seed.
 func Draw(seed uint64) Plan {
 	r := rand.New(rand.NewPCG(seed, 1))
-	p := Plan{Seed: seed, Partitions: 1 + r.IntN(4), Records: 1 + r.IntN(60), Bridges: 1 + r.IntN(3), Instances: 1 + r.IntN(3),
+	p := Plan{Seed: seed, Partitions: 1 + r.IntN(4), Records: 1 + r.IntN(60), Bridges: 1 + r.IntN(3), Instances: 1 +
+		r.IntN(3),
 		Span: time.Duration(500+r.IntN(8000)) * time.Millisecond}
 	for i := range faultNames {
 		if r.IntN(3) == 0 {
@@ -163,7 +166,8 @@ const (
 	cutShort      = "a bridge ends with batches on their way"
 )
 
-var situations = []string{givenUp, rowTwice, letterTwice, replayLanded, rowRefused, largeLettered, oldCommit, ackedTwice,
+var situations = []string{givenUp, rowTwice, letterTwice, replayLanded, rowRefused, largeLettered, oldCommit,
+	ackedTwice,
 	lateAnswer, untold,
 	lateResult, paused, unanswered, cutShort}
 

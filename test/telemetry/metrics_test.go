@@ -159,12 +159,14 @@ func TestMetricsTable(t *testing.T) {
 	}
 	order := append(schema.ID{Number: int64(registry.ID(orders))}.Prefix(), "\x02a"...)
 	topic := "orders"
-	if err := p.ProduceMessage(t.Context(), &kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic, Partition: kafka.PartitionAny}, Value: order}); err != nil {
+	if err := p.ProduceMessage(t.Context(), &kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic,
+		Partition: kafka.PartitionAny}, Value: order}); err != nil {
 		t.Fatal(err)
 	}
 	arrive(t, s, p)
 	for landed, end := 0, time.Now().Add(time.Minute); landed == 0; time.Sleep(10 * time.Millisecond) {
-		if err := s.Warehouse.DB().QueryRow("SELECT COUNT(*) FROM orders").Scan(&landed); err != nil || time.Now().After(end) {
+		if err := s.Warehouse.DB().QueryRow("SELECT COUNT(*) FROM orders").Scan(&landed); err != nil ||
+			time.Now().After(end) {
 			t.Fatalf("the order has not landed: %v", err)
 		}
 	}
@@ -174,15 +176,18 @@ func TestMetricsTable(t *testing.T) {
 	if _, ok := got["go.goroutine.count"]; !ok {
 		t.Error("Go's runtime is not metered")
 	}
-	maps.DeleteFunc(got, func(name string, _ row) bool { return strings.HasPrefix(name, "go.") }) // documented elsewhere
+	// documented elsewhere
+	maps.DeleteFunc(got, func(name string, _ row) bool { return strings.HasPrefix(name, "go.") })
 	want := documented(t)
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		w, g := want[name], got[name]
 		if g.kind != w.kind || g.unit != w.unit {
-			t.Errorf("internal/telemetry/README.md has %s as %s of %q, the code as %s of %q", name, w.kind, w.unit, g.kind, g.unit)
+			t.Errorf("internal/telemetry/README.md has %s as %s of %q, the code as %s of %q", name, w.kind, w.unit,
+				g.kind, g.unit)
 		}
 		if !maps.Equal(g.attributes, w.attributes) {
-			t.Errorf("internal/telemetry/README.md has %s with %v, the code with %v", name, slices.Sorted(maps.Keys(w.attributes)), slices.Sorted(maps.Keys(g.attributes)))
+			t.Errorf("internal/telemetry/README.md has %s with %v, the code with %v", name,
+				slices.Sorted(maps.Keys(w.attributes)), slices.Sorted(maps.Keys(g.attributes)))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(got)) {

@@ -57,7 +57,8 @@ func send(t *testing.T, p *local.Producer, id, kind, traceparent string) {
 	if traceparent != "" {
 		headers = []kafka.Header{{Key: "traceparent", Value: []byte(traceparent)}}
 	}
-	event := fmt.Sprintf(`{"event_id":%q,"event_timestamp":%q,"event_type":%q,"user_id":"u"}`, id, time.Now().UTC().Format(time.RFC3339), kind)
+	event := fmt.Sprintf(`{"event_id":%q,"event_timestamp":%q,"event_type":%q,"user_id":"u"}`, id,
+		time.Now().UTC().Format(time.RFC3339), kind)
 	if err := p.Produce(t.Context(), nil, []byte(event), headers); err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +190,8 @@ func parentName(spans tracetest.SpanStubs, of tracetest.SpanStub) string {
 // deadTrace is the trace_id of the only dead letter.
 func deadTrace(t *testing.T, s *local.Stack) (id string) {
 	t.Helper()
-	if err := s.Warehouse.DB().QueryRowContext(t.Context(), "SELECT COALESCE(trace_id, '') FROM events_dlq").Scan(&id); err != nil {
+	if err := s.Warehouse.DB().QueryRowContext(t.Context(),
+		"SELECT COALESCE(trace_id, '') FROM events_dlq").Scan(&id); err != nil {
 		t.Fatal(err)
 	}
 	return id

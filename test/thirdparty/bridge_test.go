@@ -38,7 +38,8 @@ import (
 func TestBridgeInTrouble(t *testing.T) {
 	ctx := starting(t)
 	program := filepath.Join(t.TempDir(), "bridge")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "sluice/bridge/cmd/bridge").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", program,
+		"sluice/bridge/cmd/bridge").CombinedOutput(); err != nil {
 		t.Fatalf("%v:\n%s", err, out)
 	}
 	// Who has no rule may do everything: each case makes the rules that it is about.
@@ -94,7 +95,8 @@ func newTrouble(ctx context.Context, t *testing.T, k *kafka.Cluster, program str
 	x.pubsub = pstest.NewServer(pstest.ServerReactorOption{FuncName: "Publish", Reactor: x})
 	t.Cleanup(func() { x.pubsub.Close() })
 	for _, name := range []string{"events", "events-dead-letter"} {
-		if _, err := x.pubsub.GServer.CreateTopic(ctx, &pubsubpb.Topic{Name: "projects/" + project + "/topics/" + name}); err != nil {
+		if _, err := x.pubsub.GServer.CreateTopic(ctx, &pubsubpb.Topic{Name: "projects/" + project + "/topics/" +
+			name}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -126,7 +128,8 @@ func (x *trouble) produce(topic, prefix string, n int) {
 	defer p.Close()
 	reports := make(chan client.Event, n)
 	for i := range n {
-		err := p.Produce(&client.Message{TopicPartition: client.TopicPartition{Topic: &topic, Partition: int32(i % 2)}, Value: fmt.Appendf(nil, "%s%d", prefix, i)}, reports)
+		err := p.Produce(&client.Message{TopicPartition: client.TopicPartition{Topic: &topic, Partition: int32(i % 2)},
+			Value: fmt.Appendf(nil, "%s%d", prefix, i)}, reports)
 		if err != nil {
 			x.Fatal(err)
 		}
@@ -189,8 +192,10 @@ func (x *trouble) bridge(more ...string) *running {
 	r.Process, err = process.Start(process.Config{
 		Command: []string{x.program, "--http-addr", r.address},
 		Env: append([]string{
-			"KAFKA_BROKERS=" + x.kafka.Brokers(), "KAFKA_TOPICS=" + strings.Join(x.topics, ","), "KAFKA_GROUP=" + x.group,
-			"GOOGLE_CLOUD_PROJECT=" + project, "PUBSUB_EMULATOR_HOST=" + x.pubsub.Addr, "PUBSUB_TOPIC=events", "PUBSUB_DEAD_LETTER_TOPIC=events-dead-letter",
+			"KAFKA_BROKERS=" + x.kafka.Brokers(), "KAFKA_TOPICS=" + strings.Join(x.topics, ","), "KAFKA_GROUP=" +
+				x.group,
+			"GOOGLE_CLOUD_PROJECT=" + project, "PUBSUB_EMULATOR_HOST=" +
+				x.pubsub.Addr, "PUBSUB_TOPIC=events", "PUBSUB_DEAD_LETTER_TOPIC=events-dead-letter",
 			"LINGER=20ms", "MAX_LINGER=20ms", "RETRY_MIN=10ms", "RETRY_MAX=1s", "DRAIN_TIMEOUT=30s",
 			"KAFKA_CONFIG_SESSION_TIMEOUT_MS=6000", "KAFKA_CONFIG_HEARTBEAT_INTERVAL_MS=500", "KAFKA_CONFIG_TOPIC_METADATA_REFRESH_INTERVAL_MS=2000",
 		}, more...),
@@ -254,7 +259,8 @@ func (r *running) lines(text string) (found []string) {
 	}
 	for line := range bytes.Lines(log) {
 		var entry struct{ Severity string }
-		if json.Unmarshal(line, &entry) == nil && entry.Severity != "INFO" && entry.Severity != "DEBUG" && strings.Contains(string(line), text) {
+		if json.Unmarshal(line, &entry) == nil && entry.Severity != "INFO" && entry.Severity != "DEBUG" &&
+			strings.Contains(string(line), text) {
 			found = append(found, string(line))
 		}
 	}
@@ -303,8 +309,9 @@ func (x *trouble) settled(r *running) {
 // deny makes and returns the rule that denies anybody an operation.
 func (x *trouble) deny(kind client.ResourceType, name string, operation client.ACLOperation) (grant func()) {
 	x.Helper()
-	rule := client.ACLBinding{Type: kind, Name: name, ResourcePatternType: client.ResourcePatternTypeLiteral, Principal: "User:ANONYMOUS",
-		Host: "*", Operation: operation, PermissionType: client.ACLPermissionTypeDeny}
+	rule := client.ACLBinding{Type: kind, Name: name, ResourcePatternType: client.ResourcePatternTypeLiteral,
+		Principal: "User:ANONYMOUS",
+		Host:      "*", Operation: operation, PermissionType: client.ACLPermissionTypeDeny}
 	others := rule // a resource with a rule is no longer open to all
 	others.Operation, others.PermissionType = client.ACLOperationAll, client.ACLPermissionTypeAllow
 	results, err := x.admin.CreateACLs(x.ctx, client.ACLBindings{rule, others})
@@ -403,7 +410,11 @@ func stopped(x *trouble) {
 	x.produce(x.topics[0], "meanwhile", 4)
 	other := x.bridge() // the group has thrown the first one out when this one has all
 	x.comes("meanwhile", 4)
-	x.await("the other one has all partitions", func() bool { n, _ := other.metric("sluice_bridge_partitions_assigned"); return n == 4 })
+	x.await("the other one has all partitions", func() bool {
+		n,
+			_ := other.metric("sluice_bridge_partitions_assigned")
+		return n == 4
+	})
 	if err := r.Resume(); err != nil {
 		x.Fatal(err)
 	}
@@ -476,7 +487,8 @@ func brokersAway(x *trouble) {
 func TestBridgeMemory(t *testing.T) {
 	ctx := starting(t)
 	program := filepath.Join(t.TempDir(), "bridge")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "sluice/bridge/cmd/bridge").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", program,
+		"sluice/bridge/cmd/bridge").CombinedOutput(); err != nil {
 		t.Fatalf("%v:\n%s", err, out)
 	}
 	k, err := kafka.Start(ctx, kafka.Config{Dir: t.TempDir(), Brokers: 3})
@@ -495,13 +507,18 @@ func TestBridgeMemory(t *testing.T) {
 			x := newTrouble(ctx, t, k, program)
 			x.topics = []string{"backlog-" + x.group}
 			const partitions, records = 12, 720_000 // about 720 MB
-			if err := k.CreateTopic(ctx, x.topics[0], partitions, map[string]string{"min.insync.replicas": "1"}); err != nil {
+			if err := k.CreateTopic(ctx, x.topics[0], partitions,
+				map[string]string{"min.insync.replicas": "1"}); err != nil {
 				t.Fatal(err)
 			}
 			x.backlog(x.topics[0], partitions, records, c.differs)
 			x.refuse.Store(true)
 			r := x.bridge()
-			x.await("publishing fails", func() bool { v, _ := r.metric("sluice_bridge_publish_failing"); return v == 1 })
+			x.await("publishing fails", func() bool {
+				v,
+					_ := r.metric("sluice_bridge_publish_failing")
+				return v == 1
+			})
 			time.Sleep(20 * time.Second)
 			if most := r.peak(); most > 512<<20 {
 				t.Errorf("%d MiB were resident at most", most>>20)
@@ -509,7 +526,11 @@ func TestBridgeMemory(t *testing.T) {
 				t.Logf("%d MiB were resident at most", most>>20)
 			}
 			x.refuse.Store(false)
-			x.await("everything is forwarded", func() bool { n, _ := r.metric("sluice_bridge_records_out"); return n == records })
+			x.await("everything is forwarded", func() bool {
+				n,
+					_ := r.metric("sluice_bridge_records_out")
+				return n == records
+			})
 			if most := r.peak(); most > 512<<20 {
 				t.Errorf("%d MiB were resident at most, all in all", most>>20)
 			} else {
@@ -523,7 +544,8 @@ func TestBridgeMemory(t *testing.T) {
 func (x *trouble) backlog(topic string, partitions, records, differs int) {
 	x.Helper()
 	config := x.kafka.Client()
-	for name, value := range map[string]client.ConfigValue{"compression.type": "zstd", "batch.size": 1_000_000, "linger.ms": 200,
+	for name, value := range map[string]client.ConfigValue{"compression.type": "zstd", "batch.size": 1_000_000,
+		"linger.ms":                    200,
 		"queue.buffering.max.messages": 1_000_000, "go.delivery.reports": false, "go.batch.producer": false} {
 		(*config)[name] = value
 	}
@@ -539,7 +561,8 @@ func (x *trouble) backlog(topic string, partitions, records, differs int) {
 			value[random.IntN(len(value))] = byte('a' + random.IntN(26))
 		}
 		for {
-			err := p.Produce(&client.Message{TopicPartition: client.TopicPartition{Topic: &topic, Partition: int32(i % partitions)}, Value: value}, nil)
+			err := p.Produce(&client.Message{TopicPartition: client.TopicPartition{Topic: &topic,
+				Partition: int32(i % partitions)}, Value: value}, nil)
 			if err == nil {
 				break
 			}

@@ -23,7 +23,8 @@ func TestRunOnServersByAddress(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
 	binary := filepath.Join(t.TempDir(), "sluice")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "sluice/scripts/cmd/local").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary,
+		"sluice/scripts/cmd/local").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	k, err := kafka.Start(ctx, kafka.Config{Dir: t.TempDir()})
@@ -54,7 +55,8 @@ func TestRunOnServersByAddress(t *testing.T) {
 		{"all again", []string{onKafka, onPubSub, onBigQuery}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			cmd := exec.CommandContext(ctx, binary, append([]string{"run", "--once", "--json", "--events=3000", "--bad=5"}, test.on...)...)
+			cmd := exec.CommandContext(ctx, binary, append([]string{"run", "--once", "--json", "--events=3000",
+				"--bad=5"}, test.on...)...)
 			var out, log bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &log
 			if err := cmd.Run(); err != nil {

@@ -85,7 +85,8 @@ func serve(ctx context.Context, cfg bridge.Config, log *slog.Logger) error {
 	cfg.MeterOptions = exporter.MeterOptions()
 	var bucket *reference.Bucket
 	if cfg.PayloadBucket != "" {
-		if bucket, err = reference.Open(context.WithoutCancel(ctx), cfg.PayloadBucket, cfg.StorageEmulator); err != nil {
+		if bucket, err = reference.Open(context.WithoutCancel(ctx), cfg.PayloadBucket,
+			cfg.StorageEmulator); err != nil {
 			return err
 		}
 		defer bucket.Close()

@@ -76,7 +76,8 @@ func environment(s *servers.Servers, more ...string) []string {
 // start starts the program and waits until its status server answers.
 func start(t *testing.T, s *servers.Servers, more ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: command(environment(s, more...), "--http-addr", "127.0.0.1:0", "--log-level", "debug"), done: make(chan struct{})}
+	p := &process{t: t, cmd: command(environment(s, more...), "--http-addr", "127.0.0.1:0", "--log-level", "debug"),
+		done: make(chan struct{})}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -161,7 +162,8 @@ func (p *process) metric(name string) float64 {
 // published is how many publish requests Pub/Sub has acknowledged, or refused.
 func (p *process) published(acknowledged bool) float64 {
 	return p.series(func(series string) bool {
-		return strings.HasPrefix(series, "messaging_client_sent_messages_total{") && strings.Contains(series, "error_type=") != acknowledged
+		return strings.HasPrefix(series, "messaging_client_sent_messages_total{") && strings.Contains(series,
+			"error_type=") != acknowledged
 	})
 }
 
@@ -352,7 +354,8 @@ func TestFatalErrorWhileDraining(t *testing.T) {
 func TestShutdownIsBounded(t *testing.T) {
 	bounds := []string{"DRAIN_TIMEOUT=500ms", "COMMIT_TIMEOUT=300ms", "CLOSE_TIMEOUT=300ms"}
 	// Without a timer of its own, a commit would wait for this long.
-	patient := append(bounds[:len(bounds):len(bounds)], "KAFKA_CONFIG_SESSION_TIMEOUT_MS=300000", "KAFKA_CONFIG_HEARTBEAT_INTERVAL_MS=3000",
+	patient := append(bounds[:len(bounds):len(bounds)], "KAFKA_CONFIG_SESSION_TIMEOUT_MS=300000",
+		"KAFKA_CONFIG_HEARTBEAT_INTERVAL_MS=3000",
 		"KAFKA_CONFIG_AUTO_COMMIT_INTERVAL_MS=3600000")
 	t.Run("Pub/Sub refuses", func(t *testing.T) {
 		var fault servers.PublishFault
@@ -483,7 +486,8 @@ func TestMemoryIsBoundedWhilePubSubRefuses(t *testing.T) {
 		m.Value = fmt.Appendf(nil, "%0*d", valueBytes, i*7919)
 	}
 	s.Produce(messages...)
-	p := start(t, s, fmt.Sprint("MAX_INFLIGHT_BYTES=", inflight), "KAFKA_CONFIG_MAX_POLL_INTERVAL_MS=4000", "KAFKA_CONFIG_SESSION_TIMEOUT_MS=4000")
+	p := start(t, s, fmt.Sprint("MAX_INFLIGHT_BYTES=", inflight), "KAFKA_CONFIG_MAX_POLL_INTERVAL_MS=4000",
+		"KAFKA_CONFIG_SESSION_TIMEOUT_MS=4000")
 	servers.Wait(t, "the pause", func() bool { return p.metric("sluice_bridge_partitions_paused") == partitions })
 	taken := p.metric("messaging_client_consumed_messages_total")
 	// More than twice max.poll.interval.ms; what is waited for is that nothing happens.
@@ -503,7 +507,8 @@ func TestMemoryIsBoundedWhilePubSubRefuses(t *testing.T) {
 	fault.Set(nil)
 	// More than n if the member was too starved to stay in its group meanwhile.
 	servers.Wait(t, "all records", func() bool {
-		return p.metric("messaging_client_consumed_messages_total") >= float64(n) && p.metric("sluice_bridge_inflight_batches") == 0
+		return p.metric("messaging_client_consumed_messages_total") >= float64(n) &&
+			p.metric("sluice_bridge_inflight_batches") == 0
 	})
 	peak := peakMemory(t, p.cmd.Process.Pid)
 	t.Logf("peak resident memory %d MiB with %d MiB in flight", peak>>20, inflight>>20)

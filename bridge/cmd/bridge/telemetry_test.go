@@ -16,7 +16,8 @@ func TestTelemetryArrives(t *testing.T) {
 	start(t, s, c.Environment()...)
 	s.Produce(s.Numbered(0, 10)...)
 	servers.Wait(t, "a span and a metric", func() bool {
-		return slices.Contains(c.Spans(), "sluice-bridge: send clickstream") && slices.Contains(c.Metrics(), "sluice-bridge: messaging.client.consumed.messages") &&
+		return slices.Contains(c.Spans(), "sluice-bridge: send clickstream") && slices.Contains(c.Metrics(),
+			"sluice-bridge: messaging.client.consumed.messages") &&
 			slices.Contains(c.Metrics(), "sluice-bridge: go.goroutine.count")
 	})
 }

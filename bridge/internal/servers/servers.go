@@ -360,7 +360,8 @@ func (s *Servers) AddPartition() {
 	}
 	defer admin.Close()
 	s.Partitions++
-	results, err := admin.CreatePartitions(s.t.Context(), []kafka.PartitionsSpecification{{Topic: KafkaTopic, IncreaseTo: int(s.Partitions)}})
+	results, err := admin.CreatePartitions(s.t.Context(), []kafka.PartitionsSpecification{{Topic: KafkaTopic,
+		IncreaseTo: int(s.Partitions)}})
 	if err == nil && results[0].Error.Code() != kafka.ErrNoError {
 		err = results[0].Error
 	}

@@ -97,7 +97,8 @@ func collect(t *testing.T, c *kafka.Consumer, f *fetch.Fetcher, n int) []string 
 				t.Fatal(f.Err(i))
 			}
 			f.Record(i, &r)
-			s := fmt.Sprintf("%s[%d]@%d key %s value %s", f.TopicName(i), f.Source(i).Partition, r.Offset, quote(r.Key), quote(r.Value))
+			s := fmt.Sprintf("%s[%d]@%d key %s value %s", f.TopicName(i), f.Source(i).Partition, r.Offset, quote(r.Key),
+				quote(r.Value))
 			for _, h := range r.Headers {
 				s += fmt.Sprintf(" %q=%s", h.Key, quote(h.Value))
 			}
@@ -158,7 +159,8 @@ func TestOrder(t *testing.T) {
 	const n = 1234
 	topic := "events"
 	for i := range n {
-		err := p.Produce(&kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic}, Value: fmt.Append(nil, i)}, nil)
+		err := p.Produce(&kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic}, Value: fmt.Append(nil, i)},
+			nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +188,8 @@ func TestWaitingKeepsThePrefetch(t *testing.T) {
 		}
 	}()
 	for range n {
-		if err := p.Produce(&kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic}, Value: make([]byte, 100)}, nil); err != nil {
+		if err := p.Produce(&kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic},
+			Value: make([]byte, 100)}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -232,7 +235,8 @@ func TestWaitingKeepsThePrefetch(t *testing.T) {
 // Reading a record allocates nothing, with headers or without.
 func TestRecordAllocatesNothing(t *testing.T) {
 	c, f, p := consumer(t)
-	produce(t, p, &kafka.Message{Key: []byte("k"), Value: []byte("v"), Headers: []kafka.Header{{Key: "a", Value: []byte("b")}, {Key: "c"}}})
+	produce(t, p, &kafka.Message{Key: []byte("k"), Value: []byte("v"),
+		Headers: []kafka.Header{{Key: "a", Value: []byte("b")}, {Key: "c"}}})
 	for deadline := time.Now().Add(time.Minute); f.Fetch(20*time.Millisecond) == 0; c.Poll(0) {
 		if time.Now().After(deadline) {
 			t.Fatal("no record came")

@@ -37,7 +37,8 @@ func TestConfiguration(t *testing.T) {
 		{"no project", nil, nil, 2, []string{"GOOGLE_CLOUD_PROJECT"}},
 		{"all at once", nil, map[string]string{"PORT": "http", "FUNCTION_TARGET": "Ingress", "EVENT_TYPES": " , "}, 2,
 			[]string{"--port (PORT)", "--function-target (FUNCTION_TARGET)", "use Ingest, DeadLetter", "EVENT_TYPES"}},
-		{"secrets in the wrong place", []string{"-google-cloud-project=hunter2!", "-bigquery-dataset=hunter2!", "-fact-events-table=hunter2!", "-events-dlq-table=hunter2!",
+		{"secrets in the wrong place", []string{"-google-cloud-project=hunter2!", "-bigquery-dataset=hunter2!",
+			"-fact-events-table=hunter2!", "-events-dlq-table=hunter2!",
 			"-pubsub-dead-letter-topic=hunter2!", "-event-decoder=hunter2", "-push-service-account=hunter2", "-port=hunter2", "-function-target=hunter2"}, nil, 2,
 			[]string{"--google-cloud-project", "--bigquery-dataset", "--event-decoder", "--push-audience", "--port"}},
 		{"no duration", nil, map[string]string{"HANDLER_TIMEOUT": "50"}, 2, []string{"--handler-timeout (HANDLER_TIMEOUT)", "no duration"}},
@@ -75,7 +76,8 @@ func TestFlagsBeforeEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Project != "env-project" || c.Dataset != "flag_dataset" || c.FactEventsTable != "fact_events" || c.EventTypes.String() != "click,view" {
+	if c.Project != "env-project" || c.Dataset != "flag_dataset" || c.FactEventsTable != "fact_events" ||
+		c.EventTypes.String() != "click,view" {
 		t.Errorf("%+v", c)
 	}
 }
@@ -119,7 +121,8 @@ func start(t *testing.T, w *warehouse.Server, p *pubsub.Server, env ...string) *
 	check(t, err)
 	port := l.Addr().(*net.TCPAddr).Port
 	check(t, l.Close())
-	g := &program{cmd: exec.Command(bin), url: fmt.Sprintf("http://127.0.0.1:%d", port), stderr: new(bytes.Buffer), exited: make(chan struct{})}
+	g := &program{cmd: exec.Command(bin), url: fmt.Sprintf("http://127.0.0.1:%d", port), stderr: new(bytes.Buffer),
+		exited: make(chan struct{})}
 	g.cmd.Env = append(os.Environ(), "PORT="+strconv.Itoa(port), "GOOGLE_CLOUD_PROJECT=local",
 		"BIGQUERY_STORAGE_EMULATOR_HOST="+w.Addr(), "PUBSUB_EMULATOR_HOST="+p.Addr())
 	g.cmd.Env = append(g.cmd.Env, env...)
@@ -160,7 +163,8 @@ func servers(t *testing.T) (*warehouse.Server, *pubsub.Server) {
 
 // post pushes one event; status 0 is no answer.
 func post(url, id string) int {
-	body := fmt.Sprintf(`{"event_id":%q,"event_timestamp":%q,"event_type":"search","user_id":"u"}`, id, time.Now().UTC().Format(time.RFC3339))
+	body := fmt.Sprintf(`{"event_id":%q,"event_timestamp":%q,"event_type":"search","user_id":"u"}`, id,
+		time.Now().UTC().Format(time.RFC3339))
 	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
 		return 0

@@ -22,13 +22,15 @@ import (
 	"sluice/internal/reference"
 )
 
-// Protects instances from their end for want of memory at the bridge's largest batches, in messages and in objects: as many at a time as
-// the deployment lets share an instance, while BigQuery is slow. What an instance cannot hold it answers 429, and it comes again.
+// Protects instances from their end for want of memory at the bridge's largest batches, in messages and in objects: as
+// many at a time as the deployment lets share an instance, while BigQuery is slow. What an instance cannot hold it
+// answers 429, and it comes again.
 func TestMemoryOfFullBatches(t *testing.T) {
 	const together, seconds = 32, 3
 	for _, c := range []struct {
 		name, target string
-		budget, most int64 // bytes that requests may hold, as deployed, and of the instance that is deployed, less a tenth
+		// bytes that requests may hold, as deployed, and of the instance that is deployed, less a tenth
+		budget, most int64
 		object       bool
 		value        func(g *generate.Generator) []byte
 	}{
@@ -48,7 +50,8 @@ func TestMemoryOfFullBatches(t *testing.T) {
 			check(t, err)
 			defer bucket.Close()
 			payload := full(t, c.value)
-			g := start(t, w, p, "FUNCTION_TARGET="+c.target, "PAYLOAD_BUCKET=payloads", "STORAGE_EMULATOR_HOST="+s.Addr(),
+			g := start(t, w, p, "FUNCTION_TARGET="+c.target, "PAYLOAD_BUCKET=payloads",
+				"STORAGE_EMULATOR_HOST="+s.Addr(),
 				fmt.Sprintf("MAX_INFLIGHT_BYTES=%d", c.budget), "LOG_LEVEL=ERROR")
 			w.Fail(warehouse.Fault{Count: -1, Wait: 300 * time.Millisecond})
 			var acked, busy, other atomic.Int64
@@ -84,7 +87,8 @@ func TestMemoryOfFullBatches(t *testing.T) {
 			_, text, _ := strings.Cut(string(status), "VmHWM:")
 			kb, err := strconv.ParseInt(strings.Fields(text)[0], 10, 64)
 			check(t, err)
-			t.Logf("payload %d bytes; %d acked, %d answered 429; peak resident memory %d MiB", len(payload), acked.Load(), busy.Load(), kb>>10)
+			t.Logf("payload %d bytes; %d acked, %d answered 429; peak resident memory %d MiB", len(payload),
+				acked.Load(), busy.Load(), kb>>10)
 			if acked.Load() == 0 || other.Load() > 0 {
 				t.Errorf("%d acked, %d neither acked nor 429: %s", acked.Load(), other.Load(), g.stderr)
 			}
@@ -109,7 +113,8 @@ func full(t *testing.T, value func(*generate.Generator) []byte) []byte {
 	g := generate.New(generate.Config{Seed: 1})
 	e := batch.NewEncoder(batch.Header{})
 	for i := int64(0); e.Len() < batch.DefaultPacking.Records && e.Size() < batch.DefaultPacking.Bytes; i++ {
-		e.Append(&batch.Record{Topic: "clickstream", Partition: int32(i % 100), Offset: i, Timestamp: time.Now().UnixMilli(), Value: value(g)})
+		e.Append(&batch.Record{Topic: "clickstream", Partition: int32(i % 100), Offset: i,
+			Timestamp: time.Now().UnixMilli(), Value: value(g)})
 	}
 	payload, err := e.Payload(nil)
 	check(t, err)

@@ -16,9 +16,11 @@ func TestTelemetryArrives(t *testing.T) {
 	c := collector.Start()
 	defer c.Close()
 	// The exporters' own timers are as good as off, as where there is no CPU between requests.
-	env := append(c.Environment(), "OTEL_BSP_SCHEDULE_DELAY=3600000", "OTEL_METRIC_EXPORT_INTERVAL=3600000", "FUNCTION_TARGET=Ingest")
+	env := append(c.Environment(), "OTEL_BSP_SCHEDULE_DELAY=3600000", "OTEL_METRIC_EXPORT_INTERVAL=3600000",
+		"FUNCTION_TARGET=Ingest")
 	g := start(t, w, p, env...)
-	for !slices.Contains(c.Spans(), "sluice-ingest: process Ingest") || !slices.Contains(c.Metrics(), "sluice-ingest: sluice.ingest.records") ||
+	for !slices.Contains(c.Spans(), "sluice-ingest: process Ingest") || !slices.Contains(c.Metrics(),
+		"sluice-ingest: sluice.ingest.records") ||
 		!slices.Contains(c.Metrics(), "sluice-ingest: go.goroutine.count") {
 		if status := post(g.url, "a"); status != 204 {
 			t.Fatalf("answered %d", status)

@@ -85,9 +85,11 @@ func (w *writer) choose() {
 	root := &w.sample.root
 	w.id = w.pick(root, idNames, func(c *column) bool {
 		// A name that says that it is the event's id may come twice, with a copy of the event.
-		often := len(c.at.distinct) == w.sample.Events || len(c.at.distinct) >= maxDistinct || !vague[c.at.name] && 2*len(c.at.distinct) > w.sample.Events
+		often := len(c.at.distinct) == w.sample.Events || len(c.at.distinct) >= maxDistinct || !vague[c.at.name] &&
+			2*len(c.at.distinct) > w.sample.Events
 		return c.at.present == w.sample.Events && often &&
-			c.Type != contract.Timestamp && c.Type != contract.Date && c.Type != contract.JSON && !c.Repeated && c.Type != contract.Record && c.Type != contract.Bool
+			c.Type != contract.Timestamp && c.Type != contract.Date && c.Type != contract.JSON && !c.Repeated &&
+			c.Type != contract.Record && c.Type != contract.Bool
 	})
 	w.time = w.pick(root, timeNames, func(c *column) bool { return c.Type == contract.Timestamp })
 	w.otherTimes(root)
@@ -197,7 +199,8 @@ func (w *writer) users(root *node) {
 	if len(found) == 0 {
 		return
 	}
-	c := column{Column: contract.Column{Type: contract.String}, at: found[0], path: contract.Path{{Name: found[0].name}}}
+	c := column{Column: contract.Column{Type: contract.String}, at: found[0],
+		path: contract.Path{{Name: found[0].name}}}
 	if len(found) > 1 {
 		for _, n := range found {
 			c.from = append(c.from, contract.QuoteName(n.name))
@@ -254,7 +257,8 @@ func (n *node) keyedArray() bool {
 func (w *writer) keyed(n *node, path contract.Path) {
 	for _, key := range n.keys {
 		value := n.keyed[key]
-		at := append(slices.Clone(path[:len(path)-1]), path[len(path)-1], contract.Step{Kind: contract.Select, Name: "key",
+		at := append(slices.Clone(path[:len(path)-1]), path[len(path)-1], contract.Step{Kind: contract.Select,
+			Name:  "key",
 			Value: key}, contract.Step{Name: "value"})
 		if !w.enough(value) {
 			continue
@@ -267,7 +271,8 @@ func (w *writer) keyed(n *node, path contract.Path) {
 			continue
 		}
 		for _, m := range value.members {
-			if c, ok := w.scalar(m, append(slices.Clone(at), contract.Step{Name: m.name}), false); ok && m.present > 0 && w.enough(m) {
+			if c, ok := w.scalar(m, append(slices.Clone(at), contract.Step{Name: m.name}), false); ok &&
+				m.present > 0 && w.enough(m) {
 				c.Name = w.name(contract.Path{{Name: key}})
 				w.columns = append(w.columns, c)
 			}
@@ -279,7 +284,8 @@ func (w *writer) keyed(n *node, path contract.Path) {
 // what the events say, and stays in the rest.
 func (w *writer) scalar(n *node, path contract.Path, isTime bool) (column, bool) {
 	c := column{at: n, path: path, note: w.note(n)}
-	text := n.kinds[aString] + n.kinds[aTimestamp] + n.kinds[anISOTimestamp] + n.kinds[aDate] + n.kinds[digitString] + n.kinds[numberString] + n.kinds[booleanString]
+	text := n.kinds[aString] + n.kinds[aTimestamp] + n.kinds[anISOTimestamp] + n.kinds[aDate] + n.kinds[digitString] +
+		n.kinds[numberString] + n.kinds[booleanString]
 	numbers := n.kinds[anInteger] + n.kinds[aNumber]
 	digits := n.kinds[digitString] + n.kinds[numberString]
 	times := n.kinds[aTimestamp] + n.kinds[anISOTimestamp]
@@ -372,7 +378,8 @@ func (w *writer) plain(n *node, c column, text, numbers, digits int) column {
 func (w *writer) quantity(n *node, path contract.Path) bool {
 	name := path[len(path)-1].Name
 	return money.MatchString(name) && !strings.HasSuffix(strings.ToLower(name),
-		"id") || name == "int_value" || name == "double_value" || name == "float_value" || quantityName.MatchString(name)
+		"id") || name == "int_value" || name == "double_value" || name == "float_value" ||
+		quantityName.MatchString(name)
 }
 
 var quantityName = regexp.MustCompile(`(?i)count|quantity|duration|(^|_)(width|height|position|index|size)$|percent`)
@@ -396,7 +403,8 @@ func (w *writer) array(n *node, c column) (column, bool) {
 		return c, false
 	}
 	c.Type = contract.Record
-	inner := &writer{sample: &Sample{Events: e.present}, options: w.options, names: map[string]bool{}, taken: map[*node]bool{}}
+	inner := &writer{sample: &Sample{Events: e.present}, options: w.options, names: map[string]bool{},
+		taken: map[*node]bool{}}
 	for _, m := range e.members {
 		at := contract.Path{{Name: m.name}}
 		if m.kinds[anObject] > 0 {
@@ -423,7 +431,8 @@ func (w *writer) name(path contract.Path) string {
 		}
 	}
 	// The names of containers say little.
-	for len(parts) > 1 && slices.Contains([]string{"properties", "context", "traits", "data", "payload", "attributes"}, parts[0]) {
+	for len(parts) > 1 && slices.Contains([]string{"properties", "context", "traits", "data", "payload", "attributes"},
+		parts[0]) {
 		if short := strings.Join(parts[1:], "_"); w.names[short] {
 			break
 		}
@@ -433,7 +442,8 @@ func (w *writer) name(path contract.Path) string {
 	if len(name) > 100 {
 		name = name[:100]
 	}
-	if name == "" || unicode.IsDigit(rune(name[0])) || slices.ContainsFunc([]string{"_table_", "_file_", "_partition", "_row_timestamp", "__root__", "_colidentifier", "_change_"},
+	if name == "" || unicode.IsDigit(rune(name[0])) || slices.ContainsFunc([]string{"_table_", "_file_", "_partition",
+		"_row_timestamp", "__root__", "_colidentifier", "_change_"},
 		func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
 		name = "f_" + strings.TrimLeft(name, "_")
 	}
@@ -454,7 +464,8 @@ func snake(name string) string {
 			b.WriteRune(r)
 		case r >= 'A' && r <= 'Z':
 			before := i > 0 && (runes[i-1] >= 'a' && runes[i-1] <= 'z' || runes[i-1] >= '0' && runes[i-1] <= '9')
-			after := i > 0 && i+1 < len(runes) && runes[i+1] >= 'a' && runes[i+1] <= 'z' && runes[i-1] >= 'A' && runes[i-1] <= 'Z'
+			after := i > 0 && i+1 < len(runes) && runes[i+1] >= 'a' && runes[i+1] <= 'z' && runes[i-1] >= 'A' &&
+				runes[i-1] <= 'Z'
 			if before || after {
 				b.WriteByte('_')
 			}
@@ -496,7 +507,10 @@ func (w *writer) note(n *node) string {
 		s.count += count
 		s.first = min(s.first, n.first[k])
 	}
-	slices.SortFunc(all, func(a, b *seen) int { return cmp.Or(cmp.Compare(b.count, a.count), strings.Compare(a.name, b.name)) })
+	slices.SortFunc(all, func(a, b *seen) int {
+		return cmp.Or(cmp.Compare(b.count, a.count), strings.Compare(a.name,
+			b.name))
+	})
 	var parts []string
 	for i, s := range all {
 		part := fmt.Sprintf("%d %s", s.count, s.name)
@@ -648,7 +662,8 @@ func events(n int) string {
 
 // scalar writes a text in YAML, within [] and {} too.
 func scalar(s string) string {
-	if plain.MatchString(s) && !slices.Contains([]string{"true", "false", "null", "yes", "no", "on", "off", "y", "n"}, strings.ToLower(s)) {
+	if plain.MatchString(s) && !slices.Contains([]string{"true", "false", "null", "yes", "no", "on", "off", "y", "n"},
+		strings.ToLower(s)) {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", "''") + "'"

@@ -323,7 +323,8 @@ func (n *node) epochs(s string) {
 		n.epoch = make(map[contract.Form]int)
 	}
 	const first, last = 946_684_800, 4_102_444_800
-	for form, scale := range map[contract.Form]int64{contract.FormEpochSeconds: 1, contract.FormEpochMillis: 1_000, contract.FormEpochMicros: 1_000_000} {
+	for form, scale := range map[contract.Form]int64{contract.FormEpochSeconds: 1, contract.FormEpochMillis: 1_000,
+		contract.FormEpochMicros: 1_000_000} {
 		if v >= first*scale && v <= last*scale {
 			n.epoch[form]++
 		}

@@ -39,15 +39,24 @@ func FromSchema(p *schema.Program, from Source, o Options) (string, error) {
 	}
 	pick := func(candidates []string, fits func(f *schema.Field) bool) string {
 		for _, name := range candidates {
-			if i := slices.IndexFunc(fields, func(f schema.Field) bool { return f.Name == name && !f.Repeated && fits(&f) }); i >= 0 {
+			if i := slices.IndexFunc(fields, func(f schema.Field) bool {
+				return f.Name == name && !f.Repeated &&
+					fits(&f)
+			}); i >= 0 {
 				return given[i]
 			}
 		}
 		return ""
 	}
-	id := pick(idNames, func(f *schema.Field) bool { return f.Type == "STRING" || f.Type == "INT64" || f.Type == "BYTES" })
+	id := pick(idNames, func(f *schema.Field) bool {
+		return f.Type == "STRING" || f.Type == "INT64" ||
+			f.Type == "BYTES"
+	})
 	at := pick(timeNames, func(f *schema.Field) bool { return f.Type == "TIMESTAMP" })
-	if i := slices.IndexFunc(fields, func(f schema.Field) bool { return f.Type == "TIMESTAMP" && !f.Repeated }); at == "" && i >= 0 {
+	if i := slices.IndexFunc(fields, func(f schema.Field) bool {
+		return f.Type == "TIMESTAMP" &&
+			!f.Repeated
+	}); at == "" && i >= 0 {
 		at = given[i]
 	}
 	kind := pick(typeNames, func(f *schema.Field) bool { return f.Type == "STRING" })

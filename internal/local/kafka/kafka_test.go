@@ -23,14 +23,16 @@ func start(t *testing.T, c kafka.Config) *kafka.Cluster {
 
 func produce(t *testing.T, k *kafka.Cluster, topic string, partition int32, values ...string) {
 	t.Helper()
-	p, err := client.NewProducer(&client.ConfigMap{"bootstrap.servers": k.Brokers(), "enable.metrics.push": false, "compression.type": "zstd", "message.max.bytes": 20 << 20})
+	p, err := client.NewProducer(&client.ConfigMap{"bootstrap.servers": k.Brokers(), "enable.metrics.push": false,
+		"compression.type": "zstd", "message.max.bytes": 20 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
 	reports := make(chan client.Event, len(values))
 	for _, v := range values {
-		if err := p.Produce(&client.Message{TopicPartition: client.TopicPartition{Topic: &topic, Partition: partition}, Value: []byte(v)}, reports); err != nil {
+		if err := p.Produce(&client.Message{TopicPartition: client.TopicPartition{Topic: &topic, Partition: partition},
+			Value: []byte(v)}, reports); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -125,7 +125,10 @@ func TestUnstick(t *testing.T) {
 
 func await(t *testing.T, k *kafka.Cluster, state string) {
 	t.Helper()
-	if _, err := k.Cluster().WaitGroupInfo(t.Context(), "g", func(g *kfake.GroupInfo) bool { return g != nil && g.State == state }); err != nil {
+	if _, err := k.Cluster().WaitGroupInfo(t.Context(), "g", func(g *kfake.GroupInfo) bool {
+		return g != nil &&
+			g.State == state
+	}); err != nil {
 		t.Fatal(err)
 	}
 }

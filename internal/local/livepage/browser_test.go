@@ -132,7 +132,8 @@ func browser(t *testing.T) context.Context {
 			if strings.HasSuffix(m.URL, "/api/sql") && strings.Contains(m.Text, "400") {
 				continue
 			}
-			if m.Type == chromedp.ConsoleError || m.Type == chromedp.ConsoleException || m.Type == chromedp.ConsoleWarning {
+			if m.Type == chromedp.ConsoleError || m.Type == chromedp.ConsoleException ||
+				m.Type == chromedp.ConsoleWarning {
 				t.Errorf("the browser's console: %s: %s (%s)", m.Type, m.Text, m.URL)
 			}
 		}
@@ -153,7 +154,8 @@ func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Voi
 // until waits for a JavaScript expression to be true.
 func until(t *testing.T, ctx context.Context, what, expression string) {
 	t.Helper()
-	_, err := chromedp.Run(ctx, chromedp.Poll[bool](expression, chromedp.WithPollingInterval(100*time.Millisecond), chromedp.WithPollingTimeout(3*time.Minute)))
+	_, err := chromedp.Run(ctx, chromedp.Poll[bool](expression, chromedp.WithPollingInterval(100*time.Millisecond),
+		chromedp.WithPollingTimeout(3*time.Minute)))
 	if err != nil {
 		text, _ := chromedp.Run(ctx, chromedp.Evaluate[string](`document.body.innerText`))
 		t.Fatalf("waiting for this: %s: %v\nthe page says:\n%s", what, err, text)
@@ -249,7 +251,8 @@ func TestPageInChromium(t *testing.T) {
 
 	// Nothing hangs over at any width, in either theme.
 	for _, theme := range []string{"light", "dark"} {
-		media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}}}
+		media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme",
+			Value: theme}}}
 		if _, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, media); err != nil {
 			t.Fatal(err)
 		}
@@ -257,7 +260,8 @@ func TestPageInChromium(t *testing.T) {
 			do(t, ctx, chromedp.EmulateViewport(width, 900))
 			until(t, ctx, "the theme "+theme, fmt.Sprintf(`document.documentElement.dataset.theme == %q`, theme))
 			// The charts take their new width with the next frame.
-			until(t, ctx, fmt.Sprintf("nothing that hangs over at %d pixels", width), `document.documentElement.scrollWidth <= innerWidth`)
+			until(t, ctx, fmt.Sprintf("nothing that hangs over at %d pixels", width),
+				`document.documentElement.scrollWidth <= innerWidth`)
 			capture(t, ctx, fmt.Sprintf("%s-%d", theme, width))
 		}
 	}

@@ -52,7 +52,8 @@ func (e *examples) list() []Example {
 	list := []Example{{Name: "a good event", Event: string(good.Value)}}
 	for _, f := range generate.Faults() {
 		_, value := e.generator.Spoil(&f)
-		if text := string(value); text != "" && len(text) < 4096 && utf8.ValidString(text) && !strings.ContainsFunc(text, control) {
+		if text := string(value); text != "" && len(text) < 4096 && utf8.ValidString(text) &&
+			!strings.ContainsFunc(text, control) {
 			list = append(list, Example{Name: f.Name, Code: f.Code, Event: text})
 		}
 	}

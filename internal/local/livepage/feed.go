@@ -53,7 +53,8 @@ func newFeed(s *local.Stack, streams []listed) *feed {
 // megabytes of it, and every reader gets all rows each time.
 func clipped(text string) string {
 	const most = "300"
-	return "CASE WHEN length(" + text + ") > " + most + " THEN left(" + text + ", " + most + ") || '…' ELSE " + text + " END"
+	return "CASE WHEN length(" + text + ") > " + most + " THEN left(" + text + ", " + most + ") || '…' ELSE " + text +
+		" END"
 }
 
 // overlap is how far rows may come out of order.
@@ -79,7 +80,8 @@ func (f *feed) events(ctx context.Context) ([]Event, error) {
 FROM `+quoted(stream.contract.Table.Name)+` WHERE ingested_at >= make_timestamptz(?) ORDER BY ingested DESC, part, off DESC LIMIT ?)`)
 		args = append(args, f.ingested-overlap.Microseconds(), latest)
 	}
-	rows, err := f.db.QueryContext(ctx, strings.Join(all, " UNION ALL ")+" ORDER BY ingested DESC, topic, part, off DESC LIMIT ?", append(args, latest)...)
+	rows, err := f.db.QueryContext(ctx, strings.Join(all,
+		" UNION ALL ")+" ORDER BY ingested DESC, topic, part, off DESC LIMIT ?", append(args, latest)...)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +89,8 @@ FROM `+quoted(stream.contract.Table.Name)+` WHERE ingested_at >= make_timestampt
 	var events []Event
 	for rows.Next() {
 		var e Event
-		if err := rows.Scan(&e.ID, &e.Type, &e.About, &e.Topic, &e.Partition, &e.Offset, &e.Ingested, &e.TookMS); err != nil {
+		if err := rows.Scan(&e.ID, &e.Type, &e.About, &e.Topic, &e.Partition, &e.Offset, &e.Ingested,
+			&e.TookMS); err != nil {
 			return nil, err
 		}
 		f.ingested = max(f.ingested, e.Ingested)

@@ -43,7 +43,8 @@ func await(t *testing.T, url string, c Coordinates) Story {
 	t.Helper()
 	for {
 		var s Story
-		if status := call(t, "GET", fmt.Sprintf("%s/api/record?topic=%s&partition=%d&offset=%d", url, c.Topic, c.Partition, c.Offset), "", &s); status != http.StatusOK {
+		if status := call(t, "GET", fmt.Sprintf("%s/api/record?topic=%s&partition=%d&offset=%d", url, c.Topic,
+			c.Partition, c.Offset), "", &s); status != http.StatusOK {
 			t.Fatalf("status %d", status)
 		}
 		if n := len(s.Steps); s.Outcome != "waiting" && n > 0 {
@@ -159,9 +160,12 @@ func TestStories(t *testing.T) {
 			if s.Code != e.Code || !s.Sent {
 				t.Errorf("code %q, want %q; sent %v", s.Code, e.Code, s.Sent)
 			}
-			stations := []string{"You pressed Publish", "Pub/Sub pushed the message to Ingest", "BigQuery acknowledged the row"}
+			stations := []string{"You pressed Publish", "Pub/Sub pushed the message to Ingest",
+				"BigQuery acknowledged the row"}
 			if e.Code != "" {
-				stations = []string{"You pressed Publish", "Pub/Sub pushed the message to Ingest", "Ingest rejected the event", "Pub/Sub pushed the message to DeadLetter", "BigQuery acknowledged the row in events_dlq"}
+				stations = []string{"You pressed Publish", "Pub/Sub pushed the message to Ingest",
+					"Ingest rejected the event", "Pub/Sub pushed the message to DeadLetter",
+					"BigQuery acknowledged the row in events_dlq"}
 			}
 			for i, step := range s.Steps {
 				if len(stations) > 0 && strings.HasPrefix(step.What, stations[0]) {
@@ -180,7 +184,8 @@ func TestStories(t *testing.T) {
 		t.Errorf("examples for %d codes: %v", len(codes), codes)
 	}
 	var refusal struct{ Error string }
-	if status := call(t, "GET", url+"/api/record?partition=0&offset=999999999", "", &refusal); status != http.StatusNotFound || refusal.Error == "" {
+	if status := call(t, "GET", url+"/api/record?partition=0&offset=999999999", "",
+		&refusal); status != http.StatusNotFound || refusal.Error == "" {
 		t.Errorf("a record that is not there: status %d, %q", status, refusal.Error)
 	}
 }
@@ -208,7 +213,8 @@ func TestSwitchesMend(t *testing.T) {
 				}
 			}
 			var at Coordinates
-			event := fmt.Sprintf(`{"event_id":"after-%s","event_timestamp":%q,"event_type":"search","user_id":"u"}`, s, time.Now().UTC().Format(time.RFC3339))
+			event := fmt.Sprintf(`{"event_id":"after-%s","event_timestamp":%q,"event_type":"search","user_id":"u"}`, s,
+				time.Now().UTC().Format(time.RFC3339))
 			if status := call(t, "POST", url+"/api/events", event, &at); status != http.StatusOK {
 				t.Fatalf("status %d", status)
 			}
@@ -258,7 +264,8 @@ func TestKilledBridgeCommitsNothing(t *testing.T) {
 	}
 	until("the successor", func() bool { return sum(committed()) > killed.Stats().RecordsOut })
 	var v struct{ Missing, Consumed int64 }
-	if status := call(t, "POST", url+"/api/audit", "", &v); status != http.StatusOK || v.Missing != 0 || v.Consumed == 0 {
+	if status := call(t, "POST", url+"/api/audit", "", &v); status != http.StatusOK || v.Missing != 0 ||
+		v.Consumed == 0 {
 		t.Errorf("status %d, %d missing of %d", status, v.Missing, v.Consumed)
 	}
 }

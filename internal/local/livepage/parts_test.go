@@ -13,7 +13,8 @@ import (
 // was switched.
 func TestStatesFollowSymptoms(t *testing.T) {
 	well := func() symptoms {
-		s := symptoms{kafkaUp: true, warehouseUp: true, functionsUp: true, bridges: 1, joined: true, arriving: 1000, lag: 200}
+		s := symptoms{kafkaUp: true, warehouseUp: true, functionsUp: true, bridges: 1, joined: true, arriving: 1000,
+			lag: 200}
 		s.ingest.add(&Delivery{Outcome: "ack", AppendMS: 5})
 		return s
 	}
@@ -80,8 +81,9 @@ func TestStatesFollowSymptoms(t *testing.T) {
 // The price of a million events, computed by hand once: 1,000 messages of 100 kB
 // with 1,000 events each.
 func TestCostPerMillion(t *testing.T) {
-	u := usage{events: 1_000_000, messages: 1000, messageBytes: 100_000_000, requests: 1000, busy: 100 * time.Second, rowBytes: 400_000_000,
-		written: 1000, fetched: 2000}
+	u := usage{events: 1_000_000, messages: 1000, messageBytes: 100_000_000, requests: 1000, busy: 100 * time.Second,
+		rowBytes: 400_000_000,
+		written:  1000, fetched: 2000}
 	// 2 × 1e8 B at $40/TiB, 1,000 requests at $0.40/M, 100 s at $0.0000265, 4e8 B at $0.025/GiB,
 	// 1,000 objects written at $5/M and 2,000 read at $0.40/M
 	want := 0.0072760 + 0.0004 + 0.00265 + 0.0093132 + 0.005 + 0.0008

@@ -21,8 +21,8 @@ import (
 
 var recording = flag.String("recording", "", "write the recording of the live page that README shows into this file")
 
-// TestRecording makes README's recording: steady traffic, an outage of BigQuery and its end. Without -recording it makes a
-// shorter one, which nobody sees: whoever needs another one finds that it can be made.
+// TestRecording makes README's recording: steady traffic, an outage of BigQuery and its end. Without -recording it
+// makes a shorter one, which nobody sees: whoever needs another one finds that it can be made.
 func TestRecording(t *testing.T) {
 	file, pace := *recording, time.Second
 	if file == "" {

@@ -76,7 +76,8 @@ type sampler struct {
 }
 
 func newSampler(p *Page) *sampler {
-	return &sampler{page: p, soon: make(chan struct{}, 1), feed: newFeed(p.stack, p.streams), readers: make(map[chan []byte]bool)}
+	return &sampler{page: p, soon: make(chan struct{}, 1), feed: newFeed(p.stack, p.streams),
+		readers: make(map[chan []byte]bool)}
 }
 
 // hurry makes the next sample come at once.
@@ -220,9 +221,11 @@ func (s *sampler) sample(ctx context.Context) Tick {
 	part("pubsub", state, says, count("backlog", int64(ingest.Backlog)), count("pushing", int64(ingest.Outstanding)),
 		count("delivered again", ingest.Failed))
 	state, says = function(y.functionsUp, &y.ingest)
-	part("ingest", state, says, rate("requests", rates.pushed), count("acknowledged", ingest.Acked), count("answered 503", ingest.Failed))
+	part("ingest", state, says, rate("requests", rates.pushed), count("acknowledged", ingest.Acked),
+		count("answered 503", ingest.Failed))
 	state, says = table(y.warehouseUp, y.functionsUp, &y.ingest)
-	part("warehouse", state, says, rate("landing", point.Landed), count("rows", c.rows), milliseconds("append", &y.ingest))
+	part("warehouse", state, says, rate("landing", point.Landed), count("rows", c.rows), milliseconds("append",
+		&y.ingest))
 	state, says = y.deadLetterTopic()
 	part("dead-letter-topic", state, says, count("backlog", int64(dead.Backlog)), count("messages", dead.Published))
 	state, says = function(y.functionsUp, &y.dead)
@@ -256,7 +259,8 @@ func (s *sampler) point(c counts, lag int64, backlog int) (Point, rates) {
 	}
 	per := func(now, before int64) float64 { return float64(now-before) / seconds }
 	point := Point{
-		Time: c.at.UnixMilli(), In: per(c.produced, last.produced), Landed: per(c.rows, last.rows), Dead: per(c.dead, last.dead),
+		Time: c.at.UnixMilli(), In: per(c.produced, last.produced), Landed: per(c.rows, last.rows), Dead: per(c.dead,
+			last.dead),
 		Lag: float64(lag), Backlog: float64(backlog),
 	}
 	// An interval without rows has no latency, and none is drawn.

@@ -58,7 +58,8 @@ func (p *Page) sql(g *guard, w http.ResponseWriter, r *http.Request) {
 	answer, err := p.answer(ctx, string(text))
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		refuse(w, http.StatusRequestTimeout, fmt.Sprintf("The statement was ended after %d seconds: let it read less.", int(maxTime.Seconds())))
+		refuse(w, http.StatusRequestTimeout, fmt.Sprintf("The statement was ended after %d seconds: let it read less.",
+			int(maxTime.Seconds())))
 	case err != nil:
 		refuse(w, http.StatusBadRequest, err.Error())
 	default:
@@ -93,7 +94,8 @@ func (p *Page) answer(ctx context.Context, statement string) (*Answer, error) {
 	if err := allowed(ctx, conn, statement); err != nil {
 		return nil, err
 	}
-	names, rows, err := warehouse.AnswerWithin(ctx, conn, fmt.Sprintf("SELECT * FROM (%s\n) LIMIT %d", statement, maxRows+1), maxAnswer)
+	names, rows, err := warehouse.AnswerWithin(ctx, conn, fmt.Sprintf("SELECT * FROM (%s\n) LIMIT %d", statement,
+		maxRows+1), maxAnswer)
 	if err != nil {
 		return nil, errors.New(readable(err))
 	}
@@ -113,14 +115,15 @@ func (p *Page) answer(ctx context.Context, statement string) (*Answer, error) {
 	return a, nil
 }
 
-// allowed refuses what reads well and does more: functions in the place of a table that write, or tell what others ask, and
-// functions that make a short text long. DuckDB itself says what is in the statement.
+// allowed refuses what reads well and does more: functions in the place of a table that write, or tell what others ask,
+// and functions that make a short text long. DuckDB itself says what is in the statement.
 func allowed(ctx context.Context, conn *sql.Conn, statement string) error {
 	if describes.MatchString(statement) {
 		return nil
 	}
 	var text string
-	if err := conn.QueryRowContext(ctx, "SELECT json_serialize_sql(?::VARCHAR)::VARCHAR", statement).Scan(&text); err != nil {
+	if err := conn.QueryRowContext(ctx, "SELECT json_serialize_sql(?::VARCHAR)::VARCHAR",
+		statement).Scan(&text); err != nil {
 		return errors.New(readable(err))
 	}
 	var tree map[string]any
@@ -151,12 +154,16 @@ func walk(part any) error {
 		of, _ := part["function"].(map[string]any)
 		from, _ := of["function_name"].(string)
 		switch {
-		case part["type"] == "TABLE_FUNCTION" && !slices.Contains([]string{"unnest", "range", "generate_series"}, strings.ToLower(from)):
+		case part["type"] == "TABLE_FUNCTION" && !slices.Contains([]string{"unnest", "range", "generate_series"},
+			strings.ToLower(from)):
 			return fmt.Errorf("%s() is not for this page: read tables and views, or use ./scripts/query", from)
-		case slices.Contains([]string{"repeat", "lpad", "rpad", "write_log", "nextval", "list_resize", "array_resize"}, strings.ToLower(name)):
+		case slices.Contains([]string{"repeat", "lpad", "rpad", "write_log", "nextval", "list_resize", "array_resize"},
+			strings.ToLower(name)):
 			return fmt.Errorf("%s() is not for this page: use ./scripts/query", name)
-		case slices.ContainsFunc([]string{"duckdb_", "pragma_", "sqlite_", "pg_"}, func(p string) bool { return strings.HasPrefix(strings.ToLower(table), p) }):
-			return fmt.Errorf("%s is not for this page: read the pipeline's tables and views, or use ./scripts/query", table)
+		case slices.ContainsFunc([]string{"duckdb_", "pragma_", "sqlite_", "pg_"},
+			func(p string) bool { return strings.HasPrefix(strings.ToLower(table), p) }):
+			return fmt.Errorf("%s is not for this page: read the pipeline's tables and views, or use ./scripts/query",
+				table)
 		}
 		for _, p := range part {
 			if err := walk(p); err != nil {

@@ -263,10 +263,14 @@ func (s *Story) failureIn(d *Delivery) *mark {
 // delivery adds the steps of a push request.
 func (s *Story) delivery(d *Delivery) {
 	source := "the log line of " + d.Function
-	message := fmt.Sprintf("message %s: %s of %s, %d bytes", d.MessageID, plural(d.Records, "record"), plural(d.Parts, "partition"), d.Bytes)
+	message := fmt.Sprintf("message %s: %s of %s, %d bytes", d.MessageID, plural(d.Records, "record"),
+		plural(d.Parts, "partition"), d.Bytes)
 	dead := d.Function == deadLetter
 	row, failure := s.rowIn(d), s.failureIn(d)
-	again := slices.ContainsFunc(s.Steps, func(o Step) bool { return o.By == "the push request's headers" && o.More == message })
+	again := slices.ContainsFunc(s.Steps, func(o Step) bool {
+		return o.By == "the push request's headers" &&
+			o.More == message
+	})
 	if !d.Published.IsZero() && !again {
 		what := "The bridge published its batch to Pub/Sub"
 		switch {
@@ -288,8 +292,9 @@ func (s *Story) delivery(d *Delivery) {
 	case d.Outcome != "ack":
 		s.step(answered, fmt.Sprintf("%s answered %d: deliver it again", d.Function, d.Status), d.Error, source, "bad")
 	case dead:
-		s.step(after(d.DecodeMS+d.AppendMS), "BigQuery acknowledged the row in events_dlq", fmt.Sprintf("append took %.1f "+
-			"ms", d.AppendMS), source, "end")
+		s.step(after(d.DecodeMS+d.AppendMS), "BigQuery acknowledged the row in events_dlq",
+			fmt.Sprintf("append took %.1f "+
+				"ms", d.AppendMS), source, "end")
 	case failure != nil:
 		failure.told = true
 		at, what := after(d.DecodeMS), "Ingest rejected the event: "+failure.code
@@ -301,9 +306,11 @@ func (s *Story) delivery(d *Delivery) {
 			fmt.Sprintf("with the other rejects of its batch, in %.1f ms", d.PublishMS), source, "")
 	case row != nil:
 		row.told = true
-		s.step(row.at, "Ingest began to make the row", fmt.Sprintf("decoding the batch took %.1f ms", d.DecodeMS), "ingested_at", "")
+		s.step(row.at, "Ingest began to make the row", fmt.Sprintf("decoding the batch took %.1f ms", d.DecodeMS),
+			"ingested_at", "")
 		at := row.at + int64((d.DecodeMS+d.AppendMS)*1000)
-		s.step(at, "BigQuery acknowledged the row", fmt.Sprintf("append took %.1f ms for %s", d.AppendMS, plural(d.Landed, "row")), source, "end")
+		s.step(at, "BigQuery acknowledged the row", fmt.Sprintf("append took %.1f ms for %s", d.AppendMS,
+			plural(d.Landed, "row")), source, "end")
 		s.step(max(answered, at), "Ingest answered 204: the message is done", "", "the time of the answer", "")
 	default: // its row or its dead letter is not to be seen yet
 		s.step(answered, "Ingest answered 204: the message is done", "", "the time of the answer", "")
@@ -354,7 +361,8 @@ func (p *Page) rows(ctx context.Context, s *Story) (kafkaAt int64, err error) {
 	defer conn.Close()
 	// of returns the columns that have a value of each row, and the row's mark.
 	of := func(table, moment string) (rows [][]Field, marks []mark, err error) {
-		// The numbers are numbers, and the topic is one of the pipeline's: nothing of the request's text is in the statement.
+		// The numbers are numbers, and the topic is one of the pipeline's: nothing of the request's text is in the
+		// statement.
 		names, answer, err := warehouse.Answer(ctx, conn, fmt.Sprintf(
 			"SELECT *, epoch_us(kafka_timestamp) AS kafka_us, epoch_us(%s) AS moment_us FROM %s WHERE kafka_topic = '%s' AND "+
 				"kafka_partition = %d AND kafka_offset = %d ORDER BY moment_us",

@@ -32,7 +32,8 @@ func TestStoryTakesItsOwnRequests(t *testing.T) {
 		request("DeadLetter", "8", 12, 28, 3, 1_110_000, 1_115_000),  // they
 		request("Ingest", "9", 31, 40, 10, 1_200_000, 1_300_000),     // another batch, which rejects 33 and 35
 		request("DeadLetter", "10", 33, 35, 2, 1_310_000, 1_315_000), // they
-		request("Ingest", "11", 12, 28, 3, 2_000_000, 2_100_000),     // a replay of 28, 20 and 12: the last is rejected again
+		// a replay of 28, 20 and 12: the last is rejected again
+		request("Ingest", "11", 12, 28, 3, 2_000_000, 2_100_000),
 		request("DeadLetter", "13", 12, 12, 1, 2_110_000, 2_115_000), // it
 	}
 	other := request("Ingest", "14", 10, 30, 21, 1_000_000, 1_100_000)
@@ -59,7 +60,8 @@ func TestStoryTakesItsOwnRequests(t *testing.T) {
 		{"seen by nobody", 41, nil, nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := Story{Coordinates: Coordinates{"t", 1, c.offset}, Outcome: "waiting", landed: c.landed, failed: c.failed}
+			s := Story{Coordinates: Coordinates{"t", 1, c.offset}, Outcome: "waiting", landed: c.landed,
+				failed: c.failed}
 			if len(c.landed)+len(c.failed) > 0 {
 				s.Outcome = "some"
 			}
@@ -97,7 +99,8 @@ func TestStoryOfARecordFromBefore(t *testing.T) {
 				t.Errorf("at %d: %s is of kind %q, want %q", c.at, step.What, step.Kind, c.kind)
 			}
 		}
-		if got := strings.Join(told, ", "); got != "Ingest made the row, Rejected: too_large" || len(s.Notes) > 0 != c.note {
+		if got := strings.Join(told, ", "); got != "Ingest made the row, Rejected: too_large" ||
+			len(s.Notes) > 0 != c.note {
 			t.Errorf("at %d: %s, with the notes %q", c.at, got, s.Notes)
 		}
 	}
@@ -116,7 +119,9 @@ func TestStoryOfAReplayedRecord(t *testing.T) {
 	for i := range 30 {
 		event := fmt.Sprintf(`{"event_id":"row-%d","event_timestamp":%q,"event_type":%q,"user_id":"u"}`,
 			i, time.Now().UTC().Format(time.RFC3339), []string{"none of ours", "search"}[i%2])
-		if err := producer.ProduceMessage(t.Context(), &kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic, Partition: 2}, Value: []byte(event)}); err != nil {
+		if err := producer.ProduceMessage(t.Context(),
+			&kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic, Partition: 2},
+				Value: []byte(event)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -149,7 +154,9 @@ func TestStoryOfAReplayedRecord(t *testing.T) {
 	bad := where(`SELECT kafka_offset FROM events_dlq WHERE original_event LIKE '%none of ours%'`, 15)
 
 	var outcome replayed
-	if status := call(t, "POST", url+"/api/replay", `{"code": "invalid_event_type", "transform": ".event_type = \"search\""}`, &outcome); status != http.StatusOK || outcome.Landed < 15 {
+	if status := call(t, "POST", url+"/api/replay",
+		`{"code": "invalid_event_type", "transform": ".event_type = \"search\""}`, &outcome); status != http.StatusOK ||
+		outcome.Landed < 15 {
 		t.Fatalf("status %d, %+v", status, outcome)
 	}
 	// tells returns the story, and which of the words it tells of, in its order.
@@ -171,13 +178,16 @@ func TestStoryOfAReplayedRecord(t *testing.T) {
 		return s, strings.Join(told, ", ")
 	}
 	for _, c := range bad {
-		want := "Ingest rejected, BigQuery acknowledged the row in events_dlq, Replay " + outcome.ID + ", Ingest began to make"
-		if s, told := tells(c, "Ingest rejected", "BigQuery acknowledged the row in events_dlq", "Replay "+outcome.ID, "Ingest began to make"); told != want || s.Outcome != "both" || s.Replay != outcome.ID {
+		want := "Ingest rejected, BigQuery acknowledged the row in events_dlq, Replay " + outcome.ID +
+			", Ingest began to make"
+		if s, told := tells(c, "Ingest rejected", "BigQuery acknowledged the row in events_dlq", "Replay "+outcome.ID,
+			"Ingest began to make"); told != want || s.Outcome != "both" || s.Replay != outcome.ID {
 			t.Errorf("offset %d, %s by replay %q: %s", c.Offset, s.Outcome, s.Replay, told)
 		}
 	}
 	for _, c := range good {
-		if s, told := tells(c, "Ingest rejected", "Ingest published", "Pub/Sub pushed the message to DeadLetter", "Replay"); told != "" || s.Outcome != "landed" {
+		if s, told := tells(c, "Ingest rejected", "Ingest published", "Pub/Sub pushed the message to DeadLetter",
+			"Replay"); told != "" || s.Outcome != "landed" {
 			t.Errorf("offset %d %s, but its story tells: %s", c.Offset, s.Outcome, told)
 		}
 	}

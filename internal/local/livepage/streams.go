@@ -53,7 +53,8 @@ const aboutColumns = 8
 func aboutOf(c *contract.Contract) string {
 	var parts []string
 	for _, column := range c.Table.Columns {
-		if column.Type == contract.String && !column.Repeated && column.Name != c.EventType && !slices.Contains(c.ID, column.Name) &&
+		if column.Type == contract.String && !column.Repeated && column.Name != c.EventType && !slices.Contains(c.ID,
+			column.Name) &&
 			!slices.Contains(contract.SystemColumns, column.Name) {
 			parts = append(parts, "NULLIF("+textOf(column.Name)+", '')")
 		}
@@ -100,7 +101,8 @@ func (p *Page) table(topic string) string {
 
 // builtIn reports whether the pipeline has the built-in contract only, for which there are generated events.
 func builtIn(contracts []*contract.Contract) bool {
-	return len(contracts) == 1 && contracts[0].Name == "clickstream" && contracts[0].Table.Name == contract.FactEvents().Name
+	return len(contracts) == 1 && contracts[0].Name == "clickstream" &&
+		contracts[0].Table.Name == contract.FactEvents().Name
 }
 
 // ownQueries are the statements to begin with where the contracts are the user's.
@@ -117,7 +119,8 @@ func ownQueries(streams []listed) []Query {
 		}
 	}
 	for _, q := range queries {
-		if !strings.Contains(q.SQL, "event_id") && !strings.Contains(q.SQL, "fact_events") && !strings.Contains(q.SQL, "FROM events\n") {
+		if !strings.Contains(q.SQL, "event_id") && !strings.Contains(q.SQL, "fact_events") && !strings.Contains(q.SQL,
+			"FROM events\n") {
 			own = append(own, q)
 		}
 	}

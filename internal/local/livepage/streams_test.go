@@ -16,8 +16,8 @@ import (
 	"sluice/scripts/pipeline"
 )
 
-// Protects the page of contracts of one's own: its lists, stories, examples and statements are of their tables and topics,
-// and several streams stand side by side.
+// Protects the page of contracts of one's own: its lists, stories, examples and statements are of their tables and
+// topics, and several streams stand side by side.
 func TestOwnContracts(t *testing.T) {
 	segment, err := contract.Preset("segment")
 	if err != nil {
@@ -47,7 +47,8 @@ func TestOwnContracts(t *testing.T) {
 	}
 	t.Cleanup(producer.Close)
 	const event = `{"messageId":"m1","timestamp":"2026-11-28T00:00:00Z","type":"track","event":"Signed Up","userId":"u"}`
-	page, err := New(Config{Stack: s, Producer: producer, Observer: observer, Example: []byte(event), Log: slog.New(slog.DiscardHandler)})
+	page, err := New(Config{Stack: s, Producer: producer, Observer: observer, Example: []byte(event),
+		Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +61,8 @@ func TestOwnContracts(t *testing.T) {
 	url := "http://" + listener.Addr().String()
 
 	var examples []Example
-	if status := call(t, "GET", url+"/api/examples", "", &examples); status != http.StatusOK || len(examples) != 2 || examples[0].Event != event {
+	if status := call(t, "GET", url+"/api/examples", "", &examples); status != http.StatusOK || len(examples) != 2 ||
+		examples[0].Event != event {
 		t.Fatalf("examples %d %+v", status, examples)
 	}
 	var at Coordinates
@@ -101,11 +103,13 @@ func TestOwnContracts(t *testing.T) {
 			}
 		}
 	}
-	if story := await(t, url, rejected[0].Coordinates); rejected[0].Topic != "orders" || story.Outcome != "rejected" || story.Table != "orders" {
+	if story := await(t, url, rejected[0].Coordinates); rejected[0].Topic != "orders" || story.Outcome != "rejected" ||
+		story.Table != "orders" {
 		t.Errorf("%+v, its story %+v", rejected[0], story)
 	}
 	var refusal struct{ Error string }
-	if status := call(t, "GET", url+"/api/record?topic=nobody%27s&partition=0&offset=0", "", &refusal); status != http.StatusNotFound {
+	if status := call(t, "GET", url+"/api/record?topic=nobody%27s&partition=0&offset=0", "",
+		&refusal); status != http.StatusNotFound {
 		t.Errorf("a topic that there is not: %d", status)
 	}
 	for _, q := range page.offers {
@@ -118,8 +122,10 @@ func TestOwnContracts(t *testing.T) {
 		t.Errorf("%d statements are offered", len(page.offers))
 	}
 	var verdict Verdict
-	for end := time.Now().Add(time.Minute); verdict.Consumed < 3; time.Sleep(200 * time.Millisecond) { // commits take a second
-		if status := call(t, "POST", url+"/api/audit", "", &verdict); status != http.StatusOK || verdict.Missing != 0 || time.Now().After(end) {
+	// commits take a second
+	for end := time.Now().Add(time.Minute); verdict.Consumed < 3; time.Sleep(200 * time.Millisecond) {
+		if status := call(t, "POST", url+"/api/audit", "", &verdict); status != http.StatusOK || verdict.Missing != 0 ||
+			time.Now().After(end) {
 			t.Fatalf("audit: %d %+v", status, verdict)
 		}
 	}

@@ -69,11 +69,13 @@ func newSwitches(s *local.Stack) *switches {
 		{ID: "warehouse-rejects", Name: "BigQuery rejects rows", breaks: faulty(warehouse.Fault{Count: -1,
 			Table: "fact_events", BadRow: oneInTwenty}),
 			About: "One row in twenty is refused, and its whole request with it. The others land, the refused become dead letters."},
-		{ID: "publish-refused", Name: "Pub/Sub refuses", breaks: func(context.Context) (func(context.Context) error, error) {
+		{ID: "publish-refused", Name: "Pub/Sub refuses", breaks: func(context.Context) (func(context.Context) error,
+			error) {
 			h := s.PubSub.FailPublish(pubsub.PublishFault{Topic: local.Topic, Code: codes.Unavailable, Count: -1})
 			return func(context.Context) error { h.Remove(); return nil }, nil
 		}, About: "Every publish fails. The bridge tries again for ever and stops fetching; records wait in Kafka."},
-		{ID: "functions-down", Name: "Functions down", breaks: func(ctx context.Context) (func(context.Context) error, error) {
+		{ID: "functions-down", Name: "Functions down", breaks: func(ctx context.Context) (func(context.Context) error,
+			error) {
 			return s.StartFunctions, s.StopFunctions(ctx)
 		}, About: "No instance of Ingest or DeadLetter runs. Pub/Sub keeps pushing and backs off."},
 		{ID: "bridge-killed", Name: "Bridge killed", breaks: w.killBridge,

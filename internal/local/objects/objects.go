@@ -137,7 +137,8 @@ func (s *Server) Names(bucket string) []string {
 
 // Set writes an object, as somebody with more rights than the product could.
 func (s *Server) Set(bucket, name string, content []byte) {
-	s.fake.CreateObject(fakestorage.Object{ObjectAttrs: fakestorage.ObjectAttrs{BucketName: bucket, Name: name}, Content: content})
+	s.fake.CreateObject(fakestorage.Object{ObjectAttrs: fakestorage.ObjectAttrs{BucketName: bucket, Name: name},
+		Content: content})
 }
 
 // operation is what r asks for.

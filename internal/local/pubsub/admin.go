@@ -49,8 +49,8 @@ func (p *publisher) CreateTopic(ctx context.Context, t *pubsubpb.Topic) (*pubsub
 	return proto.CloneOf(created), nil
 }
 
-// DeleteTopic deletes a topic; its subscriptions keep their backlog. The dead-letter topic of a push subscription can be
-// deleted too, as with the service: it forwards again when there is one of that name.
+// DeleteTopic deletes a topic; its subscriptions keep their backlog. The dead-letter topic of a push subscription can
+// be deleted too, as with the service: it forwards again when there is one of that name.
 func (p *publisher) DeleteTopic(ctx context.Context, r *pubsubpb.DeleteTopicRequest) (*emptypb.Empty, error) {
 	p.s.admin.Lock()
 	defer p.s.admin.Unlock()
@@ -118,7 +118,8 @@ func (b *subscriber) CreateSubscription(ctx context.Context, r *pubsubpb.Subscri
 		return proto.CloneOf(created), nil
 	}
 	// Detached, pstest keeps the subscription and gives it no messages.
-	if _, err := b.GServer.DetachSubscription(ctx, &pubsubpb.DetachSubscriptionRequest{Subscription: created.Name}); err != nil {
+	if _, err := b.GServer.DetachSubscription(ctx,
+		&pubsubpb.DetachSubscriptionRequest{Subscription: created.Name}); err != nil {
 		return nil, err
 	}
 	sub := newSubscription(s, proto.CloneOf(created))
@@ -132,7 +133,8 @@ func (s *Server) checkPolicy(p *pubsubpb.DeadLetterPolicy) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.topics[p.DeadLetterTopic] == nil {
-		return status.Errorf(codes.NotFound, "Resource not found (resource=%s): the dead-letter topic", p.DeadLetterTopic)
+		return status.Errorf(codes.NotFound, "Resource not found (resource=%s): the dead-letter topic",
+			p.DeadLetterTopic)
 	}
 	if p.MaxDeliveryAttempts == 0 {
 		p.MaxDeliveryAttempts = 5
@@ -145,7 +147,8 @@ func (s *Server) checkPolicy(p *pubsubpb.DeadLetterPolicy) error {
 func checkPush(r *pubsubpb.Subscription) error {
 	endpoint, err := url.Parse(r.PushConfig.PushEndpoint)
 	if err != nil || endpoint.Host == "" || endpoint.Scheme != "http" && endpoint.Scheme != "https" {
-		return status.Errorf(codes.InvalidArgument, "Invalid push endpoint given (endpoint=%s): want http:// or https://",
+		return status.Errorf(codes.InvalidArgument,
+			"Invalid push endpoint given (endpoint=%s): want http:// or https://",
 			r.PushConfig.PushEndpoint)
 	}
 	switch {
@@ -156,28 +159,33 @@ func checkPush(r *pubsubpb.Subscription) error {
 	case r.Filter != "":
 		return status.Error(codes.Unimplemented, "the embedded Pub/Sub pushes without filters")
 	}
-	if p := r.DeadLetterPolicy; p != nil && p.MaxDeliveryAttempts != 0 && (p.MaxDeliveryAttempts < 5 || p.MaxDeliveryAttempts > 100) {
+	if p := r.DeadLetterPolicy; p != nil && p.MaxDeliveryAttempts != 0 && (p.MaxDeliveryAttempts < 5 ||
+		p.MaxDeliveryAttempts > 100) {
 		return status.Errorf(codes.InvalidArgument, "max_delivery_attempts is %d: want 5 to 100", p.MaxDeliveryAttempts)
 	}
 	if p := r.RetryPolicy; p != nil {
 		minimum, maximum := backoffs(p)
 		if minimum < 0 || maximum > 600*time.Second || minimum > maximum {
-			return status.Errorf(codes.InvalidArgument, "retry_policy: backoff from %v to %v: want 0 s to 600 s", minimum, maximum)
+			return status.Errorf(codes.InvalidArgument, "retry_policy: backoff from %v to %v: want 0 s to 600 s",
+				minimum, maximum)
 		}
 	}
 	return nil
 }
 
-func (b *subscriber) UpdateSubscription(ctx context.Context, r *pubsubpb.UpdateSubscriptionRequest) (*pubsubpb.Subscription, error) {
+func (b *subscriber) UpdateSubscription(ctx context.Context,
+	r *pubsubpb.UpdateSubscriptionRequest) (*pubsubpb.Subscription, error) {
 	s := b.s
 	s.admin.Lock()
 	defer s.admin.Unlock()
 	name := r.GetSubscription().GetName()
 	sub := s.subscription(name)
 	r = proto.CloneOf(r)
-	if sub != nil && slices.Contains(r.GetUpdateMask().GetPaths(), "push_config") && r.Subscription.GetPushConfig().GetPushEndpoint() == "" ||
+	if sub != nil && slices.Contains(r.GetUpdateMask().GetPaths(), "push_config") &&
+		r.Subscription.GetPushConfig().GetPushEndpoint() == "" ||
 		sub == nil && r.GetSubscription().GetPushConfig().GetPushEndpoint() != "" {
-		return nil, status.Error(codes.Unimplemented, "the embedded Pub/Sub does not change a subscription between push and pull")
+		return nil, status.Error(codes.Unimplemented,
+			"the embedded Pub/Sub does not change a subscription between push and pull")
 	}
 	retention := r.GetSubscription().GetMessageRetentionDuration()
 	if d := retention.AsDuration(); d > pstestRetention && d <= maxRetention {
@@ -224,7 +232,8 @@ func (b *subscriber) UpdateSubscription(ctx context.Context, r *pubsubpb.UpdateS
 }
 
 // ModifyPushConfig changes the endpoint of a push subscription.
-func (b *subscriber) ModifyPushConfig(ctx context.Context, r *pubsubpb.ModifyPushConfigRequest) (*emptypb.Empty, error) {
+func (b *subscriber) ModifyPushConfig(ctx context.Context, r *pubsubpb.ModifyPushConfigRequest) (*emptypb.Empty,
+	error) {
 	_, err := b.UpdateSubscription(ctx, &pubsubpb.UpdateSubscriptionRequest{
 		Subscription: &pubsubpb.Subscription{Name: r.Subscription, PushConfig: r.PushConfig},
 		UpdateMask:   &fieldmaskpb.FieldMask{Paths: []string{"push_config"}},
@@ -235,7 +244,8 @@ func (b *subscriber) ModifyPushConfig(ctx context.Context, r *pubsubpb.ModifyPus
 	return &emptypb.Empty{}, nil
 }
 
-func (b *subscriber) GetSubscription(ctx context.Context, r *pubsubpb.GetSubscriptionRequest) (*pubsubpb.Subscription, error) {
+func (b *subscriber) GetSubscription(ctx context.Context, r *pubsubpb.GetSubscriptionRequest) (*pubsubpb.Subscription,
+	error) {
 	b.s.admin.Lock()
 	defer b.s.admin.Unlock()
 	found, err := b.GServer.GetSubscription(ctx, r)
@@ -249,7 +259,8 @@ func (b *subscriber) GetSubscription(ctx context.Context, r *pubsubpb.GetSubscri
 	return found, nil
 }
 
-func (b *subscriber) DeleteSubscription(ctx context.Context, r *pubsubpb.DeleteSubscriptionRequest) (*emptypb.Empty, error) {
+func (b *subscriber) DeleteSubscription(ctx context.Context, r *pubsubpb.DeleteSubscriptionRequest) (*emptypb.Empty,
+	error) {
 	s := b.s
 	s.admin.Lock()
 	defer s.admin.Unlock()
@@ -273,12 +284,14 @@ func (b *subscriber) DeleteSubscription(ctx context.Context, r *pubsubpb.DeleteS
 	return empty, nil
 }
 
-func (b *subscriber) DetachSubscription(ctx context.Context, r *pubsubpb.DetachSubscriptionRequest) (*pubsubpb.DetachSubscriptionResponse, error) {
+func (b *subscriber) DetachSubscription(ctx context.Context,
+	r *pubsubpb.DetachSubscriptionRequest) (*pubsubpb.DetachSubscriptionResponse, error) {
 	s := b.s
 	s.admin.Lock()
 	defer s.admin.Unlock()
 	if s.subscription(r.Subscription) != nil {
-		return nil, status.Error(codes.Unimplemented, "the embedded Pub/Sub does not detach push subscriptions: delete them")
+		return nil, status.Error(codes.Unimplemented,
+			"the embedded Pub/Sub does not detach push subscriptions: delete them")
 	}
 	response, err := b.GServer.DetachSubscription(ctx, r)
 	if err != nil {
@@ -302,8 +315,9 @@ func (s *Server) unpull(name string) {
 // Pull is for pull subscriptions, as in Pub/Sub.
 func (b *subscriber) Pull(ctx context.Context, r *pubsubpb.PullRequest) (*pubsubpb.PullResponse, error) {
 	if b.s.subscription(r.Subscription) != nil {
-		return nil, status.Errorf(codes.FailedPrecondition, "This method is not supported for this subscription type (%s "+
-			"is a push subscription).", r.Subscription)
+		return nil, status.Errorf(codes.FailedPrecondition,
+			"This method is not supported for this subscription type (%s "+
+				"is a push subscription).", r.Subscription)
 	}
 	return b.GServer.Pull(ctx, r)
 }

@@ -27,7 +27,8 @@ func BenchmarkPush(b *testing.B) {
 	if err := w.CreateTopic(b.Context(), "events"); err != nil {
 		b.Fatal(err)
 	}
-	if err := w.CreatePushSubscription(b.Context(), pubsub.PushSubscription{Name: "sub", Topic: "events", Endpoint: endpoint.URL, Unwrapped: true}); err != nil {
+	if err := w.CreatePushSubscription(b.Context(), pubsub.PushSubscription{Name: "sub", Topic: "events",
+		Endpoint: endpoint.URL, Unwrapped: true}); err != nil {
 		b.Fatal(err)
 	}
 	c, err := apiv1.NewTopicAdminClient(b.Context(), w.ClientOptions()...)

@@ -70,7 +70,8 @@ func (s *Server) CreatePushSubscription(ctx context.Context, p PushSubscription)
 		sub.PushConfig.Wrapper = &pubsubpb.PushConfig_NoWrapper_{NoWrapper: &pubsubpb.PushConfig_NoWrapper{WriteMetadata: true}}
 	}
 	if p.MinBackoff > 0 || p.MaxBackoff > 0 {
-		sub.RetryPolicy = &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(p.MinBackoff), MaximumBackoff: durationpb.New(p.MaxBackoff)}
+		sub.RetryPolicy = &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(p.MinBackoff),
+			MaximumBackoff: durationpb.New(p.MaxBackoff)}
 	}
 	if p.Retention > 0 {
 		sub.MessageRetentionDuration = durationpb.New(p.Retention)

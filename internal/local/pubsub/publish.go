@@ -55,7 +55,8 @@ func (p *publisher) Publish(ctx context.Context, r *pubsubpb.PublishRequest) (*p
 
 func checkRequest(r *pubsubpb.PublishRequest) error {
 	if size := proto.Size(r); size > maxRequestBytes {
-		return status.Errorf(codes.InvalidArgument, "Request payload size exceeds the limit: %d bytes, this one has %d.", maxRequestBytes, size)
+		return status.Errorf(codes.InvalidArgument,
+			"Request payload size exceeds the limit: %d bytes, this one has %d.", maxRequestBytes, size)
 	}
 	if len(r.Messages) == 0 {
 		return status.Error(codes.InvalidArgument, "The value for messages is missing.")
@@ -66,24 +67,30 @@ func checkRequest(r *pubsubpb.PublishRequest) error {
 	}
 	for i, m := range r.Messages {
 		if len(m.Data) == 0 && len(m.Attributes) == 0 {
-			return status.Errorf(codes.InvalidArgument, "Message %d: some messages in the batch are empty: want data or attributes.", i)
+			return status.Errorf(codes.InvalidArgument,
+				"Message %d: some messages in the batch are empty: want data or attributes.", i)
 		}
 		if n := len(m.Attributes); n > maxAttributes {
-			return status.Errorf(codes.InvalidArgument, "Message %d has %d attributes, the maximum is %d.", i, n, maxAttributes)
+			return status.Errorf(codes.InvalidArgument, "Message %d has %d attributes, the maximum is %d.", i, n,
+				maxAttributes)
 		}
 		for key, value := range m.Attributes {
 			switch {
 			case key == "" || len(key) > maxAttributeKey:
-				return status.Errorf(codes.InvalidArgument, "Message %d: an attribute key has %d bytes, want 1 to %d.", i, len(key), maxAttributeKey)
+				return status.Errorf(codes.InvalidArgument, "Message %d: an attribute key has %d bytes, want 1 to %d.",
+					i, len(key), maxAttributeKey)
 			case strings.HasPrefix(key, "goog"):
-				return status.Errorf(codes.InvalidArgument, "Message %d: an attribute key begins with goog, which is reserved.", i)
+				return status.Errorf(codes.InvalidArgument,
+					"Message %d: an attribute key begins with goog, which is reserved.", i)
 			case len(value) > maxAttributeValue:
-				return status.Errorf(codes.InvalidArgument, "Message %d: an attribute value has %d bytes, the maximum is %d.", i,
+				return status.Errorf(codes.InvalidArgument,
+					"Message %d: an attribute value has %d bytes, the maximum is %d.", i,
 					len(value), maxAttributeValue)
 			}
 		}
 		if n := len(m.OrderingKey); n > maxOrderingKey {
-			return status.Errorf(codes.InvalidArgument, "Message %d: the ordering key has %d bytes, the maximum is %d.", i, n, maxOrderingKey)
+			return status.Errorf(codes.InvalidArgument, "Message %d: the ordering key has %d bytes, the maximum is %d.",
+				i, n, maxOrderingKey)
 		}
 	}
 	return nil

@@ -124,8 +124,10 @@ func TestPublishHangs(t *testing.T) {
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	r := &pubsubpb.PublishRequest{Topic: w.TopicName("events"), Messages: []*pubsubpb.PubsubMessage{{Data: []byte("x")}}}
-	if _, err := c.Publish(ctx, r); !errors.Is(err, context.DeadlineExceeded) && status.Code(err) != codes.DeadlineExceeded {
+	r := &pubsubpb.PublishRequest{Topic: w.TopicName("events"),
+		Messages: []*pubsubpb.PubsubMessage{{Data: []byte("x")}}}
+	if _, err := c.Publish(ctx, r); !errors.Is(err, context.DeadlineExceeded) &&
+		status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("hung: %v", err)
 	}
 	fault.Remove()
@@ -153,8 +155,10 @@ func TestPushFaults(t *testing.T) {
 			w.FailPush(test.fault)
 			w.publish(t, "events", &client.Message{Data: []byte("x")})
 			w.settle(t)
-			if got := w.Stats("sub"); int64(len(w.pushes())) != test.requests || got.Acked != test.acks || got.Backlog != 0 {
-				t.Errorf("%d requests, %+v, want %d requests and %d acks", len(w.pushes()), got, test.requests, test.acks)
+			if got := w.Stats("sub"); int64(len(w.pushes())) != test.requests || got.Acked != test.acks ||
+				got.Backlog != 0 {
+				t.Errorf("%d requests, %+v, want %d requests and %d acks", len(w.pushes()), got, test.requests,
+					test.acks)
 			}
 		})
 	}
@@ -190,7 +194,8 @@ func TestDownAndUp(t *testing.T) {
 func TestPullBesidePush(t *testing.T) {
 	w := newWorld(t, pubsub.Config{})
 	w.subscribe(t, pubsub.PushSubscription{Name: "pushed", Topic: "events", Unwrapped: true})
-	if _, err := w.client.SubscriptionAdminClient.CreateSubscription(t.Context(), &pubsubpb.Subscription{Name: w.SubscriptionName("pulled"), Topic: w.TopicName("events")}); err != nil {
+	if _, err := w.client.SubscriptionAdminClient.CreateSubscription(t.Context(),
+		&pubsubpb.Subscription{Name: w.SubscriptionName("pulled"), Topic: w.TopicName("events")}); err != nil {
 		t.Fatal(err)
 	}
 	id := w.publish(t, "events", &client.Message{Data: []byte("x")})
@@ -210,7 +215,8 @@ func TestPullBesidePush(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	_, err = w.client.SubscriptionAdminClient.Pull(t.Context(), &pubsubpb.PullRequest{Subscription: w.SubscriptionName("pushed"), MaxMessages: 1})
+	_, err = w.client.SubscriptionAdminClient.Pull(t.Context(),
+		&pubsubpb.PullRequest{Subscription: w.SubscriptionName("pushed"), MaxMessages: 1})
 	if status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("pull from a push subscription: %v", err)
 	}
@@ -233,11 +239,14 @@ func TestSubscriptionSettings(t *testing.T) {
 	if _, err := admin.CreateSubscription(t.Context(), valid()); err != nil {
 		t.Fatal(err)
 	}
-	got, err := admin.GetSubscription(t.Context(), &pubsubpb.GetSubscriptionRequest{Subscription: w.SubscriptionName("sub")})
+	got, err := admin.GetSubscription(t.Context(),
+		&pubsubpb.GetSubscriptionRequest{Subscription: w.SubscriptionName("sub")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := got.GetMessageRetentionDuration().AsDuration(); d != 31*24*time.Hour || got.GetDeadLetterPolicy().GetMaxDeliveryAttempts() != 100 || !got.GetPushConfig().GetNoWrapper().GetWriteMetadata() {
+	if d := got.GetMessageRetentionDuration().AsDuration(); d != 31*24*time.Hour ||
+		got.GetDeadLetterPolicy().GetMaxDeliveryAttempts() != 100 ||
+		!got.GetPushConfig().GetNoWrapper().GetWriteMetadata() {
 		t.Errorf("settings %v", got)
 	}
 	for _, test := range []struct {
@@ -266,7 +275,8 @@ func TestSubscriptionSettings(t *testing.T) {
 			}
 		})
 	}
-	if err := admin.DeleteSubscription(t.Context(), &pubsubpb.DeleteSubscriptionRequest{Subscription: w.SubscriptionName("sub")}); err != nil {
+	if err := admin.DeleteSubscription(t.Context(),
+		&pubsubpb.DeleteSubscriptionRequest{Subscription: w.SubscriptionName("sub")}); err != nil {
 		t.Error(err)
 	}
 	w.publish(t, "events", &client.Message{Data: []byte("x")})

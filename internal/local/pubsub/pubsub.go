@@ -129,7 +129,8 @@ func Start(c Config) (*Server, error) {
 			grpc.MaxSendMsgSize(maxMessage),
 			grpc.InitialWindowSize(4<<20),
 			grpc.InitialConnWindowSize(16<<20),
-			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second,
+				PermitWithoutStream: true}),
 		),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())

@@ -220,7 +220,8 @@ func (s *subscription) ended() bool {
 
 // later queues a message for its next delivery.
 func (s *subscription) later(i *item, config *pubsubpb.Subscription) {
-	i.due = time.Now().Add(time.Duration(float64(backoff(config.RetryPolicy, i.attempts)) * s.server.config.BackoffScale))
+	i.due = time.Now().Add(time.Duration(float64(backoff(config.RetryPolicy,
+		i.attempts)) * s.server.config.BackoffScale))
 	heap.Push(&s.delayed, i)
 }
 
@@ -278,7 +279,8 @@ func (s *subscription) deadLetter(i *item, config *pubsubpb.Subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
-		s.server.log.Error("pubsub: forward to the dead-letter topic", "subscription", s.name, "message_id", i.message.MessageId, "error", err)
+		s.server.log.Error("pubsub: forward to the dead-letter topic", "subscription", s.name, "message_id",
+			i.message.MessageId, "error", err)
 		s.later(i, config)
 		return
 	}

@@ -21,7 +21,8 @@ func TestPushWrappedAndUnwrapped(t *testing.T) {
 	w := newWorld(t, pubsub.Config{})
 	w.subscribe(t, pubsub.PushSubscription{Name: "unwrapped", Topic: "events", Unwrapped: true})
 	data := []byte("\xffSLB\x01\x00binary")
-	id := w.publish(t, "events", &client.Message{Data: data, Attributes: map[string]string{"trace": "abc", "not a header": "x", "value": "línea\n"}})
+	id := w.publish(t, "events", &client.Message{Data: data, Attributes: map[string]string{"trace": "abc",
+		"not a header": "x", "value": "línea\n"}})
 	w.settle(t)
 	got := w.pushes()
 	if len(got) != 1 || string(got[0].body) != string(data) {
@@ -43,7 +44,8 @@ func TestPushWrappedAndUnwrapped(t *testing.T) {
 		t.Error(err)
 	}
 
-	w.subscribe(t, pubsub.PushSubscription{Name: "wrapped", Topic: "dead", DeadLetterTopic: "events", MaxDeliveryAttempts: 5})
+	w.subscribe(t, pubsub.PushSubscription{Name: "wrapped", Topic: "dead", DeadLetterTopic: "events",
+		MaxDeliveryAttempts: 5})
 	id = w.publish(t, "dead", &client.Message{Data: data, Attributes: map[string]string{"a": `"x"`}})
 	w.settle(t)
 	var envelope map[string]any
@@ -104,7 +106,8 @@ func TestDeadLetter(t *testing.T) {
 		}
 		return 204
 	}
-	w.subscribe(t, pubsub.PushSubscription{Name: "source", Topic: "events", Unwrapped: true, MinBackoff: 10 * time.Second, MaxBackoff: 600 * time.Second, DeadLetterTopic: "dead", MaxDeliveryAttempts: 5})
+	w.subscribe(t, pubsub.PushSubscription{Name: "source", Topic: "events", Unwrapped: true,
+		MinBackoff: 10 * time.Second, MaxBackoff: 600 * time.Second, DeadLetterTopic: "dead", MaxDeliveryAttempts: 5})
 	w.subscribe(t, pubsub.PushSubscription{Name: "graveyard", Topic: "dead", Unwrapped: true})
 	w.publish(t, "events", &client.Message{Data: []byte("x"), Attributes: map[string]string{"own": "1"}})
 	w.settle(t)
@@ -169,7 +172,8 @@ func TestAckDeadline(t *testing.T) {
 		rw.WriteHeader(http.StatusNoContent)
 	}))
 	t.Cleanup(endpoint.Close)
-	w.subscribe(t, pubsub.PushSubscription{Name: "sub", Topic: "events", Endpoint: endpoint.URL, AckDeadline: time.Second})
+	w.subscribe(t, pubsub.PushSubscription{Name: "sub", Topic: "events", Endpoint: endpoint.URL,
+		AckDeadline: time.Second})
 	w.publish(t, "events", &client.Message{Data: []byte("x")})
 	w.settle(t)
 	<-cancelled // the test's own limit is the alarm
@@ -201,16 +205,19 @@ func TestRetryPolicy(t *testing.T) {
 		rw.WriteHeader(http.StatusNoContent)
 	}))
 	t.Cleanup(endpoint.Close)
-	w.subscribe(t, pubsub.PushSubscription{Name: "sub", Topic: "events", Endpoint: endpoint.URL, Unwrapped: true, MinBackoff: 10 * time.Second, MaxBackoff: 20 * time.Second})
+	w.subscribe(t, pubsub.PushSubscription{Name: "sub", Topic: "events", Endpoint: endpoint.URL, Unwrapped: true,
+		MinBackoff: 10 * time.Second, MaxBackoff: 20 * time.Second})
 	w.publish(t, "events", &client.Message{Data: []byte("bad")})
 	for range 20 {
 		w.publish(t, "events", &client.Message{Data: []byte("good")})
 	}
 	w.settle(t)
-	if s := w.Stats("sub"); s.Delivered != 25 || s.Failed != 4 || s.Acked != 21 || s.Backlog != 0 || s.BacklogBytes != 0 {
+	if s := w.Stats("sub"); s.Delivered != 25 || s.Failed != 4 || s.Acked != 21 || s.Backlog != 0 ||
+		s.BacklogBytes != 0 {
 		t.Errorf("stats %+v", s)
 	}
-	for i, least := range []time.Duration{80 * time.Millisecond, 160 * time.Millisecond, 160 * time.Millisecond, 160 * time.Millisecond} {
+	for i, least := range []time.Duration{80 * time.Millisecond, 160 * time.Millisecond, 160 * time.Millisecond,
+		160 * time.Millisecond} {
 		if waited := tries[i+1].Sub(tries[i]); waited < least {
 			t.Errorf("wait %d: %v, want at least %v", i+1, waited, least)
 		}
@@ -266,7 +273,8 @@ func TestWindow(t *testing.T) {
 // Protects the deployment of a new endpoint: what is waiting goes there.
 func TestSetEndpoint(t *testing.T) {
 	w := newWorld(t, pubsub.Config{BackoffScale: 0.01})
-	w.subscribe(t, pubsub.PushSubscription{Name: "sub", Topic: "events", Endpoint: "http://127.0.0.1:1/", Unwrapped: true})
+	w.subscribe(t, pubsub.PushSubscription{Name: "sub", Topic: "events", Endpoint: "http://127.0.0.1:1/",
+		Unwrapped: true})
 	w.publish(t, "events", &client.Message{Data: []byte("x")})
 	for w.Stats("sub").Failed == 0 {
 		time.Sleep(time.Millisecond)

@@ -74,7 +74,8 @@ func (s *subscription) request(i *item, config *pubsubpb.Subscription, fault *Pu
 // https://cloud.google.com/pubsub/docs/push, https://cloud.google.com/pubsub/docs/payload-unwrapping
 func (i *item) render(subscription string, config *pubsubpb.Subscription) ([]byte, http.Header) {
 	m := i.message
-	header := http.Header{"User-Agent": {"CloudPubSub-Google"}, "From": {"noreply@google.com"}, "Accept": {"application/json"}}
+	header := http.Header{"User-Agent": {"CloudPubSub-Google"}, "From": {"noreply@google.com"},
+		"Accept": {"application/json"}}
 	unwrapped := config.PushConfig.GetNoWrapper()
 	if unwrapped == nil {
 		header.Set("Content-Type", "application/json")

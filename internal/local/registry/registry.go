@@ -50,7 +50,8 @@ func register(r *srfake.Registry, c *contract.Contract) {
 	for _, name := range imports(c) {
 		subject, text := c.Name+"/"+name, c.Schema.Files[name]
 		r.SeedSchema(subject, 1, id(text), sr.Schema{Schema: text, Type: kind, References: references})
-		references = append(references[:len(references):len(references)], sr.SchemaReference{Name: name, Subject: subject, Version: 1})
+		references = append(references[:len(references):len(references)], sr.SchemaReference{Name: name,
+			Subject: subject, Version: 1})
 	}
 	r.SeedSchema(cmp.Or(c.Registry.Subject, c.SampleTopic()+"-value"), max(c.Registry.Version, 1), ID(c),
 		sr.Schema{Schema: c.Schema.Files[c.Schema.Name], Type: kind, References: references})

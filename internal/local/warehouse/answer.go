@@ -27,7 +27,8 @@ func Answer(ctx context.Context, db Querier, statement string) (names []string, 
 var ErrLarge = errors.New("the answer is too large: select fewer rows, fewer columns, or left(column, 100)")
 
 // AnswerWithin is Answer of at most so many bytes of texts; more is ErrLarge.
-func AnswerWithin(ctx context.Context, db Querier, statement string, most int64) (names []string, table [][]any, err error) {
+func AnswerWithin(ctx context.Context, db Querier, statement string, most int64) (names []string, table [][]any,
+	err error) {
 	rows, err := db.QueryContext(ctx, asStored(ctx, db, statement))
 	if err != nil {
 		return nil, nil, err

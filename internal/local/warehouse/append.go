@@ -29,7 +29,8 @@ const maxRequest = 10_000_000
 const maxWaiting = 1000
 
 // GetWriteStream describes a table's default stream.
-func (s *Server) GetWriteStream(ctx context.Context, r *storagepb.GetWriteStreamRequest) (*storagepb.WriteStream, error) {
+func (s *Server) GetWriteStream(ctx context.Context, r *storagepb.GetWriteStreamRequest) (*storagepb.WriteStream,
+	error) {
 	t, err := s.resolve(ctx, r.GetName())
 	if err != nil {
 		return nil, err
@@ -48,17 +49,20 @@ func (s *Server) GetWriteStream(ctx context.Context, r *storagepb.GetWriteStream
 }
 
 // CreateWriteStream is refused: only default streams are served here.
-func (s *Server) CreateWriteStream(context.Context, *storagepb.CreateWriteStreamRequest) (*storagepb.WriteStream, error) {
+func (s *Server) CreateWriteStream(context.Context, *storagepb.CreateWriteStreamRequest) (*storagepb.WriteStream,
+	error) {
 	return nil, onlyDefault()
 }
 
 // FinalizeWriteStream is refused: only default streams are served here.
-func (s *Server) FinalizeWriteStream(context.Context, *storagepb.FinalizeWriteStreamRequest) (*storagepb.FinalizeWriteStreamResponse, error) {
+func (s *Server) FinalizeWriteStream(context.Context,
+	*storagepb.FinalizeWriteStreamRequest) (*storagepb.FinalizeWriteStreamResponse, error) {
 	return nil, onlyDefault()
 }
 
 // BatchCommitWriteStreams is refused: only default streams are served here.
-func (s *Server) BatchCommitWriteStreams(context.Context, *storagepb.BatchCommitWriteStreamsRequest) (*storagepb.BatchCommitWriteStreamsResponse, error) {
+func (s *Server) BatchCommitWriteStreams(context.Context,
+	*storagepb.BatchCommitWriteStreamsRequest) (*storagepb.BatchCommitWriteStreamsResponse, error) {
 	return nil, onlyDefault()
 }
 
@@ -85,7 +89,8 @@ func (s *Server) resolve(ctx context.Context, stream string) (*table, error) {
 		if strings.Contains(stream, "/streams/") && !ok {
 			return nil, onlyDefault()
 		}
-		return nil, status.Errorf(codes.InvalidArgument, "Invalid stream name: %q: want projects/P/datasets/D/tables/T/streams/_default", stream)
+		return nil, status.Errorf(codes.InvalidArgument,
+			"Invalid stream name: %q: want projects/P/datasets/D/tables/T/streams/_default", stream)
 	}
 	// Without the header BigQuery looks in the US.
 	if s.config.Location != "" && !strings.EqualFold(s.config.Location, "US") && !routed(ctx, stream, full) {
@@ -97,8 +102,9 @@ func (s *Server) resolve(ctx context.Context, stream string) (*table, error) {
 		t = s.store.table(parts[5])
 	}
 	if t == nil {
-		return nil, withStorageError(codes.NotFound, storagepb.StorageError_TABLE_NOT_FOUND, full, "Requested entity was "+
-			"not found. Entity: "+full).Err()
+		return nil, withStorageError(codes.NotFound, storagepb.StorageError_TABLE_NOT_FOUND, full,
+			"Requested entity was "+
+				"not found. Entity: "+full).Err()
 	}
 	return t, nil
 }
@@ -120,9 +126,11 @@ func routed(ctx context.Context, stream, table string) bool {
 	return false
 }
 
-func withStorageError(code codes.Code, storage storagepb.StorageError_StorageErrorCode, entity, message string) *status.Status {
+func withStorageError(code codes.Code, storage storagepb.StorageError_StorageErrorCode, entity,
+	message string) *status.Status {
 	st := status.New(code, message)
-	if detailed, err := st.WithDetails(&storagepb.StorageError{Code: storage, Entity: entity, ErrorMessage: message}); err == nil {
+	if detailed, err := st.WithDetails(&storagepb.StorageError{Code: storage, Entity: entity,
+		ErrorMessage: message}); err == nil {
 		return detailed
 	}
 	return st
@@ -183,7 +191,8 @@ func (s *Server) AppendRows(stream storagepb.BigQueryWrite_AppendRowsServer) err
 }
 
 // answer sends the answers in order. What it returns ends the stream.
-func (s *Server) answer(ctx context.Context, stream storagepb.BigQueryWrite_AppendRowsServer, waiting <-chan *pending) error {
+func (s *Server) answer(ctx context.Context, stream storagepb.BigQueryWrite_AppendRowsServer,
+	waiting <-chan *pending) error {
 	for p := range waiting {
 		if p.job != nil {
 			err := p.into.stored(ctx, p.job)
@@ -249,7 +258,8 @@ type connection struct {
 func (c *connection) append(r *storagepb.AppendRowsRequest) *pending {
 	s := c.server
 	if size := proto.Size(r); size > maxRequest {
-		return fatal(status.Errorf(codes.InvalidArgument, "AppendRows request of %d bytes is too large: the limit is %d", size, maxRequest))
+		return fatal(status.Errorf(codes.InvalidArgument,
+			"AppendRows request of %d bytes is too large: the limit is %d", size, maxRequest))
 	}
 	if name := r.GetWriteStream(); name != "" && name != c.stream {
 		t, err := s.resolve(c.ctx, name)
@@ -260,7 +270,8 @@ func (c *connection) append(r *storagepb.AppendRowsRequest) *pending {
 		c.told = t.shape.Load().version
 	}
 	if c.stream == "" {
-		return fatal(status.Error(codes.InvalidArgument, "Invalid stream name: write_stream must be set on the first request of a connection"))
+		return fatal(status.Error(codes.InvalidArgument,
+			"Invalid stream name: write_stream must be set on the first request of a connection"))
 	}
 	select {
 	case <-c.table.gone: // dropped; perhaps there is a new one
@@ -281,8 +292,9 @@ func (c *connection) append(r *storagepb.AppendRowsRequest) *pending {
 		c.descriptor, c.plan = d, nil
 	}
 	if c.descriptor == nil {
-		return fatal(status.Error(codes.InvalidArgument, "Invalid writer schema: proto_rows.writer_schema must be set on "+
-			"the first request of a connection"))
+		return fatal(status.Error(codes.InvalidArgument,
+			"Invalid writer schema: proto_rows.writer_schema must be set on "+
+				"the first request of a connection"))
 	}
 	rows := r.GetProtoRows().GetRows().GetSerializedRows()
 

@@ -61,7 +61,8 @@ func TestAcknowledgedRowsAreVisibleAsSent(t *testing.T) {
 	table := contract.FactEvents()
 	stream := open(t, dial(t, w))
 	properties := `{"a":  1.50, "b": "<x>é", "c": null, "a": "\u0000"}`
-	answer := exchange(t, stream, request(w, "fact_events", table.Descriptor(), encode(table, event("e1", values{"properties": properties, "page_url": "/ü\x00"}))))
+	answer := exchange(t, stream, request(w, "fact_events", table.Descriptor(),
+		encode(table, event("e1", values{"properties": properties, "page_url": "/ü\x00"}))))
 	if answer.GetError() != nil || answer.GetAppendResult() == nil || answer.GetAppendResult().GetOffset() != nil {
 		t.Fatalf("answer %v: want a result without offset", answer)
 	}
@@ -103,11 +104,13 @@ func TestOneBadRowRefusesTheRequest(t *testing.T) {
 		{"partition too far ahead", encode(table, event("b", values{"event_timestamp": now.AddDate(2, 0, 0).UnixMicro()})), "partition is out of range: column event_timestamp"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			answer := exchange(t, stream, request(w, "fact_events", table.Descriptor(), good("g1"), test.row, good("g2")))
+			answer := exchange(t, stream, request(w, "fact_events", table.Descriptor(), good("g1"), test.row,
+				good("g2")))
 			if code := codes.Code(answer.GetError().GetCode()); code != codes.InvalidArgument {
 				t.Fatalf("code %v, want InvalidArgument", code)
 			}
-			if len(answer.RowErrors) != 1 || answer.RowErrors[0].Index != 1 || answer.RowErrors[0].Code != storagepb.RowError_FIELDS_ERROR {
+			if len(answer.RowErrors) != 1 || answer.RowErrors[0].Index != 1 ||
+				answer.RowErrors[0].Code != storagepb.RowError_FIELDS_ERROR {
 				t.Fatalf("row errors %v, want one of index 1", answer.RowErrors)
 			}
 			if message := answer.RowErrors[0].Message; !strings.Contains(message, test.message) {
@@ -168,13 +171,15 @@ func TestRequestsThatCannotBe(t *testing.T) {
 			return r
 		}, codes.InvalidArgument, "offset must not be set", false, 0},
 		{"more than 10 MB", func(w *warehouse.Server) *storagepb.AppendRowsRequest {
-			return request(w, "fact_events", table.Descriptor(), encode(table, event("e", values{"page_url": strings.Repeat("x", 10_000_000)})))
+			return request(w, "fact_events", table.Descriptor(),
+				encode(table, event("e", values{"page_url": strings.Repeat("x", 10_000_000)})))
 		}, codes.InvalidArgument, "too large", false, 0},
 		{"column that the table has not", func(w *warehouse.Server) *storagepb.AppendRowsRequest {
 			return request(w, "fact_events", with(func(d *descriptorpb.DescriptorProto) { d.Field[4].Name = proto.String("page") }), good("e"))
 		}, codes.InvalidArgument, "extra fields: 'page'", true, storagepb.StorageError_SCHEMA_MISMATCH_EXTRA_FIELDS},
 		{"required column left out", func(w *warehouse.Server) *storagepb.AppendRowsRequest {
-			return request(w, "fact_events", with(func(d *descriptorpb.DescriptorProto) { d.Field = d.Field[1:] }), good("e"))
+			return request(w, "fact_events", with(func(d *descriptorpb.DescriptorProto) { d.Field = d.Field[1:] }),
+				good("e"))
 		}, codes.InvalidArgument, "missing the required field 'event_id'", true, 0},
 		{"type that does not fit", func(w *warehouse.Server) *storagepb.AppendRowsRequest {
 			return request(w, "fact_events", with(func(d *descriptorpb.DescriptorProto) {
@@ -228,7 +233,8 @@ func TestWriterSchemas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := encode(older, values{"USER_ID": "u1", "event_type": "search", "Event_Timestamp": now.UnixMicro(), "event_id": "old", "ingested_at": now.UnixMicro()})
+	row := encode(older, values{"USER_ID": "u1", "event_type": "search", "Event_Timestamp": now.UnixMicro(),
+		"event_id": "old", "ingested_at": now.UnixMicro()})
 	if a := exchange(t, stream, request(w, "fact_events", older.Descriptor(), row)); a.GetError() != nil {
 		t.Fatal(a)
 	}
@@ -238,7 +244,8 @@ func TestWriterSchemas(t *testing.T) {
 	if a := exchange(t, stream, again); a.GetError() != nil {
 		t.Fatal(a)
 	}
-	if a := exchange(t, stream, request(w, "fact_events", contract.FactEvents().Descriptor(), good("new"))); a.GetError() != nil {
+	if a := exchange(t, stream, request(w, "fact_events", contract.FactEvents().Descriptor(),
+		good("new"))); a.GetError() != nil {
 		t.Fatal(a)
 	}
 	if n := count(t, w, "SELECT COUNT(*) FROM fact_events WHERE event_id = 'old' AND user_id = 'u1' AND kafka_topic IS NULL"); n != 2 {
@@ -252,15 +259,18 @@ func TestAddColumn(t *testing.T) {
 	dir := t.TempDir()
 	w := start(t, warehouse.Config{Dir: dir})
 	stream := open(t, dial(t, w))
-	if a := exchange(t, stream, request(w, "fact_events", contract.FactEvents().Descriptor(), good("before"))); a.GetUpdatedSchema() != nil {
+	if a := exchange(t, stream, request(w, "fact_events", contract.FactEvents().Descriptor(),
+		good("before"))); a.GetUpdatedSchema() != nil {
 		t.Error("told of a schema that has not changed")
 	}
-	newer, err := contract.Parse("fact_events", []byte(strings.Replace(string(contract.File("fact_events")), "]", `,{"name":"campaign","type":"STRING"}]`, 1)))
+	newer, err := contract.Parse("fact_events", []byte(strings.Replace(string(contract.File("fact_events")), "]",
+		`,{"name":"campaign","type":"STRING"}]`, 1)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	row := encode(newer, event("after", values{"campaign": "spring"}))
-	if a := exchange(t, stream, request(w, "fact_events", newer.Descriptor(), row)); codes.Code(a.GetError().GetCode()) != codes.InvalidArgument {
+	if a := exchange(t, stream, request(w, "fact_events", newer.Descriptor(),
+		row)); codes.Code(a.GetError().GetCode()) != codes.InvalidArgument {
 		t.Fatalf("a column before its time: %v", a)
 	}
 	column, _ := newer.Column("campaign")
@@ -271,10 +281,12 @@ func TestAddColumn(t *testing.T) {
 		t.Error("added twice")
 	}
 	a := exchange(t, stream, request(w, "fact_events", contract.FactEvents().Descriptor(), good("old writer")))
-	if fields := a.GetUpdatedSchema().GetFields(); len(fields) != len(newer.Columns) || fields[len(fields)-1].GetName() != "campaign" {
+	if fields := a.GetUpdatedSchema().GetFields(); len(fields) != len(newer.Columns) ||
+		fields[len(fields)-1].GetName() != "campaign" {
 		t.Errorf("updated schema %v", fields)
 	}
-	if a := exchange(t, stream, request(w, "fact_events", newer.Descriptor(), row)); a.GetError() != nil || a.GetUpdatedSchema() != nil {
+	if a := exchange(t, stream, request(w, "fact_events", newer.Descriptor(), row)); a.GetError() != nil ||
+		a.GetUpdatedSchema() != nil {
 		t.Fatal(a)
 	}
 	if n := count(t, w, "SELECT COUNT(*) FROM events WHERE campaign = 'spring'"); n != 1 {
@@ -379,7 +391,8 @@ func TestConcurrentStreams(t *testing.T) {
 		}
 		last = n
 	}
-	if want := streams * requests * rows; last != want || count(t, w, "SELECT COUNT(DISTINCT event_id) FROM events") != want {
+	if want := streams * requests * rows; last != want ||
+		count(t, w, "SELECT COUNT(DISTINCT event_id) FROM events") != want {
 		t.Errorf("%d rows, want %d", last, want)
 	}
 	// The observer is called after the answer has left: the last call may be late.
@@ -404,7 +417,8 @@ func TestRoutingHeaderOutsideTheUS(t *testing.T) {
 	if _, err := stream.Recv(); status.Code(err) != codes.NotFound {
 		t.Errorf("without the header: %v, want NotFound", err)
 	}
-	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(t.Context(), "x-goog-request-params", "write_stream="+r.WriteStream))
+	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(t.Context(), "x-goog-request-params",
+		"write_stream="+r.WriteStream))
 	defer cancel()
 	stream, err := client.AppendRows(ctx)
 	if err != nil {
@@ -419,7 +433,8 @@ func TestRoutingHeaderOutsideTheUS(t *testing.T) {
 func TestGetWriteStream(t *testing.T) {
 	w := start(t, warehouse.Config{Location: "US"})
 	client := dial(t, w)
-	got, err := client.GetWriteStream(t.Context(), &storagepb.GetWriteStreamRequest{Name: w.TableName("events_dlq") + "/_default", View: storagepb.WriteStreamView_FULL})
+	got, err := client.GetWriteStream(t.Context(), &storagepb.GetWriteStreamRequest{Name: w.TableName("events_dlq") +
+		"/_default", View: storagepb.WriteStreamView_FULL})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -430,7 +445,8 @@ func TestGetWriteStream(t *testing.T) {
 	if got.GetType() != storagepb.WriteStream_COMMITTED || !slices.Contains(names, "error_code") {
 		t.Errorf("stream %v", got)
 	}
-	if _, err := client.GetWriteStream(t.Context(), &storagepb.GetWriteStreamRequest{Name: w.TableName("absent") + "/_default"}); status.Code(err) != codes.NotFound {
+	if _, err := client.GetWriteStream(t.Context(), &storagepb.GetWriteStreamRequest{Name: w.TableName("absent") +
+		"/_default"}); status.Code(err) != codes.NotFound {
 		t.Errorf("absent table: %v", err)
 	}
 }

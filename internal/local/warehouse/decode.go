@@ -83,12 +83,16 @@ func newPlan(d *descriptorpb.DescriptorProto, s *shape, p Partition, now func() 
 
 // newMessage joins the descriptor d with columns. around are the descriptors that d stands in,
 // itself last: they hold the messages of its fields. extra are the fields that no column has.
-func newMessage(d *descriptorpb.DescriptorProto, around []*descriptorpb.DescriptorProto, columns []contract.Column, prefix string) (*message, []string, error) {
+func newMessage(d *descriptorpb.DescriptorProto, around []*descriptorpb.DescriptorProto, columns []contract.Column,
+	prefix string) (*message, []string, error) {
 	m := &message{columns: columns, fields: make(map[protowire.Number]*field), prefix: prefix}
 	present := make([]bool, len(columns))
 	var extra []string
 	for _, f := range d.GetField() {
-		column := slices.IndexFunc(columns, func(c contract.Column) bool { return strings.EqualFold(c.Name, f.GetName()) })
+		column := slices.IndexFunc(columns, func(c contract.Column) bool {
+			return strings.EqualFold(c.Name,
+				f.GetName())
+		})
 		if column < 0 {
 			extra = append(extra, prefix+f.GetName())
 			continue
@@ -115,7 +119,8 @@ func newMessage(d *descriptorpb.DescriptorProto, around []*descriptorpb.Descript
 		}
 		number := protowire.Number(f.GetNumber())
 		if !number.IsValid() || m.fields[number] != nil {
-			return nil, nil, &mismatch{text: fmt.Sprintf("Invalid proto schema: field '%s' has the number %d", name, f.GetNumber())}
+			return nil, nil, &mismatch{text: fmt.Sprintf("Invalid proto schema: field '%s' has the number %d", name,
+				f.GetNumber())}
 		}
 		present[column] = true
 		out := &field{name: prefix + c.Name, column: column, columnType: c, kind: c.Type, wire: wire, typ: f.GetType(),
@@ -192,7 +197,8 @@ func compatible(p descriptorpb.FieldDescriptorProto_Type, c contract.Type) (prot
 		case contract.Timestamp, contract.DateTime, contract.Time:
 			return protowire.VarintType, p == descriptorpb.FieldDescriptorProto_TYPE_INT64
 		case contract.Date:
-			return protowire.VarintType, p == descriptorpb.FieldDescriptorProto_TYPE_INT32 || p == descriptorpb.FieldDescriptorProto_TYPE_INT64
+			return protowire.VarintType, p == descriptorpb.FieldDescriptorProto_TYPE_INT32 ||
+				p == descriptorpb.FieldDescriptorProto_TYPE_INT64
 		}
 		return protowire.VarintType, c == contract.Int64
 	case descriptorpb.FieldDescriptorProto_TYPE_BOOL:
@@ -202,7 +208,8 @@ func compatible(p descriptorpb.FieldDescriptorProto_Type, c contract.Type) (prot
 	case descriptorpb.FieldDescriptorProto_TYPE_FLOAT:
 		return protowire.Fixed32Type, c == contract.Float64
 	case descriptorpb.FieldDescriptorProto_TYPE_STRING:
-		return protowire.BytesType, c == contract.String || c == contract.JSON || c == contract.Geography || c == contract.Interval
+		return protowire.BytesType, c == contract.String || c == contract.JSON || c == contract.Geography ||
+			c == contract.Interval
 	case descriptorpb.FieldDescriptorProto_TYPE_BYTES:
 		return protowire.BytesType, c == contract.Bytes || c == contract.Numeric || c == contract.BigNumeric
 	case descriptorpb.FieldDescriptorProto_TYPE_MESSAGE:
@@ -249,9 +256,10 @@ func (p *plan) decode(rows [][]byte) decoded {
 		if p.partition >= 0 {
 			// A null partition is __NULL__, which takes everything.
 			if us, ok := microseconds(values[p.partition]); ok && (us < oldest || us > newest) {
-				d.errors = append(d.errors, rowError{i, fmt.Sprintf("The row's partition is out of range: column %s must lie between %s and %s",
-					p.shape.columns[p.partition].Name, time.UnixMicro(oldest).UTC().Format(time.DateOnly),
-					time.UnixMicro(newest).UTC().Format(time.DateOnly))})
+				d.errors = append(d.errors, rowError{i,
+					fmt.Sprintf("The row's partition is out of range: column %s must lie between %s and %s",
+						p.shape.columns[p.partition].Name, time.UnixMicro(oldest).UTC().Format(time.DateOnly),
+						time.UnixMicro(newest).UTC().Format(time.DateOnly))})
 				continue
 			}
 		}
@@ -278,7 +286,8 @@ func (m *message) row(values []driver.Value, row []byte) string {
 		}
 		packed := wire == protowire.BytesType && f.wire != protowire.BytesType && f.columnType.Repeated
 		if f.wire != wire && !packed {
-			return fmt.Sprintf("Failed to parse the row: field %s has wire type %d, the writer schema says %d", f.name, wire, f.wire)
+			return fmt.Sprintf("Failed to parse the row: field %s has wire type %d, the writer schema says %d", f.name,
+				wire, f.wire)
 		}
 		if packed {
 			v, n := protowire.ConsumeBytes(row)

@@ -21,7 +21,8 @@ func TestAcknowledgedRowsSurviveAnEndWithoutClose(t *testing.T) {
 		for n := range rows {
 			batch = append(batch, good(fmt.Sprint(i, "-", n)))
 		}
-		if a := exchange(t, stream, request(w, "fact_events", contract.FactEvents().Descriptor(), batch...)); a.GetError() != nil {
+		if a := exchange(t, stream, request(w, "fact_events", contract.FactEvents().Descriptor(),
+			batch...)); a.GetError() != nil {
 			t.Fatal(a)
 		}
 	}

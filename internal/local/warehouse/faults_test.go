@@ -43,7 +43,8 @@ func TestFaults(t *testing.T) {
 			client := dial(t, w)
 			stream := open(t, client)
 			fault := w.Fail(test.fault)
-			r := request(w, "fact_events", contract.FactEvents().Descriptor(), good("a"), good("poison1"), good("poison2"))
+			r := request(w, "fact_events", contract.FactEvents().Descriptor(), good("a"), good("poison1"),
+				good("poison2"))
 			if err := stream.Send(r); err != nil {
 				t.Fatal(err)
 			}
@@ -51,14 +52,16 @@ func TestFaults(t *testing.T) {
 			if status.Code(err) != test.streamCode {
 				t.Fatalf("stream: %v, want %v", err, test.streamCode)
 			}
-			if code := codes.Code(answer.GetError().GetCode()); code != test.answerCode || len(answer.GetRowErrors()) != test.named {
+			if code := codes.Code(answer.GetError().GetCode()); code != test.answerCode ||
+				len(answer.GetRowErrors()) != test.named {
 				t.Errorf("answer %v, want %v with %d rows named", answer, test.answerCode, test.named)
 			}
 			if n := count(t, w, "SELECT COUNT(*) FROM fact_events"); n != test.rows {
 				t.Errorf("%d rows stored, want %d", n, test.rows)
 			}
 			fault.Remove()
-			if a := exchange(t, open(t, client), request(w, "fact_events", contract.FactEvents().Descriptor(), good("z"))); a.GetError() != nil {
+			if a := exchange(t, open(t, client), request(w, "fact_events", contract.FactEvents().Descriptor(),
+				good("z"))); a.GetError() != nil {
 				t.Errorf("after the fault: %v", a)
 			}
 		})

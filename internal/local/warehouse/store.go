@@ -56,7 +56,8 @@ func openStore(file string, c Config) (*store, error) {
 		return err
 	})
 	if err != nil && file != "" {
-		return nil, fmt.Errorf("open %s: %w: if the file is damaged, move its folder away or bring a copy back", file, err)
+		return nil, fmt.Errorf("open %s: %w: if the file is damaged, move its folder away or bring a copy back", file,
+			err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open a warehouse in memory: %w", err)
@@ -89,7 +90,8 @@ func (s *store) create(c Config) error {
 	for _, t := range typeNames {
 		name, _, _ := strings.Cut(t, " ")
 		var n int
-		if err := s.db.QueryRowContext(ctx, "SELECT count(*) FROM duckdb_types() WHERE type_name = ?", name).Scan(&n); err != nil {
+		if err := s.db.QueryRowContext(ctx, "SELECT count(*) FROM duckdb_types() WHERE type_name = ?",
+			name).Scan(&n); err != nil {
 			return err
 		}
 		if n > 0 {
@@ -159,11 +161,13 @@ func (s *store) createTable(ctx context.Context, t *contract.Table, p Partition)
 	for _, c := range t.Columns {
 		columns = append(columns, declare(c))
 	}
-	if _, err := s.db.ExecContext(ctx, fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (%s)", name, strings.Join(columns, ", "))); err != nil {
+	if _, err := s.db.ExecContext(ctx, fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (%s)", name,
+		strings.Join(columns, ", "))); err != nil {
 		return fmt.Errorf("table %s: %w", t.Name, err)
 	}
 	for _, c := range t.Columns {
-		if _, err := s.db.ExecContext(ctx, fmt.Sprintf("ALTER TABLE %s ADD COLUMN IF NOT EXISTS %s %s", name, quote(c.Name), duckType(c))); err != nil {
+		if _, err := s.db.ExecContext(ctx, fmt.Sprintf("ALTER TABLE %s ADD COLUMN IF NOT EXISTS %s %s", name,
+			quote(c.Name), duckType(c))); err != nil {
 			return fmt.Errorf("table %s, column %s: %w", t.Name, c.Name, err)
 		}
 	}
@@ -172,8 +176,10 @@ func (s *store) createTable(ctx context.Context, t *contract.Table, p Partition)
 		return fmt.Errorf("table %s: %w", t.Name, err)
 	}
 	for i, c := range stored {
-		if strings.EqualFold(c.Name, p.Column) && (c.Repeated || c.Type != contract.Timestamp && c.Type != contract.Date && c.Type != contract.DateTime) {
-			return fmt.Errorf("table %s: partitioned by %s, a %s column: want TIMESTAMP, DATE or DATETIME", t.Name, p.Column, c.Type)
+		if strings.EqualFold(c.Name, p.Column) && (c.Repeated || c.Type != contract.Timestamp &&
+			c.Type != contract.Date && c.Type != contract.DateTime) {
+			return fmt.Errorf("table %s: partitioned by %s, a %s column: want TIMESTAMP, DATE or DATETIME", t.Name,
+				p.Column, c.Type)
 		}
 		stored[i].Number = 0 // of no meaning here: writers bring their own descriptor
 	}
@@ -235,7 +241,8 @@ func (s *store) columns(ctx context.Context, t *contract.Table) ([]contract.Colu
 			if declared.Type != contract.Record {
 				return nil, fmt.Errorf("column %s is stored as %s, and the schema says %s: keep the data in another folder", c.name, c.typ, want)
 			}
-			if _, err := s.db.ExecContext(ctx, fmt.Sprintf("ALTER TABLE %s.%s ALTER COLUMN %s SET DATA TYPE %s", quote(s.dataset), quote(t.Name), quote(c.name), duckType(declared))); err != nil {
+			if _, err := s.db.ExecContext(ctx, fmt.Sprintf("ALTER TABLE %s.%s ALTER COLUMN %s SET DATA TYPE %s",
+				quote(s.dataset), quote(t.Name), quote(c.name), duckType(declared))); err != nil {
 				return nil, fmt.Errorf("column %s is stored as %s, and cannot become %s: keep the data in another folder: %w", c.name, c.typ, want, err)
 			}
 		}
@@ -262,14 +269,16 @@ func (s *store) addColumn(ctx context.Context, name string, c contract.Column) e
 		return fmt.Errorf("warehouse: add column %s: no table %s", c.Name, name)
 	}
 	if c.Required {
-		return fmt.Errorf("warehouse: add column %s to %s: want NULLABLE: BigQuery adds no REQUIRED column to a table", c.Name, name)
+		return fmt.Errorf("warehouse: add column %s to %s: want NULLABLE: BigQuery adds no REQUIRED column to a table",
+			c.Name, name)
 	}
 	if err := t.do(ctx, func() error {
 		shape := t.shape.Load()
 		if _, ok := shape.index[strings.ToLower(c.Name)]; ok {
 			return fmt.Errorf("warehouse: add column %s to %s: it exists", c.Name, name)
 		}
-		if err := t.exec(ctx, fmt.Sprintf("ALTER TABLE %s.%s ADD COLUMN %s %s", quote(s.dataset), quote(name), quote(c.Name), duckType(c))); err != nil {
+		if err := t.exec(ctx, fmt.Sprintf("ALTER TABLE %s.%s ADD COLUMN %s %s", quote(s.dataset), quote(name),
+			quote(c.Name), duckType(c))); err != nil {
 			return fmt.Errorf("warehouse: add column %s to %s: %w", c.Name, name, err)
 		}
 		t.shape.Store(newShape(append(shape.columns[:len(shape.columns):len(shape.columns)], c), shape.version+1))

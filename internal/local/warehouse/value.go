@@ -76,7 +76,8 @@ func (f *field) varint(v uint64) (value driver.Value, problem string) {
 // clock reads the time of a day from the bits h<<32 | m<<26 | s<<20 | µs.
 func clock(n int64) (time.Duration, bool) {
 	h, m, s, us := n>>32&31, n>>26&63, n>>20&63, n&(1<<20-1)
-	d := time.Duration(h)*time.Hour + time.Duration(m)*time.Minute + time.Duration(s)*time.Second + time.Duration(us)*time.Microsecond
+	d := time.Duration(h)*time.Hour + time.Duration(m)*time.Minute + time.Duration(s)*time.Second +
+		time.Duration(us)*time.Microsecond
 	return d, h < 24 && m < 60 && s < 60 && us < 1_000_000
 }
 
@@ -151,7 +152,8 @@ func number(v []byte, most, precision, scale int, c *contract.Column) (driver.Va
 	if c.Precision > 0 {
 		unit := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(scale-c.Scale)), nil)
 		whole, rest := new(big.Int).QuoRem(n, unit, new(big.Int))
-		if rest.Sign() != 0 || whole.CmpAbs(new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(c.Precision)), nil)) >= 0 {
+		if rest.Sign() != 0 || whole.CmpAbs(new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(c.Precision)),
+			nil)) >= 0 {
 			return nil, fmt.Sprintf("does not fit %s(%d, %d)", c.Type, c.Precision, c.Scale)
 		}
 	}
@@ -190,7 +192,8 @@ func interval(s string) (driver.Value, string) {
 	micros := at[6]*3_600_000_000 + at[7]*60_000_000 + at[8]*1_000_000
 	fraction, _ := strconv.ParseInt((p[9] + "000000")[:6], 10, 64)
 	micros += fraction
-	if at[3] > 11 || at[7] > 59 || at[8] > 59 || months > 120_000 || at[4] < -3_660_000 || at[4] > 3_660_000 || micros > 316_224_000_000_000_000 {
+	if at[3] > 11 || at[7] > 59 || at[8] > 59 || months > 120_000 || at[4] < -3_660_000 || at[4] > 3_660_000 ||
+		micros > 316_224_000_000_000_000 {
 		return nil, "is out of the range of INTERVAL"
 	}
 	if p[1] == "-" {

@@ -40,7 +40,8 @@ func TestRefusedValues(t *testing.T) {
 		return protowire.AppendVarint(protowire.AppendTag(nil, c.Number, protowire.VarintType), uint64(v))
 	}
 	day := func(from, to int64) string {
-		return string(protowire.AppendVarint(protowire.AppendTag(protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), uint64(from)), 2, protowire.VarintType), uint64(to)))
+		return string(protowire.AppendVarint(protowire.AppendTag(protowire.AppendVarint(protowire.AppendTag(nil, 1,
+			protowire.VarintType), uint64(from)), 2, protowire.VarintType), uint64(to)))
 	}
 	ff := strings.Repeat("\xff", 15)
 	for _, test := range []struct {

@@ -79,7 +79,8 @@ func small(t *testing.T) *warehouse.Server {
 		{"e1", "11:00:00", "10:01:10", "10:01:08", 4},
 		{"e3", "10:00:00", "10:00:04", "", 0},
 	} {
-		v := event(e.id, values{"event_timestamp": at(e.event), "ingested_at": at(e.ingested), "kafka_offset": e.offset})
+		v := event(e.id, values{"event_timestamp": at(e.event), "ingested_at": at(e.ingested),
+			"kafka_offset": e.offset})
 		if e.kafka == "" {
 			for _, name := range []string{"kafka_timestamp", "kafka_topic", "kafka_partition", "kafka_offset"} {
 				delete(v, name)
@@ -115,7 +116,8 @@ func TestHealthWindow(t *testing.T) {
 	stream, fact, dlq := open(t, dial(t, w)), contract.FactEvents(), contract.EventsDLQ()
 	late := encode(fact, event("late", values{"event_timestamp": old, "ingested_at": at("10:00:00")}))
 	letter := encode(dlq, values{"error_code": "x", "error": "x", "failed_at": old})
-	for _, r := range []*storagepb.AppendRowsRequest{request(w, "fact_events", fact.Descriptor(), late), request(w, "events_dlq", dlq.Descriptor(), letter)} {
+	for _, r := range []*storagepb.AppendRowsRequest{request(w, "fact_events", fact.Descriptor(), late),
+		request(w, "events_dlq", dlq.Descriptor(), letter)} {
 		if a := exchange(t, stream, r); a.GetError() != nil {
 			t.Fatal(a)
 		}

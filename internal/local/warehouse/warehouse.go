@@ -189,7 +189,8 @@ func Start(c Config) (*Server, error) {
 			grpc.InitialWindowSize(4<<20),
 			grpc.InitialConnWindowSize(16<<20),
 			// Clients that ping to find dead connections are welcome, as at Google.
-			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second,
+				PermitWithoutStream: true}),
 		),
 	}
 	storagepb.RegisterBigQueryWriteServer(s.grpc, s)

@@ -59,7 +59,8 @@ func open(t testing.TB, client *storage.BigQueryWriteClient) storagepb.BigQueryW
 }
 
 // request is one append to the default stream of a table.
-func request(w *warehouse.Server, table string, d *descriptorpb.DescriptorProto, rows ...[]byte) *storagepb.AppendRowsRequest {
+func request(w *warehouse.Server, table string, d *descriptorpb.DescriptorProto,
+	rows ...[]byte) *storagepb.AppendRowsRequest {
 	return &storagepb.AppendRowsRequest{
 		WriteStream: w.TableName(table) + "/streams/_default",
 		Rows: &storagepb.AppendRowsRequest_ProtoRows{ProtoRows: &storagepb.AppendRowsRequest_ProtoData{
@@ -70,7 +71,8 @@ func request(w *warehouse.Server, table string, d *descriptorpb.DescriptorProto,
 }
 
 // exchange sends a request and waits for its answer.
-func exchange(t *testing.T, s storagepb.BigQueryWrite_AppendRowsClient, r *storagepb.AppendRowsRequest) *storagepb.AppendRowsResponse {
+func exchange(t *testing.T, s storagepb.BigQueryWrite_AppendRowsClient,
+	r *storagepb.AppendRowsRequest) *storagepb.AppendRowsResponse {
 	t.Helper()
 	if err := s.Send(r); err != nil {
 		t.Fatal(err)

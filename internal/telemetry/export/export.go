@@ -124,7 +124,8 @@ func wanted(signal string) bool {
 	}
 	switch exporter := os.Getenv("OTEL_" + signal + "_EXPORTER"); exporter {
 	case "":
-		return cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"), os.Getenv("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT")) != ""
+		return cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"),
+			os.Getenv("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT")) != ""
 	case "none":
 		return false
 	}

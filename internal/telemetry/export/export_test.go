@@ -19,7 +19,8 @@ import (
 // environment sets OTEL_* variables, and no others of them.
 func environment(t *testing.T, set map[string]string) {
 	t.Helper()
-	for _, name := range []string{"OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT",
+	for _, name := range []string{"OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER",
+		"OTEL_EXPORTER_OTLP_ENDPOINT",
 		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_TRACES_SAMPLER", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_SERVICE_NAME"} {
 		t.Setenv(name, set[name])
 	}
@@ -47,7 +48,8 @@ func TestWhatIsWanted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if traces, metrics := e.Tracer("x") != nil, len(e.MeterOptions()) > 0; traces != c.traces || metrics != c.metrics {
+			if traces, metrics := e.Tracer("x") != nil, len(e.MeterOptions()) > 0; traces != c.traces ||
+				metrics != c.metrics {
 				t.Errorf("traces %v, metrics %v; want %v, %v", traces, metrics, c.traces, c.metrics)
 			}
 			if !c.traces && !c.metrics && e != nil {
@@ -60,7 +62,8 @@ func TestWhatIsWanted(t *testing.T) {
 		})
 	}
 	environment(t, map[string]string{"OTEL_TRACES_EXPORTER": "jaegre"})
-	if _, err := Start(t.Context(), "sluice", "test", slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "OTEL_TRACES_EXPORTER") {
+	if _, err := Start(t.Context(), "sluice", "test", slog.New(slog.DiscardHandler)); err == nil ||
+		!strings.Contains(err.Error(), "OTEL_TRACES_EXPORTER") {
 		t.Errorf("an exporter that does not exist: %v", err)
 	}
 }
@@ -92,7 +95,8 @@ func TestInstancesAreToldApart(t *testing.T) {
 func TestFlushAndClose(t *testing.T) {
 	c := collector.Start()
 	defer c.Close()
-	environment(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": c.URL(), "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
+	environment(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": c.URL(),
+		"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
 	e, err := Start(t.Context(), "sluice-test", "v1", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +109,9 @@ func TestFlushAndClose(t *testing.T) {
 	_, span := e.Tracer("sluice").Start(t.Context(), "first")
 	span.End()
 	e.Flush(time.Minute)
-	if spans, metrics := c.Spans(), c.Metrics(); !slices.Equal(spans, []string{"sluice-test: first"}) || !slices.Contains(metrics, "sluice-test: sluice.test.requests") || !slices.Contains(metrics, "sluice-test: go.goroutine.count") {
+	if spans, metrics := c.Spans(), c.Metrics(); !slices.Equal(spans, []string{"sluice-test: first"}) ||
+		!slices.Contains(metrics, "sluice-test: sluice.test.requests") || !slices.Contains(metrics,
+		"sluice-test: go.goroutine.count") {
 		t.Errorf("after a flush: spans %q, metrics %q", spans, metrics)
 	}
 	flushed := time.Now()
@@ -129,7 +135,8 @@ func TestFlushIsBounded(t *testing.T) {
 	hanging := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
 	defer hanging.Close()
 	defer close(release)
-	environment(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": hanging.URL, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_METRICS_EXPORTER": "none"})
+	environment(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": hanging.URL,
+		"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_METRICS_EXPORTER": "none"})
 	e, err := Start(t.Context(), "sluice-test", "v1", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

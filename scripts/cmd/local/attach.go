@@ -36,7 +36,8 @@ func runAttached(ctx context.Context, f runFlags, in source, progress *progress)
 
 // driveAttached sends the input and waits for it as f says. What was in the topic
 // before counts for nothing here: it may be anybody's.
-func driveAttached(ctx context.Context, a *attach.Attached, f runFlags, in source, progress *progress) (Summary, error) {
+func driveAttached(ctx context.Context, a *attach.Attached, f runFlags, in source, progress *progress) (Summary,
+	error) {
 	var summary Summary
 	from, err := a.Ends()
 	if err != nil {
@@ -50,7 +51,8 @@ func driveAttached(ctx context.Context, a *attach.Attached, f runFlags, in sourc
 
 	begin := time.Now()
 	stopProgress := progress.start(func() string {
-		return fmt.Sprintf("in %d, %.0f events/s", producer.Delivered(), float64(producer.Delivered())/time.Since(begin).Seconds())
+		return fmt.Sprintf("in %d, %.0f events/s", producer.Delivered(),
+			float64(producer.Delivered())/time.Since(begin).Seconds())
 	})
 	defer stopProgress()
 	failed := produce(ctx, producer, in, f.rate)

@@ -130,7 +130,8 @@ func TestSeveralContracts(t *testing.T) {
 	}
 	write("orders.yaml", "contract: 1\ntopics: orders\nevent: {id: id}\ncolumns:\n- {name: id, type: STRING, mode: REQUIRED}\n- {name: total, type: NUMERIC}\n- {name: other, type: JSON, rest: true}\n")
 	write("clicks.yaml", "contract: 1\ntopics: clicks\nrest: drop\ncolumns:\n- {name: url, type: STRING, mode: REQUIRED}\n")
-	if _, errs, status := program(t, nil, "run", "--once", "--contracts", contracts, "--input", "-"); status != 2 || !strings.Contains(errs, "say with --topic") {
+	if _, errs, status := program(t, nil, "run", "--once", "--contracts", contracts, "--input", "-"); status != 2 ||
+		!strings.Contains(errs, "say with --topic") {
 		t.Errorf("two contracts without a topic: status %d, %s", status, errs)
 	}
 	orders := `{"id":"1","total":9.5,"coupon":"X"}` + "\n" + `{"id":"2","total":"nine","coupon":"Y"}` + "\n"
@@ -147,7 +148,8 @@ func TestSeveralContracts(t *testing.T) {
 	var report struct {
 		Totals struct{ Consumed, Landed, Missing int64 }
 	}
-	if err := json.Unmarshal([]byte(out), &report); err != nil || status != 0 || report.Totals.Consumed != 3 || report.Totals.Landed != 2 || report.Totals.Missing != 0 {
+	if err := json.Unmarshal([]byte(out), &report); err != nil || status != 0 || report.Totals.Consumed != 3 ||
+		report.Totals.Landed != 2 || report.Totals.Missing != 0 {
 		t.Errorf("audit: %v, status %d: %s%s", err, status, out, errs)
 	}
 	out, errs, status = program(t, nil, "replay", "--data", data, "--transform", `.total = 9`, "--execute", "--json")
@@ -155,7 +157,8 @@ func TestSeveralContracts(t *testing.T) {
 		t.Errorf("replay: status %d: %s%s", status, out, errs)
 	}
 	out, errs, status = program(t, nil, "contract", "promote", filepath.Join(contracts, "orders.yaml"), "--data", data)
-	if status != 0 || !strings.Contains(out, "- {name: coupon, type: STRING} # in all") || !strings.Contains(out, `SET coupon = JSON_VALUE(other, '$."coupon"')`) {
+	if status != 0 || !strings.Contains(out, "- {name: coupon, type: STRING} # in all") || !strings.Contains(out,
+		`SET coupon = JSON_VALUE(other, '$."coupon"')`) {
 		t.Errorf("promote: status %d: %s%s", status, out, errs)
 	}
 }
@@ -194,7 +197,8 @@ func TestDeployContracts(t *testing.T) {
 	}
 	deploy := func(want int, words ...string) (out made) {
 		t.Helper()
-		_, errs, status := program(t, nil, "contract", "deploy", "--packed", path("packed.json"), "--kept", path("kept.json"), "--dataset", "p.d",
+		_, errs, status := program(t, nil, "contract", "deploy", "--packed", path("packed.json"), "--kept",
+			path("kept.json"), "--dataset", "p.d",
 			"--into", path("contracts"), "--terraform", path("auto.tfvars.json"))
 		if status != want {
 			t.Fatalf("status %d, want %d: %s", status, want, errs)
@@ -221,13 +225,17 @@ func TestDeployContracts(t *testing.T) {
 
 	pack(map[string]string{"orders.yaml": orders, "clicks.yaml": clicks})
 	first := deploy(0)
-	if s := first.Streams["orders"]; !s.Deployed || s.View != "orders_once" || s.Partition == nil || s.Partition.Column != "at" || s.Partition.Type != "MONTH" || *s.Partition.MS != 90*86400000 {
+	if s := first.Streams["orders"]; !s.Deployed || s.View != "orders_once" || s.Partition == nil ||
+		s.Partition.Column != "at" || s.Partition.Type != "MONTH" || *s.Partition.MS != 90*86400000 {
 		t.Errorf("orders: %+v", s)
 	}
-	if s := first.Streams["web_clicks"]; !s.Deployed || s.Partition != nil || !strings.Contains(s.Schema, `"kafka_offset"`) {
+	if s := first.Streams["web_clicks"]; !s.Deployed || s.Partition != nil || !strings.Contains(s.Schema,
+		`"kafka_offset"`) {
 		t.Errorf("web_clicks: %+v", s)
 	}
-	if first.Topics != `^((web\..*))$,orders` || first.Groups != `^((web\..*))$` || !first.LeavesOut || !strings.Contains(first.Health, "FROM p.d.orders UNION ALL") && !strings.Contains(first.Health, "p.d.web_clicks") {
+	if first.Topics != `^((web\..*))$,orders` || first.Groups != `^((web\..*))$` || !first.LeavesOut ||
+		!strings.Contains(first.Health, "FROM p.d.orders UNION ALL") && !strings.Contains(first.Health,
+			"p.d.web_clicks") {
 		t.Errorf("topics %s, leaves out %v, health %s", first.Topics, first.LeavesOut, first.Health)
 	}
 	for _, name := range []string{"orders", "web-clicks"} {
@@ -257,12 +265,14 @@ func TestDeployContracts(t *testing.T) {
 		"clicks.yaml": strings.Replace(clicks, "url, type: STRING", "url, type: JSON", 1),
 	})
 	deploy(1, "orders: the table's partitions change", "web-clicks: column url changes from STRING to JSON")
-	pack(map[string]string{"orders.yaml": strings.Replace(orders, "every: month", "every: day", 1) + "name: orders-by-day\n"})
+	pack(map[string]string{"orders.yaml": strings.Replace(orders, "every: month", "every: day", 1) +
+		"name: orders-by-day\n"})
 	if third := deploy(0); !third.Streams["orders_by_day"].Deployed || third.Streams["orders"].Deployed {
 		t.Errorf("a new table: %+v", third)
 	}
 
-	pack(map[string]string{"orders.yaml": orders + "- {name: at, type: TEXT}\n", "clicks.yaml": clicks + "rest: keep\n"})
+	pack(map[string]string{"orders.yaml": orders + "- {name: at, type: TEXT}\n", "clicks.yaml": clicks +
+		"rest: keep\n"})
 	deploy(1, "orders.yaml:", "clicks.yaml:")
 	pack(map[string]string{})
 	if none := deploy(0); none.Topics != "" || none.Streams["orders"].Deployed || none.Health != "" {

@@ -26,7 +26,8 @@ import (
 )
 
 // kept is how audit and replay work on a folder that run --data keeps.
-var kept = &command.Local{Tables: keptTables, Contracts: local.KeptContracts, Kafka: keptKafka, Registry: keptRegistry, Replay: keptReplay}
+var kept = &command.Local{Tables: keptTables, Contracts: local.KeptContracts, Kafka: keptKafka, Registry: keptRegistry,
+	Replay: keptReplay}
 
 func keptTables(dir string) (query.Engine, func() error, error) {
 	w, err := openWarehouse(dir)

@@ -83,7 +83,8 @@ func summarize(t *testing.T, stdin []byte, args ...string) Summary {
 func input() []byte {
 	var b bytes.Buffer
 	for i := range 5 {
-		fmt.Fprintf(&b, `{"event_id":"in-%d","event_timestamp":%q,"event_type":"search","user_id":"u"}`, i, time.Now().UTC().Format(time.RFC3339))
+		fmt.Fprintf(&b, `{"event_id":"in-%d","event_timestamp":%q,"event_type":"search","user_id":"u"}`, i,
+			time.Now().UTC().Format(time.RFC3339))
 		b.WriteString([]string{"\n", "\r\n", "\n\n", "\n", "\n"}[i])
 	}
 	b.WriteString("no event")
@@ -134,9 +135,12 @@ func TestCostModelAgainstFullBatches(t *testing.T) {
 	if s.Missing != 0 || s.DuplicateRows != 0 || s.Messages == 0 {
 		t.Fatalf("%+v", s)
 	}
-	// The last batch is whatever it is, and so are those of the first moments, while producer and consumer find their pace.
-	if got := 200_000 / float64(s.Messages); got < 0.7*model.Records || got > 1.1*model.Records || float64(s.References) < 0.8*float64(s.Messages) {
-		t.Errorf("%d messages of %.0f records, %d of them refer to objects; the model says %.0f", s.Messages, got, s.References, model.Records)
+	// The last batch is whatever it is, and so are those of the first moments, while producer and consumer find their
+	// pace.
+	if got := 200_000 / float64(s.Messages); got < 0.7*model.Records || got > 1.1*model.Records ||
+		float64(s.References) < 0.8*float64(s.Messages) {
+		t.Errorf("%d messages of %.0f records, %d of them refer to objects; the model says %.0f", s.Messages, got,
+			s.References, model.Records)
 	}
 }
 
@@ -177,7 +181,8 @@ func TestInputLandsAndIsQueried(t *testing.T) {
 		}
 	}
 	// Several at once: a pattern finds three of them.
-	if s := summarize(t, nil, "--input", filepath.Join(dir, "in.*"), "--input", filepath.Join(dir, "packed"), "--data", data); s.Produced != 24 || s.Landed != 20 || s.Missing != 0 {
+	if s := summarize(t, nil, "--input", filepath.Join(dir, "in.*"), "--input", filepath.Join(dir, "packed"), "--data",
+		data); s.Produced != 24 || s.Landed != 20 || s.Missing != 0 {
 		t.Errorf("several files: %+v", s)
 	} else if len(s.Rejected) != 1 || s.Rejected[0] != (rejected{Code: "invalid_json", Events: 4}) {
 		t.Errorf("rejected most: %+v", s.Rejected)
@@ -199,7 +204,8 @@ func TestInputThatBreaksOff(t *testing.T) {
 	var whole bytes.Buffer
 	g := gzip.NewWriter(&whole)
 	for i := range 20_000 {
-		fmt.Fprintf(g, `{"event_id":"in-%d","event_timestamp":%q,"event_type":"search","user_id":"u"}`+"\n", i, time.Now().UTC().Format(time.RFC3339))
+		fmt.Fprintf(g, `{"event_id":"in-%d","event_timestamp":%q,"event_type":"search","user_id":"u"}`+"\n", i,
+			time.Now().UTC().Format(time.RFC3339))
 	}
 	g.Close()
 	file := filepath.Join(t.TempDir(), "cut.ndjson.gz")
@@ -214,7 +220,8 @@ func TestInputThatBreaksOff(t *testing.T) {
 	if s.Produced < 1000 || s.Landed != s.Produced || s.DeadLettered != 0 || s.Missing != 0 {
 		t.Errorf("%+v", s)
 	}
-	if want := fmt.Sprintf("%s, line %d: unexpected EOF", file, s.Produced+1); status != 1 || !strings.Contains(errs, want) {
+	if want := fmt.Sprintf("%s, line %d: unexpected EOF", file, s.Produced+1); status != 1 || !strings.Contains(errs,
+		want) {
 		t.Errorf("status %d, want 1 and %s:\n%s", status, want, errs)
 	}
 }
@@ -228,7 +235,8 @@ func TestInterruptedWhileInputWaits(t *testing.T) {
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
-	if _, err := command.OpenLines(ended, fifo, -1); err == nil || !strings.Contains(err.Error(), "interrupted before somebody wrote to it") {
+	if _, err := command.OpenLines(ended, fifo, -1); err == nil || !strings.Contains(err.Error(),
+		"interrupted before somebody wrote to it") {
 		t.Errorf("a FIFO that nobody has written to: %v", err)
 	}
 
@@ -281,7 +289,8 @@ func TestInterruptedWhileInputWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	fmt.Fprintf(w, `{"event_id":"1","event_timestamp":%q,"event_type":"search","user_id":"u"}`+"\n", time.Now().UTC().Format(time.RFC3339))
+	fmt.Fprintf(w, `{"event_id":"1","event_timestamp":%q,"event_type":"search","user_id":"u"}`+"\n",
+		time.Now().UTC().Format(time.RFC3339))
 	lines := bufio.NewScanner(progress)
 	for lines.Scan() && !strings.Contains(lines.Text(), "rows 1 ") {
 	}
@@ -291,14 +300,16 @@ func TestInterruptedWhileInputWaits(t *testing.T) {
 	for lines.Scan() {
 	}
 	_ = run.Wait()
-	if status := run.ProcessState.ExitCode(); status != 0 || !strings.Contains(out.String(), `"produced":1,"landed":1,`) {
+	if status := run.ProcessState.ExitCode(); status != 0 || !strings.Contains(out.String(),
+		`"produced":1,"landed":1,`) {
 		t.Errorf("status %d, %s", status, &out)
 	}
 }
 
 // A generated load with bad and repeated events is accounted for to the record.
 func TestGeneratedLoadIsAccountedFor(t *testing.T) {
-	s := summarize(t, nil, "--events", "5000", "--bad", "5", "--duplicate", "5", "--seed", "2", "--bridges", "2", "--wrapped")
+	s := summarize(t, nil, "--events", "5000", "--bad", "5", "--duplicate", "5", "--seed", "2", "--bridges", "2",
+		"--wrapped")
 	if s.Produced != 5000 || s.Missing != 0 || s.Landed+s.DeadLettered != 5000 {
 		t.Errorf("%+v", s)
 	}
@@ -427,13 +438,14 @@ func TestCookbook(t *testing.T) {
 	}
 }
 
-// A disk that is full ends a run with the reason, and loses nothing: with room again, the next run on the folder goes on.
-// What a process may write to a file stands for the disk: its files end in the middle of a write, as on a full one.
+// A disk that is full ends a run with the reason, and loses nothing: with room again, the next run on the folder goes
+// on. What a process may write to a file stands for the disk: its files end in the middle of a write, as on a full one.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
 	full := startCommand(t, "run", "--once", "--events", "100000", "--data", data)
-	full.Args = append([]string{"sh", "-c", "ulimit -f 3000; exec \"$@\"", "sh"}, append([]string{full.Path}, full.Args[1:]...)...)
+	full.Args = append([]string{"sh", "-c", "ulimit -f 3000; exec \"$@\"", "sh"}, append([]string{full.Path},
+		full.Args[1:]...)...)
 	sh, err := exec.LookPath("sh")
 	if err != nil {
 		t.Fatal(err)
@@ -445,7 +457,8 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("ended with %v\n%s", err, errs.String()[max(0, errs.Len()-2000):])
 	}
 	summarize(t, nil, "--events", "10", "--data", data)
-	if out, errs, status := program(t, nil, "audit", "--data", data); status != 0 || !strings.Contains(out, "Nothing is missing.") {
+	if out, errs, status := program(t, nil, "audit", "--data", data); status != 0 || !strings.Contains(out,
+		"Nothing is missing.") {
 		t.Errorf("audit: status %d\n%s%s", status, out, errs)
 	}
 }
@@ -488,13 +501,15 @@ func TestAuditAndReplay(t *testing.T) {
 	if status != 0 || !strings.Contains(out, "Nothing is missing.") || !strings.Contains(out, "committed offsets") {
 		t.Fatalf("audit: status %d\n%s%s", status, out, errs)
 	}
-	repair := []string{"replay", "--data", data, "--code", "invalid_event_type", "--transform", `.event_type = "search"`, "--json"}
+	repair := []string{"replay", "--data", data, "--code", "invalid_event_type", "--transform",
+		`.event_type = "search"`, "--json"}
 	var plan struct {
 		Letters int64
 		Codes   []struct{ Letters, Fails int64 }
 	}
 	out, errs, status = program(t, nil, repair...)
-	if err := json.Unmarshal([]byte(out), &plan); err != nil || status != 0 || plan.Letters == 0 || len(plan.Codes) != 1 || plan.Codes[0].Fails != 0 {
+	if err := json.Unmarshal([]byte(out), &plan); err != nil || status != 0 || plan.Letters == 0 ||
+		len(plan.Codes) != 1 || plan.Codes[0].Fails != 0 {
 		t.Fatalf("replay: status %d, %v\n%s%s", status, err, out, errs)
 	}
 	var outcome struct {
@@ -502,14 +517,16 @@ func TestAuditAndReplay(t *testing.T) {
 		Rejected int64 `json:"rejected_rows"`
 	}
 	out, errs, status = program(t, nil, append(repair, "--execute")...)
-	if err := json.Unmarshal([]byte(out), &outcome); err != nil || status != 0 || outcome.Landed != plan.Letters || outcome.Rejected != 0 {
+	if err := json.Unmarshal([]byte(out), &outcome); err != nil || status != 0 || outcome.Landed != plan.Letters ||
+		outcome.Rejected != 0 {
 		t.Fatalf("replay --execute: status %d, %v, want %d rows\n%s%s", status, err, plan.Letters, out, errs)
 	}
 	kept, err := filepath.Glob(filepath.Join(data, "replay-*.json"))
 	if err != nil || len(kept) != 1 {
 		t.Fatalf("kept %q, %v", kept, err)
 	}
-	if _, errs, status = program(t, nil, "replay", "--data", data, "--resume", kept[0]); status != 1 || !strings.Contains(errs, "is done") {
+	if _, errs, status = program(t, nil, "replay", "--data", data, "--resume", kept[0]); status != 1 ||
+		!strings.Contains(errs, "is done") {
 		t.Errorf("resuming what is done: status %d, %s", status, errs)
 	}
 	var report struct {
@@ -524,11 +541,14 @@ func TestAuditAndReplay(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &report); err != nil || status != 0 {
 		t.Fatalf("audit: status %d, %v\n%s%s", status, err, out, errs)
 	}
-	if c := report.Totals; c.Landed != s.Landed || c.Both != plan.Letters || c.DeadLettered != s.DeadLettered-plan.Letters {
+	if c := report.Totals; c.Landed != s.Landed || c.Both != plan.Letters ||
+		c.DeadLettered != s.DeadLettered-plan.Letters {
 		t.Errorf("after the replay %+v, before %+v", c, s)
 	}
 	program(t, nil, "query", "--data", data, "DELETE FROM fact_events WHERE kafka_partition = 1 AND kafka_offset BETWEEN 10 AND 12")
-	if out, _, status = program(t, nil, "audit", "--data", data); status != 1 || !strings.Contains(out, "records are missing.") || !strings.Contains(out, "the next ./scripts/run --data "+data) || !strings.Contains(out, "Gap: clickstream/1 offsets 1") {
+	if out, _, status = program(t, nil, "audit", "--data", data); status != 1 || !strings.Contains(out,
+		"records are missing.") || !strings.Contains(out, "the next ./scripts/run --data "+data) ||
+		!strings.Contains(out, "Gap: clickstream/1 offsets 1") {
 		t.Errorf("audit of a table with holes: status %d\n%s", status, out)
 	}
 }

@@ -75,8 +75,8 @@ func (p *progress) start(line func() string) (stop func()) {
 	return sync.OnceFunc(func() { close(done); <-ended })
 }
 
-// remaining estimates how long it takes until all of total records have arrived, done of which have after took; "" if that
-// cannot be said.
+// remaining estimates how long it takes until all of total records have arrived, done of which have after took; "" if
+// that cannot be said.
 func remaining(done, total int64, took time.Duration) string {
 	if total <= 0 || done <= 0 || took < time.Second {
 		return ""
@@ -85,8 +85,8 @@ func remaining(done, total int64, took time.Duration) string {
 	return fmt.Sprintf("  about %v to go", left.Round(time.Second))
 }
 
-// progressLine tells where the records are right now, and, of total records, when they will have arrived; 0: nobody knows how
-// many there are.
+// progressLine tells where the records are right now, and, of total records, when they will have arrived; 0: nobody
+// knows how many there are.
 func progressLine(s *local.Stack, p *local.Producer, start time.Time, total int64) string {
 	now := s.Now()
 	in := p.Delivered()

@@ -19,13 +19,15 @@ What each prints for ` + "`-h`" + `. Made by ` + "`go test ./scripts/cmd/local -
 Exit statuses: 0, all is well; 1, it failed, or an audit found something missing, or a check something wrong; 2, a mistake in the command
 line, or an audit that could not be made.
 `)
-	for _, command := range []string{"run", "query", "audit", "replay", "contract", "contract infer", "contract check", "contract diff", "contract tables",
+	for _, command := range []string{"run", "query", "audit", "replay", "contract", "contract infer", "contract check",
+		"contract diff", "contract tables",
 		"contract promote", "doctor", "completion"} {
 		_, help, status := program(t, nil, append(strings.Fields(command), "-h")...)
 		if status != 0 || help == "" {
 			t.Fatalf("%s -h: status %d", command, status)
 		}
-		b.WriteString("\n## " + command + "\n\n```text\n" + strings.ReplaceAll(strings.TrimRight(help, "\n"), "\t", "    ") + "\n```\n")
+		b.WriteString("\n## " + command + "\n\n```text\n" + strings.ReplaceAll(strings.TrimRight(help, "\n"), "\t",
+			"    ") + "\n```\n")
 	}
 	const file = "../../COMMANDS.md"
 	if *update {

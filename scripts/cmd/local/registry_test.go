@@ -6,15 +6,16 @@ import (
 	"testing"
 )
 
-// Protects events that a schema registry's serializer for JSON Schema has written: they land, what is rejected keeps its
-// prefix, and a replay repairs it behind the prefix.
+// Protects events that a schema registry's serializer for JSON Schema has written: they land, what is rejected keeps
+// its prefix, and a replay repairs it behind the prefix.
 func TestEventsBehindASchemaRegistrysPrefix(t *testing.T) {
 	dir := t.TempDir()
 	file := writer(t, dir)
 	orders := file("orders.yaml", "contract: 1\ntopics: orders\nformat: json_schema\nrest: drop\ncolumns:\n- {name: id, type: STRING, mode: REQUIRED}\n- {name: n, type: INT64}\n")
 	events := file("orders.ndjson", "{\"id\":\"a\",\"n\":1}\n{\"id\":\"b\",\"n\":\"two\"}\n")
 	data := filepath.Join(dir, "data")
-	if s := summarize(t, nil, "--contract", orders, "--input", events, "--data", data); s.Landed != 1 || s.DeadLettered != 1 || s.Missing != 0 {
+	if s := summarize(t, nil, "--contract", orders, "--input", events, "--data", data); s.Landed != 1 ||
+		s.DeadLettered != 1 || s.Missing != 0 {
 		t.Fatalf("%+v", s)
 	}
 	query := func(sql string) string {

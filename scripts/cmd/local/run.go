@@ -60,7 +60,8 @@ func parseRunFlags(args []string) (runFlags, error) {
 	flags.Var(&f.input, "input", "`file` of events to send: newline-delimited JSON or one JSON array, also compressed with gzip or zstd; a pattern such\n"+
 		"as 'logs/*.gz'; may be repeated; - is standard input (default: generated clickstream)")
 	flags.StringVar(&f.contract, "contract", "", "what the events are: the `name` of a preset ("+strings.Join(contract.Presets(), ", ")+") or a contract's file (default: what --data keeps, or the built-in one)")
-	flags.StringVar(&f.contracts, "contracts", "", "`folder` of contracts, one file for each stream; --topic says whose the events are")
+	flags.StringVar(&f.contracts, "contracts", "",
+		"`folder` of contracts, one file for each stream; --topic says whose the events are")
 	flags.StringVar(&f.topic, "topic", "", "Kafka `topic` to send to (default: the contract's first one)")
 	flags.Uint64Var(&f.seed, "seed", 1, "seed of the generated events: the same seed makes the same events")
 	flags.IntVar(&f.events, "events", -1, "send this many events (default: all of --input, or no end)")
@@ -74,12 +75,15 @@ func parseRunFlags(args []string) (runFlags, error) {
 	flags.IntVar(&f.partitions, "partitions", 4, "partitions of the Kafka topic")
 	flags.IntVar(&f.bridges, "bridges", 1, "how many bridges share the partitions")
 	flags.BoolVar(&f.wrapped, "wrapped", false, "push messages in Pub/Sub's JSON envelope instead of unwrapped")
-	flags.TextVar(&f.logLevel, "log-level", f.logLevel, "lowest `level` of the services' own log lines on standard error: DEBUG, INFO, WARN, ERROR; unless given, similar warnings come once in five seconds")
-	flags.DurationVar(&f.patience, "patience", time.Minute, "with --once: give up when nothing has arrived for this long")
+	flags.TextVar(&f.logLevel, "log-level", f.logLevel,
+		"lowest `level` of the services' own log lines on standard error: DEBUG, INFO, WARN, ERROR; unless given, similar warnings come once in five seconds")
+	flags.DurationVar(&f.patience, "patience", time.Minute,
+		"with --once: give up when nothing has arrived for this long")
 	flags.StringVar(&f.kafka, "kafka", "", "use the Kafka at these `brokers` (host:port, separated by commas) instead of the embedded one")
 	flags.StringVar(&f.pubsub, "pubsub", "", "use the Pub/Sub emulator at this `host:port` instead of the embedded one; messages are then pushed wrapped")
 	flags.StringVar(&f.bigquery, "bigquery", "", "use the BigQuery emulator at these two addresses, `REST,GRPC`, instead of the embedded warehouse")
-	flags.StringVar(&f.listen, "listen", livepage.DefaultAddr, "`host:port` of the live page, off for none (with --once: off unless given; without it another port is taken if the default one is)")
+	flags.StringVar(&f.listen, "listen", livepage.DefaultAddr,
+		"`host:port` of the live page, off for none (with --once: off unless given; without it another port is taken if the default one is)")
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), `Runs the whole pipeline in one process: Kafka, bridge, Pub/Sub, functions, warehouse.
 The servers are embedded, the bridge and the functions are the ones that are deployed.
@@ -161,19 +165,20 @@ func (n *names) Set(s string) error {
 
 // Summary is what --json prints.
 type Summary struct {
-	Produced        int64             `json:"produced"`
-	Landed          int64             `json:"landed"`
-	DeadLettered    int64             `json:"dead_lettered"`
-	LeftOut         int64             `json:"left_out,omitempty"`
-	DuplicateRows   int64             `json:"duplicate_rows"`
-	Missing         int64             `json:"missing"`
-	Seconds         float64           `json:"seconds"`
-	EventsPerSecond float64           `json:"events_per_second"`
-	Messages        int64             `json:"messages,omitempty"`      // of Pub/Sub, with the records; 0: another server's
-	PayloadBytes    int64             `json:"payload_bytes,omitempty"` // of them
-	Rejected        []rejected        `json:"rejected_most,omitempty"`
-	References      int64             `json:"references"` // of them, to objects with the records
-	Latency         local.Percentiles `json:"latency_ms"`
+	Produced        int64   `json:"produced"`
+	Landed          int64   `json:"landed"`
+	DeadLettered    int64   `json:"dead_lettered"`
+	LeftOut         int64   `json:"left_out,omitempty"`
+	DuplicateRows   int64   `json:"duplicate_rows"`
+	Missing         int64   `json:"missing"`
+	Seconds         float64 `json:"seconds"`
+	EventsPerSecond float64 `json:"events_per_second"`
+	// of Pub/Sub, with the records; 0: another server's
+	Messages     int64             `json:"messages,omitempty"`
+	PayloadBytes int64             `json:"payload_bytes,omitempty"` // of them
+	Rejected     []rejected        `json:"rejected_most,omitempty"`
+	References   int64             `json:"references"` // of them, to objects with the records
+	Latency      local.Percentiles `json:"latency_ms"`
 
 	data        string // folder that keeps them
 	interrupted bool   // before the end that --once waits for
@@ -260,7 +265,8 @@ const roomLeft = 16 << 20
 func fullDisk(folder string, err error) error {
 	text := err.Error()
 	// The embedded Kafka answers with that error, and with no other cause, when its files cannot be written.
-	full := errors.Is(err, syscall.ENOSPC) || strings.Contains(text, "Could not write file") || strings.Contains(text, "Unknown broker error")
+	full := errors.Is(err, syscall.ENOSPC) || strings.Contains(text, "Could not write file") || strings.Contains(text,
+		"Unknown broker error")
 	var space syscall.Statfs_t
 	if folder != "" && syscall.Statfs(folder, &space) == nil && space.Bavail*uint64(space.Bsize) < roomLeft {
 		full = true
@@ -341,7 +347,8 @@ func (s Summary) report(f runFlags) error {
 	case f.once && s.interrupted:
 		return errors.New("interrupted: not all of the input has been sent, or has arrived")
 	case s.Missing > 0 && f.data != "" && !f.attached():
-		return fmt.Errorf("%d records had not arrived: the next ./scripts/run --data %s goes on with them", s.Missing, f.data)
+		return fmt.Errorf("%d records had not arrived: the next ./scripts/run --data %s goes on with them", s.Missing,
+			f.data)
 	case s.Missing > 0:
 		return command.ErrFailed
 	}
@@ -349,7 +356,8 @@ func (s Summary) report(f runFlags) error {
 }
 
 // drive sends the input through the pipeline and waits for it as f says.
-func drive(ctx context.Context, s *local.Stack, f runFlags, in source, progress *progress, view *view) (_ Summary, err error) {
+func drive(ctx context.Context, s *local.Stack, f runFlags, in source, progress *progress, view *view) (_ Summary,
+	err error) {
 	var summary Summary
 	from := s.Ends()
 	producer, err := s.NewProducer()

@@ -33,7 +33,8 @@ func openView(f runFlags, c *pipeline.Config) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &view{listener: listener, observer: livepage.NewObserver(c.Log.Handler()), log: c.Log, chosen: f.listenSet, host: f.listen}
+	v := &view{listener: listener, observer: livepage.NewObserver(c.Log.Handler()), log: c.Log, chosen: f.listenSet,
+		host: f.listen}
 	c.Log, c.Around = slog.New(v.observer.LogHandler()), v.observer.Around
 	return v, nil
 }
@@ -43,7 +44,8 @@ func (v *view) show(s *local.Stack, p *local.Producer, progress *progress) error
 	if v == nil {
 		return nil
 	}
-	page, err := livepage.New(livepage.Config{Stack: s, Producer: p, Observer: v.observer, Example: v.example, Host: v.host, Log: v.log})
+	page, err := livepage.New(livepage.Config{Stack: s, Producer: p, Observer: v.observer, Example: v.example,
+		Host: v.host, Log: v.log})
 	if err != nil {
 		return err
 	}

@@ -22,10 +22,12 @@ func TestListenFlag(t *testing.T) {
 	}
 	defer taken.Close()
 	_, errs, status := program(t, nil, "run", "--once", "--events", "1", "--listen", taken.Addr().String())
-	if status != 1 || !strings.Contains(errs, "--listen "+taken.Addr().String()) || !strings.Contains(errs, "--listen off") {
+	if status != 1 || !strings.Contains(errs, "--listen "+taken.Addr().String()) || !strings.Contains(errs,
+		"--listen off") {
 		t.Errorf("exit status %d\n%s", status, errs)
 	}
-	if _, errs, status := program(t, nil, "run", "--once", "--events", "1"); status != 0 || strings.Contains(errs, "live page") {
+	if _, errs, status := program(t, nil, "run", "--once", "--events", "1"); status != 0 || strings.Contains(errs,
+		"live page") {
 		t.Errorf("--once without --listen: exit status %d\n%s", status, errs)
 	}
 }

@@ -32,14 +32,15 @@ func (w *written) next() (key, value []byte, err error) {
 	w.count++
 	if w.program != nil {
 		if value, err = w.program.Write(value); err != nil {
-			return nil, nil, fmt.Errorf("event %d of the input cannot be written with the contract's schema: %w", w.count, err)
+			return nil, nil, fmt.Errorf("event %d of the input cannot be written with the contract's schema: %w",
+				w.count, err)
 		}
 	}
 	return key, append(w.prefix[:len(w.prefix):len(w.prefix)], value...), nil
 }
 
-// written returns the source as the contract's events are written: with the schema that lies beside the contract, or else the
-// newest of its registry.
+// written returns the source as the contract's events are written: with the schema that lies beside the contract, or
+// else the newest of its registry.
 func (f *runFlags) written(ctx context.Context, in source, c *contract.Contract) (source, error) {
 	switch {
 	case c == nil || c.Format == contract.FormatJSON:
@@ -67,7 +68,8 @@ func (f *runFlags) written(ctx context.Context, in source, c *contract.Contract)
 			out.prefix = parsed.Prefix()
 		}
 		if out.prefix == nil {
-			return nil, fmt.Errorf("the contract %s names no id for %s: add one to the ids of schema", c.Name, c.Schema.Name)
+			return nil, fmt.Errorf("the contract %s names no id for %s: add one to the ids of schema", c.Name,
+				c.Schema.Name)
 		}
 	case registry.Needed(c) && f.attached():
 		return nil, command.UsageError("the contract %s names a registry: with --kafka its events are to be in Kafka "+

@@ -8,8 +8,9 @@ import (
 	"testing"
 )
 
-// Protects events in Avro and in Protobuf on their whole way: written with the schema, through Kafka, into a table whose columns are the schema's; one
-// that the contract refuses is repaired by a replay, which sees it as JSON and writes it with the same schema again.
+// Protects events in Avro and in Protobuf on their whole way: written with the schema, through Kafka, into a table
+// whose columns are the schema's; one that the contract refuses is repaired by a replay, which sees it as JSON and
+// writes it with the same schema again.
 func TestWrittenEvents(t *testing.T) {
 	for name, c := range map[string]struct{ file, schema, contract string }{
 		"avro with a registry": {"order.avsc", `{"type":"record","name":"Order","fields":[{"name":"id","type":"string"},
@@ -24,7 +25,8 @@ func TestWrittenEvents(t *testing.T) {
 			{"name":"amount","type":"float"},{"name":"at","type":{"type":"long","logicalType":"timestamp-nanos"}},
 			{"name":"tags","type":{"type":"array","items":"string"}},{"name":"more","type":["null",{"type":"map","values":"long"}]}]}`,
 			"format: avro\nschema: {file: order.avsc, ids: {3f2504e0-4f89-11d3-9a0c-0305e82c3301: order.avsc}}\n"},
-		"protobuf with a registry": {"shop/order.proto", "syntax = \"proto3\";\nimport \"google/protobuf/timestamp.proto\";\nmessage None {}\nmessage Shop { message Order { string id = 1; optional double amount = 2; google.protobuf.Timestamp at = 3; repeated string tags = 4; map<string, int32> more = 5; } }",
+		"protobuf with a registry": {"shop/order.proto",
+			"syntax = \"proto3\";\nimport \"google/protobuf/timestamp.proto\";\nmessage None {}\nmessage Shop { message Order { string id = 1; optional double amount = 2; google.protobuf.Timestamp at = 3; repeated string tags = 4; map<string, int32> more = 5; } }",
 			"format: protobuf\nregistry: https://registry.example.com\nschema: {file: shop/order.proto, message: Shop.Order}\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -73,11 +75,13 @@ columns:
 				Codes   []struct{ Letters, Fails int64 }
 			}
 			out, errs, status := program(t, nil, repair...)
-			if err := json.Unmarshal([]byte(out), &plan); err != nil || status != 0 || plan.Letters != 1 || plan.Codes[0].Fails != 0 {
+			if err := json.Unmarshal([]byte(out), &plan); err != nil || status != 0 || plan.Letters != 1 ||
+				plan.Codes[0].Fails != 0 {
 				t.Fatalf("replay: status %d, %v\n%s%s", status, err, out, errs)
 			}
 			out, errs, status = program(t, nil, "replay", "--data", data, "--json")
-			if err := json.Unmarshal([]byte(out), &plan); err != nil || status != 0 || plan.Letters != 1 || plan.Codes[0].Fails != 1 {
+			if err := json.Unmarshal([]byte(out), &plan); err != nil || status != 0 || plan.Letters != 1 ||
+				plan.Codes[0].Fails != 1 {
 				t.Fatalf("replay without a repair: status %d, %v\n%s%s", status, err, out, errs)
 			}
 			out, errs, status = program(t, nil, "replay", "--data", data, "--transform", ".unknown = 1", "--json")

@@ -14,7 +14,8 @@ import (
 )
 
 // thousand is 600-byte events, six-fold compressed in any batch.
-var thousand = Quantities{EventBytes: 600, PackedBytes: 600, RowBytes: 600, LineBytes: 700, PayloadBytes: func(float64) float64 { return 100 }}
+var thousand = Quantities{EventBytes: 600, PackedBytes: 600, RowBytes: 600, LineBytes: 700,
+	PayloadBytes: func(float64) float64 { return 100 }}
 
 func get(t *testing.T, b Bill, name string) float64 {
 	t.Helper()
@@ -77,7 +78,8 @@ func TestInstances(t *testing.T) {
 		{"a hundred at a time", 200, 200, 20},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			bill := thousand.pipeline("", a, c.rate, Packing{Bridges: 1, Records: c.rate / c.requests, Payload: 100}, false)
+			bill := thousand.pipeline("", a, c.rate, Packing{Bridges: 1, Records: c.rate / c.requests, Payload: 100},
+				false)
 			if got := get(t, bill, "Cloud Run, instances") / instance; math.Abs(got-c.want) > c.want/100 {
 				t.Errorf("%.4f instances, want %.4f", got, c.want)
 			}
@@ -85,7 +87,8 @@ func TestInstances(t *testing.T) {
 	}
 }
 
-// Protects the batch size, worked out by hand: the longer wait for a light batch, the shorter one for another, and both bounds.
+// Protects the batch size, worked out by hand: the longer wait for a light batch, the shorter one for another, and both
+// bounds.
 func TestPacking(t *testing.T) {
 	a := assumptions()
 	a.FetchCPU = 0 // one bridge carries it all
@@ -93,7 +96,8 @@ func TestPacking(t *testing.T) {
 	for _, c := range []struct{ rate, want float64 }{
 		{0.1, 1.1}, {100, 101}, {400, 401}, {1_000, 1001}, {10_000, 1 + half}, {25_000, 1 + 5000}, {1e6, full},
 	} {
-		if got := thousand.packing(&a, c.rate); !near(got.Records, c.want) || !near(got.Payload, 100*c.want) || got.Bridges != 1 {
+		if got := thousand.packing(&a, c.rate); !near(got.Records, c.want) || !near(got.Payload, 100*c.want) ||
+			got.Bridges != 1 {
 			t.Errorf("%.1f events/s: %+v, want %.1f records", c.rate, got, c.want)
 		}
 	}
@@ -107,9 +111,9 @@ func TestPacking(t *testing.T) {
 	}
 }
 
-// Protects the claim that is made: nothing of a month's bill hangs on the number of partitions, and none of the other ways is
-// cheaper from 400 events/s on, by the real code's bytes. Its times are three times those of infra/COSTS.md: neither the race detector nor a
-// slow machine says anything of the claim, and it must not hang on a fast one.
+// Protects the claim that is made: nothing of a month's bill hangs on the number of partitions, and none of the other
+// ways is cheaper from 400 events/s on, by the real code's bytes. Its times are three times those of infra/COSTS.md:
+// neither the race detector nor a slow machine says anything of the claim, and it must not hang on a fast one.
 func TestCheapest(t *testing.T) {
 	q, err := Measure(20_000)
 	if err != nil {
@@ -120,11 +124,13 @@ func TestCheapest(t *testing.T) {
 		a := assumptions()
 		bills := Bills(q, a, rate)
 		if best := cheapest(bills); best.Way != bills[sluice].Way {
-			t.Errorf("%.0f events/s: %s costs $%.0f, %s $%.0f", rate, bills[sluice].Way, bills[sluice].Total(), best.Way, best.Total())
+			t.Errorf("%.0f events/s: %s costs $%.0f, %s $%.0f", rate, bills[sluice].Way, bills[sluice].Total(),
+				best.Way, best.Total())
 		}
 		a.Partitions = 500
 		if other := Bills(q, a, rate); other[sluice].Total() != bills[sluice].Total() {
-			t.Errorf("%.0f events/s: $%.0f over 6 partitions, $%.0f over 500", rate, bills[sluice].Total(), other[sluice].Total())
+			t.Errorf("%.0f events/s: $%.0f over 6 partitions, $%.0f over 500", rate, bills[sluice].Total(),
+				other[sluice].Total())
 		}
 	}
 	if bills := Bills(q, assumptions(), 100); cheapest(bills).Way != bills[subscription].Way {
@@ -219,11 +225,13 @@ func TestPageHasThePrices(t *testing.T) {
 		if _, err := time.Parse(time.DateOnly, p.Read); err != nil || p.Source == "" || p.Per == "" || p.Dollar <= 0 {
 			t.Errorf("%+v lacks something: %v", p, err)
 		}
-		if row := fmt.Sprintf("| %s | %g | %s | %s | %s |", p.Name, p.Dollar, p.Per, p.Source, p.Read); !strings.Contains(string(b), row) {
+		if row := fmt.Sprintf("| %s | %g | %s | %s | %s |", p.Name, p.Dollar, p.Per, p.Source,
+			p.Read); !strings.Contains(string(b), row) {
 			t.Errorf("infra/COSTS.md lacks %s: run ./scripts/cost --markdown > infra/COSTS.md", row)
 		}
 	}
-	for _, heading := range []string{"### 1,000 events", "### 10,000 events", "### 100,000 events", "### 1,000,000 events", "## Where something else is cheaper"} {
+	for _, heading := range []string{"### 1,000 events", "### 10,000 events", "### 100,000 events",
+		"### 1,000,000 events", "## Where something else is cheaper"} {
 		if !strings.Contains(string(b), heading) {
 			t.Errorf("infra/COSTS.md has no %s", heading)
 		}
@@ -240,13 +248,15 @@ func TestRun(t *testing.T) {
 	if e := json.Unmarshal(out.Bytes(), &got); e != nil {
 		t.Fatalf("%v: %s", e, &out)
 	}
-	for _, name := range []string{"rate", "partitions", "sluice", "sluice_inline", "one_message_an_event", "dataflow", "bigquery_subscription"} {
+	for _, name := range []string{"rate", "partitions", "sluice", "sluice_inline", "one_message_an_event", "dataflow",
+		"bigquery_subscription"} {
 		if v, ok := got[name].(float64); !ok || v <= 0 {
 			t.Errorf("%s is %v", name, got[name])
 		}
 	}
 	out.Reset()
-	if status := Run([]string{"--json", "--rate", "1000,1000000", "--partitions", "6", "--sample", "1000"}, &out, &err); status != 0 || strings.Count(out.String(), "\n") != 2 {
+	if status := Run([]string{"--json", "--rate", "1000,1000000", "--partitions", "6", "--sample", "1000"}, &out,
+		&err); status != 0 || strings.Count(out.String(), "\n") != 2 {
 		t.Errorf("%d, of two rates: %s", status, &out)
 	}
 	if !strings.Contains(err.String(), "give the topics more partitions") {

@@ -27,7 +27,8 @@ func Run(args []string, stdout, stderr io.Writer) int {
 	a := assumptions()
 	fs.Float64Var(&a.Partitions, "partitions", a.Partitions, "of the topics; a bridge works on some of them, so there "+
 		"are no more bridges than that")
-	fs.DurationVar(&a.Packing.Linger, "linger", a.Packing.Linger, "the bridge's wait of a batch that is worth a message")
+	fs.DurationVar(&a.Packing.Linger, "linger", a.Packing.Linger,
+		"the bridge's wait of a batch that is worth a message")
 	fs.DurationVar(&a.Packing.MaxLinger, "max-linger", a.Packing.MaxLinger, "the bridge's wait of a smaller one")
 	fs.IntVar(&a.Packing.Records, "batch-records", a.Packing.Records, "most records in a batch")
 	fs.BoolVar(&a.FreeTier, "free-tier", false, "take off what is free each month, as if nothing else in the billing account used it")
@@ -55,7 +56,8 @@ func Run(args []string, stdout, stderr io.Writer) int {
 		}
 		at = append(at, rate)
 	}
-	if a.Packing.Records < 1 || *sample < 1 || !(a.Partitions >= 1) || a.Packing.Linger < 0 || a.Packing.MaxLinger < 0 || fs.NArg() > 0 {
+	if a.Packing.Records < 1 || *sample < 1 || !(a.Partitions >= 1) || a.Packing.Linger < 0 ||
+		a.Packing.MaxLinger < 0 || fs.NArg() > 0 {
 		fmt.Fprintln(stderr, "cost: --partitions, --batch-records and --sample are 1 or more, times are not negative, and "+
 			"there are only flags; see -h")
 		return 2

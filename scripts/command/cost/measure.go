@@ -107,7 +107,10 @@ func pack(events []record, size, level int) (out [][]byte, before int, _ error) 
 	var offsets [partitions]int64
 	for some := range slices.Chunk(events, size) {
 		// Kafka's client hands out one partition after the other.
-		some = slices.SortedStableFunc(slices.Values(some), func(a, b record) int { return cmp.Compare(a.partition, b.partition) })
+		some = slices.SortedStableFunc(slices.Values(some), func(a, b record) int {
+			return cmp.Compare(a.partition,
+				b.partition)
+		})
 		for i := range some {
 			r := &some[i]
 			e.Append(&batch.Record{
@@ -173,9 +176,11 @@ func line() float64 {
 		ranges[i] = batch.Range{Topic: "clickstream", Partition: int32(i), First: 123456789, Last: 123457788}
 	}
 	gate := push.NewGate(telemetry.NewLogger(&log, slog.LevelInfo))
-	h := gate.Handler(push.Config{Function: "Ingest", Project: "acme-clickstream"}, func(_ context.Context, m *push.Message) error {
+	h := gate.Handler(push.Config{Function: "Ingest", Project: "acme-clickstream"}, func(_ context.Context,
+		m *push.Message) error {
 		m.NoteRanges(ranges)
-		m.Note(slog.Int("records", 1000), slog.Int("landed", 1000), slog.Float64("decode_ms", 1.234), slog.Float64("append_ms", 123.456),
+		m.Note(slog.Int("records", 1000), slog.Int("landed", 1000), slog.Float64("decode_ms", 1.234),
+			slog.Float64("append_ms", 123.456),
 			slog.Float64("publish_ms", 0), slog.Float64("age_ms", 456.789))
 		return nil
 	})

@@ -95,7 +95,8 @@ func Bills(q Quantities, a Assumptions, rate float64) []Bill {
 	return []Bill{
 		sluice:       q.pipeline("Sluice", a, rate, packed, false),
 		sluiceInline: q.pipeline("Sluice without a bucket", inline, rate, q.packing(&inline, rate), false),
-		oneMessage:   q.pipeline("One message an event", inline, rate, Packing{Records: 1, Bridges: a.bridges(rate, 0)}, false),
+		oneMessage: q.pipeline("One message an event", inline, rate, Packing{Records: 1, Bridges: a.bridges(rate, 0)},
+			false),
 		insertAll:    q.pipeline("Sluice with insertAll", a, rate, packed, true),
 		dataflow:     q.dataflow(a, rate),
 		subscription: q.subscription(a, rate),
@@ -178,7 +179,8 @@ func (q *Quantities) pipeline(way string, a Assumptions, rate float64, p Packing
 
 	write := Item{"BigQuery, Storage Write API", a.charge(cost.BigQueryWrite, events*q.RowBytes/cost.GiB)}
 	if byInsertAll {
-		write = Item{"BigQuery, insertAll", a.charge(cost.BigQueryInsert, events*math.Max(q.RowBytes, a.InsertRow)/(200*cost.MiB))}
+		write = Item{"BigQuery, insertAll", a.charge(cost.BigQueryInsert, events*math.Max(q.RowBytes,
+			a.InsertRow)/(200*cost.MiB))}
 	}
 	return Bill{way, []Item{
 		{"Bridge", p.Bridges * bridgeMonth()},

@@ -24,7 +24,8 @@ func writeMarkdown(w io.Writer, q Quantities, a Assumptions, rates []float64) er
 		p("### %s events a second\n\n", group(fmt.Sprintf("%.0f", rate)))
 		p("%s messages a second of %s records, compressed %.1f-fold, %s; %s events a month.\n\n",
 			number(rate/packing.Records), group(fmt.Sprintf("%.0f", packing.Records)),
-			q.EventBytes*packing.Records/packing.Payload, plural(packing.Bridges, "bridge"), group(fmt.Sprintf("%.0f", rate*second)))
+			q.EventBytes*packing.Records/packing.Payload, plural(packing.Bridges, "bridge"), group(fmt.Sprintf("%.0f",
+				rate*second)))
 		p("| $ a month |")
 		for _, bill := range bills {
 			p(" %s |", bill.Way)
@@ -63,14 +64,16 @@ func writeMarkdown(w io.Writer, q Quantities, a Assumptions, rates []float64) er
 	reads := "It reads Kafka itself and so pays for no\nPub/Sub, which keeps 31 days of events while something behind " +
 		"it is broken. Below that rate it is dearer, because\none worker and Streaming Engine run always.\n\n"
 	if rate, ok := Crossover(q, a, dataflow, sluice, limit); ok {
-		p("**Dataflow** from about %s events a second on, day and night. %s", group(fmt.Sprintf("%.0f", round(rate))), reads)
+		p("**Dataflow** from about %s events a second on, day and night. %s", group(fmt.Sprintf("%.0f", round(rate))),
+			reads)
 	} else if rate, ok := Crossover(q, a, dataflow, sluiceInline, limit); ok {
 		p("**Dataflow**, where no bucket is used, from about %s events a second on, day and night. %s",
 			group(fmt.Sprintf("%.0f", round(rate))), reads)
 	}
 	p("All ways are compared at a steady rate. Kafka Connect on machines of one's own is not: what it costs is the people who run it.\n\n")
 	p("## What does not scale to zero\n\n")
-	p("- a running bridge: $%s a month and instance, whatever it carries; `bridge_instances = 0` stops it\n", money(bridgeMonth()))
+	p("- a running bridge: $%s a month and instance, whatever it carries; `bridge_instances = 0` stops it\n",
+		money(bridgeMonth()))
 	p("- functions with `function_instances.min` above 0: an idle instance costs less than a busy one, but not nothing\n")
 	p("- a Google Managed Kafka cluster (`managed_kafka`): at least 3 vCPU, day and night\n")
 	p("- alerts: Cloud Monitoring charges a little for each condition and for what its query reads, every minute\n")
@@ -83,7 +86,8 @@ func writeMarkdown(w io.Writer, q Quantities, a Assumptions, rates []float64) er
 	p("| bytes of an event | %.0f |\n| bytes of its row | %.0f |\n| bytes of a request's log line, with what Cloud "+
 		"Logging adds | %.0f |\n", q.EventBytes, q.RowBytes, q.LineBytes)
 	for _, size := range sizes {
-		p("| compression of %s records | %.1f-fold |\n", group(fmt.Sprint(size)), q.EventBytes/q.PayloadBytes(float64(size)))
+		p("| compression of %s records | %.1f-fold |\n", group(fmt.Sprint(size)),
+			q.EventBytes/q.PayloadBytes(float64(size)))
 	}
 	p("| CPU to pack and compress an event | %.2f µs, and fast %.2f µs |\n| CPU to decompress, check and convert it | "+
 		"%.2f µs |\n\n", q.PackCPU*1e6, q.FastCPU*1e6, q.IngestCPU*1e6)
@@ -177,5 +181,6 @@ func verdict(bills []Bill) string {
 	if best.Way == ours.Way {
 		return "Sluice is the cheapest of these."
 	}
-	return fmt.Sprintf("**%s is cheaper** at this rate: Sluice costs %.0f %% more.", best.Way, 100*(ours.Total()/best.Total()-1))
+	return fmt.Sprintf("**%s is cheaper** at this rate: Sluice costs %.0f %% more.", best.Way,
+		100*(ours.Total()/best.Total()-1))
 }

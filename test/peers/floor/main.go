@@ -1,5 +1,5 @@
-// Command floor reads a topic and discards it: what reading Kafka costs by itself, with librdkafka as Sluice's bridge has it
-// or with franz-go. It reports on standard output when it has read as many records as it was told.
+// Command floor reads a topic and discards it: what reading Kafka costs by itself, with librdkafka as Sluice's bridge
+// has it or with franz-go. It reports on standard output when it has read as many records as it was told.
 package main
 
 import (
@@ -37,7 +37,8 @@ func main() {
 }
 
 func withConfluent(ctx context.Context, brokers, topic, group string, records int) error {
-	c, err := kafka.NewConsumer(&kafka.ConfigMap{"bootstrap.servers": brokers, "group.id": group, "auto.offset.reset": "earliest"})
+	c, err := kafka.NewConsumer(&kafka.ConfigMap{"bootstrap.servers": brokers, "group.id": group,
+		"auto.offset.reset": "earliest"})
 	if err != nil {
 		return err
 	}
@@ -59,7 +60,8 @@ func withConfluent(ctx context.Context, brokers, topic, group string, records in
 }
 
 func withFranz(ctx context.Context, brokers, topic, group string, records int) error {
-	c, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(brokers, ",")...), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
+	c, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(brokers, ",")...), kgo.ConsumerGroup(group),
+		kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		return err

@@ -87,7 +87,8 @@ func Start(ctx context.Context, c Config) (_ *Emulator, err error) {
 			return nil, fmt.Errorf("bigquery emulator: %w", err)
 		}
 	}
-	e.client, err = bigquery.NewClient(ctx, c.Project, option.WithEndpoint("http://"+e.rest), option.WithoutAuthentication())
+	e.client, err = bigquery.NewClient(ctx, c.Project, option.WithEndpoint("http://"+e.rest),
+		option.WithoutAuthentication())
 	if err != nil {
 		return nil, fmt.Errorf("bigquery emulator: %w", err)
 	}
@@ -169,7 +170,8 @@ func (e *Emulator) createTable(ctx context.Context, t *contract.Table, partition
 		return fmt.Errorf("bigquery emulator: %w", err)
 	}
 	defer client.Close()
-	name := fmt.Sprintf("projects/%s/datasets/%s/tables/%s/streams/_default", e.config.Project, e.config.Dataset, t.Name)
+	name := fmt.Sprintf("projects/%s/datasets/%s/tables/%s/streams/_default", e.config.Project, e.config.Dataset,
+		t.Name)
 	if _, err := client.GetWriteStream(ctx, &storagepb.GetWriteStreamRequest{Name: name}); err != nil {
 		return fmt.Errorf("bigquery emulator: default stream of %s: %w", t.Name, err)
 	}
@@ -178,7 +180,8 @@ func (e *Emulator) createTable(ctx context.Context, t *contract.Table, partition
 
 // CreateView creates a view.
 func (e *Emulator) CreateView(ctx context.Context, name, query string) error {
-	if err := e.client.Dataset(e.config.Dataset).Table(name).Create(ctx, &bigquery.TableMetadata{ViewQuery: query}); err != nil {
+	if err := e.client.Dataset(e.config.Dataset).Table(name).Create(ctx,
+		&bigquery.TableMetadata{ViewQuery: query}); err != nil {
 		return fmt.Errorf("bigquery emulator: view %s: %w", name, err)
 	}
 	return nil

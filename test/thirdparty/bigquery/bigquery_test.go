@@ -47,11 +47,13 @@ func start(t *testing.T) (context.Context, engines) {
 	tables := []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}
 	var e engines
 	var err error
-	if e.emulator, err = bigquery.Start(ctx, bigquery.Config{Dir: t.TempDir(), Project: project, Dataset: dataset}); err != nil {
+	if e.emulator, err = bigquery.Start(ctx, bigquery.Config{Dir: t.TempDir(), Project: project,
+		Dataset: dataset}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.emulator.Close() })
-	if e.local, err = warehouse.Start(warehouse.Config{Project: project, Dataset: dataset, Tables: tables}); err != nil {
+	if e.local, err = warehouse.Start(warehouse.Config{Project: project, Dataset: dataset,
+		Tables: tables}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.local.Close() })
@@ -154,7 +156,8 @@ func TestQueriesAgree(t *testing.T) {
 		{"e1", time.Hour, 70 * time.Second, 68 * time.Second, 4, `{}`},
 		{"e3", 0, 4 * time.Second, -1, 0, `{"n": [1, 2, {"deep": null}]}`},
 	} {
-		v := values{"event_id": c.id, "event_timestamp": at(c.event), "event_type": []string{"page_view", "search"}[i%2], "user_id": "u", "page_url": "/ä", "ingested_at": at(c.ingested)}
+		v := values{"event_id": c.id, "event_timestamp": at(c.event), "event_type": []string{"page_view",
+			"search"}[i%2], "user_id": "u", "page_url": "/ä", "ingested_at": at(c.ingested)}
 		if i == 2 {
 			v["replay_id"] = "r1"
 		}
@@ -179,19 +182,21 @@ func TestQueriesAgree(t *testing.T) {
 
 	time10 := now.Add(2 * time.Minute).Format(time.DateTime)
 	for name, query := range map[string]string{
-		"events":                     "SELECT event_id, event_timestamp, event_type, user_id, page_url, product_id, ingested_at, kafka_topic, kafka_partition, kafka_offset, kafka_timestamp FROM clickstream.events ORDER BY event_id, event_timestamp",
-		"events in a window of time": "SELECT event_id, kafka_offset FROM events WHERE event_timestamp >= TIMESTAMP '" + now.Add(time.Minute).Format(time.DateTime) + "' ORDER BY event_id",
-		"dead_letters_by_code":       "SELECT * FROM clickstream.dead_letters_by_code ORDER BY error_code",
+		"events": "SELECT event_id, event_timestamp, event_type, user_id, page_url, product_id, ingested_at, kafka_topic, kafka_partition, kafka_offset, kafka_timestamp FROM clickstream.events ORDER BY event_id, event_timestamp",
+		"events in a window of time": "SELECT event_id, kafka_offset FROM events WHERE event_timestamp >= TIMESTAMP '" +
+			now.Add(time.Minute).Format(time.DateTime) + "' ORDER BY event_id",
+		"dead_letters_by_code": "SELECT * FROM clickstream.dead_letters_by_code ORDER BY error_code",
 		// The emulator's APPROX_QUANTILES neither sorts nor leaves out nulls, as
 		// BigQuery's does: the latencies are compared only in being there.
 		"health without latencies": "SELECT minute, landed, rejected, quality_percent, latency_p50_seconds IS NULL FROM clickstream.pipeline_health_per_minute ORDER BY minute",
-		"dead letters by hand":     "SELECT error, COUNT(*) FROM events_dlq WHERE failed_at >= TIMESTAMP '" + time10 + "' GROUP BY error ORDER BY error",
-		"landed by hand":           "SELECT COUNT(*) FROM fact_events WHERE ingested_at >= TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 3 DAY)",
-		"recent by hand":           "SELECT COUNT(*) FROM fact_events WHERE ingested_at >= TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 10 MINUTE)",
-		"bytes":                    "SELECT original_event_bytes FROM events_dlq WHERE error_code = 'invalid_json'",
-		"extras by path":           "SELECT event_id, JSON_VALUE(properties, '$.name'), JSON_VALUE(properties, '$.price') FROM fact_events ORDER BY event_id, kafka_offset, ingested_at",
-		"aggregates of nothing":    "SELECT COUNTIF(kafka_offset > 0), COUNT(*), SUM(kafka_offset), MAX(event_id) FROM fact_events WHERE event_id = 'none'",
-		"functions":                "SELECT SAFE_DIVIDE(1, 0), DIV(7, 2), UNIX_MICROS(TIMESTAMP '2026-01-02 03:04:05'), TIMESTAMP_MILLIS(1500)",
+		"dead letters by hand": "SELECT error, COUNT(*) FROM events_dlq WHERE failed_at >= TIMESTAMP '" + time10 +
+			"' GROUP BY error ORDER BY error",
+		"landed by hand":        "SELECT COUNT(*) FROM fact_events WHERE ingested_at >= TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 3 DAY)",
+		"recent by hand":        "SELECT COUNT(*) FROM fact_events WHERE ingested_at >= TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 10 MINUTE)",
+		"bytes":                 "SELECT original_event_bytes FROM events_dlq WHERE error_code = 'invalid_json'",
+		"extras by path":        "SELECT event_id, JSON_VALUE(properties, '$.name'), JSON_VALUE(properties, '$.price') FROM fact_events ORDER BY event_id, kafka_offset, ingested_at",
+		"aggregates of nothing": "SELECT COUNTIF(kafka_offset > 0), COUNT(*), SUM(kafka_offset), MAX(event_id) FROM fact_events WHERE event_id = 'none'",
+		"functions":             "SELECT SAFE_DIVIDE(1, 0), DIV(7, 2), UNIX_MICROS(TIMESTAMP '2026-01-02 03:04:05'), TIMESTAMP_MILLIS(1500)",
 	} {
 		t.Run(name, func(t *testing.T) {
 			emulator, local := e.ask(ctx, t, query)
@@ -212,7 +217,8 @@ func TestQueriesAgree(t *testing.T) {
 	for i, m := range regexp.MustCompile("(?s)```sql\n(.*?)```").FindAllStringSubmatch(string(cookbook), -1) {
 		t.Run(fmt.Sprintf("cookbook %d", i+1), func(t *testing.T) {
 			// Latencies: see above. The rows here are of yesterday.
-			question := strings.NewReplacer(", latency_p50_seconds, latency_p99_seconds", "", "INTERVAL 1 HOUR", "INTERVAL 7 DAY").Replace(m[1])
+			question := strings.NewReplacer(", latency_p50_seconds, latency_p99_seconds", "", "INTERVAL 1 HOUR",
+				"INTERVAL 7 DAY").Replace(m[1])
 			emulator, local := e.ask(ctx, t, question)
 			for i := range local { // DuckDB's driver answers a DATE as the time of its midnight
 				local[i] = strings.ReplaceAll(local[i], "T00:00:00Z", "")

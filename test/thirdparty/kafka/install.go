@@ -42,7 +42,8 @@ func Install(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("kafka: %w", err)
 	}
 	jars := filepath.Join(part, "jars")
-	mvn := exec.CommandContext(ctx, "mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory="+jars)
+	mvn := exec.CommandContext(ctx, "mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime",
+		"-DoutputDirectory="+jars)
 	mvn.Dir = part
 	if out, err := mvn.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("kafka: fetch the jars: %w:\n%s", err, out)

@@ -126,7 +126,8 @@ func (k *Cluster) format(ctx context.Context, b *broker) error {
 	}
 	arguments := []string{"format", "-t", clusterID, "-c", b.properties()}
 	if s := k.config.Security; s != nil {
-		arguments = append(arguments, "--add-scram", fmt.Sprintf("SCRAM-SHA-512=[name=%s,password=%s]", s.User, s.Password))
+		arguments = append(arguments, "--add-scram", fmt.Sprintf("SCRAM-SHA-512=[name=%s,password=%s]", s.User,
+			s.Password))
 	}
 	if out, err := k.java(ctx, "kafka.tools.StorageTool", arguments...).CombinedOutput(); err != nil {
 		return fmt.Errorf("kafka: format the storage of broker %d: %w:\n%s", b.id, err, out)
@@ -195,7 +196,8 @@ func (k *Cluster) settings(b *broker) []byte {
 func oneLine(pem string) string { return strings.ReplaceAll(strings.TrimSpace(pem), "\n", "\\n") }
 
 // options keep a broker small and quick to start.
-var options = []string{"-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Dlog4j2.level=WARN"}
+var options = []string{"-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
+	"-Dlog4j2.level=WARN"}
 
 func (k *Cluster) classpath() string { return filepath.Join(k.jars, "*") }
 

@@ -36,7 +36,8 @@ func produce(t *testing.T, k *kafka.Cluster, topic string, value string) {
 	}
 	defer p.Close()
 	report := make(chan client.Event, 1)
-	if err := p.Produce(&client.Message{TopicPartition: client.TopicPartition{Topic: &topic, Partition: 0}, Value: []byte(value)}, report); err != nil {
+	if err := p.Produce(&client.Message{TopicPartition: client.TopicPartition{Topic: &topic, Partition: 0},
+		Value: []byte(value)}, report); err != nil {
 		t.Fatal(err)
 	}
 	if m := (<-report).(*client.Message); m.TopicPartition.Error != nil {
@@ -92,7 +93,8 @@ func TestOneBroker(t *testing.T) {
 	if err := k.StartBroker(ctx, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := k.Tool(ctx, "org.apache.kafka.tools.ConsoleProducer", strings.NewReader("c\nd\n"), "--topic", "t"); err != nil {
+	if err := k.Tool(ctx, "org.apache.kafka.tools.ConsoleProducer", strings.NewReader("c\nd\n"), "--topic",
+		"t"); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := read(t, k, "t", 4), []string{"a", "b", "c", "d"}; !slices.Equal(got, want) {

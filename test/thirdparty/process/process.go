@@ -111,9 +111,11 @@ func (p *Process) WaitListening(ctx context.Context, address string) error {
 		}
 		select {
 		case <-p.done:
-			return fmt.Errorf("process: %s ended before it listened on %s (%v):\n%s", p.config.Command[0], address, p.err, p.tail())
+			return fmt.Errorf("process: %s ended before it listened on %s (%v):\n%s", p.config.Command[0], address,
+				p.err, p.tail())
 		case <-ctx.Done():
-			return fmt.Errorf("process: %s does not listen on %s: %w:\n%s", p.config.Command[0], address, ctx.Err(), p.tail())
+			return fmt.Errorf("process: %s does not listen on %s: %w:\n%s", p.config.Command[0], address, ctx.Err(),
+				p.tail())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

@@ -13,7 +13,8 @@ import (
 
 func run(t *testing.T, script string) *process.Process {
 	t.Helper()
-	p, err := process.Start(process.Config{Command: []string{"sh", "-c", script}, Log: filepath.Join(t.TempDir(), "log")})
+	p, err := process.Start(process.Config{Command: []string{"sh", "-c", script}, Log: filepath.Join(t.TempDir(),
+		"log")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,8 @@ func TestStopKillsInTheEnd(t *testing.T) {
 // Protects the reader of a failed start: the error shows what the server said.
 func TestWaitListeningShowsTheLog(t *testing.T) {
 	p := run(t, "echo no room here; exit 3")
-	if err := p.WaitListening(t.Context(), "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "no room here") {
+	if err := p.WaitListening(t.Context(), "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(),
+		"no room here") {
 		t.Errorf("error %v", err)
 	}
 	if err := p.Wait(t.Context()); err == nil || !strings.Contains(err.Error(), "3") {

@@ -84,7 +84,8 @@ func Jar() (string, error) {
 		}
 	}
 	for _, root := range roots {
-		jars, err := filepath.Glob(filepath.Join(root, "platform", "pubsub-emulator", "lib", "cloud-pubsub-emulator-*.jar"))
+		jars, err := filepath.Glob(filepath.Join(root, "platform", "pubsub-emulator", "lib",
+			"cloud-pubsub-emulator-*.jar"))
 		if err == nil && len(jars) > 0 {
 			return jars[len(jars)-1], nil
 		}

@@ -118,7 +118,8 @@ func connect(t *testing.T, s service) world {
 
 func (w world) topic(name string) {
 	w.t.Helper()
-	if _, err := w.TopicAdminClient.CreateTopic(w.t.Context(), &pubsubpb.Topic{Name: "projects/p/topics/" + name}); err != nil {
+	if _, err := w.TopicAdminClient.CreateTopic(w.t.Context(), &pubsubpb.Topic{Name: "projects/p/topics/" +
+		name}); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -157,7 +158,8 @@ func TestUnwrapped(t *testing.T) {
 		w, e := connect(t, s), newEndpoint(t, acknowledge)
 		w.topic("topic")
 		w.subscribe("sub", "topic", e.URL, nil)
-		id := w.publish("topic", &client.Message{Data: []byte(`{"a": "ü"}`), Attributes: map[string]string{"mixedCase": "v 1", "dash-ed": "x"}, OrderingKey: "k"})
+		id := w.publish("topic", &client.Message{Data: []byte(`{"a": "ü"}`),
+			Attributes: map[string]string{"mixedCase": "v 1", "dash-ed": "x"}, OrderingKey: "k"})
 		r := e.await(t, 1)[0]
 		if string(r.body) != `{"a": "ü"}` {
 			t.Errorf("body %q", r.body)
@@ -212,8 +214,10 @@ func TestBinaryPayloads(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := envelope.Message
-		if m.Data != base64.StdEncoding.EncodeToString([]byte(data)) || m.MessageID != id || m.Message_id != id || m.PublishTime != m.Publish_time || m.PublishTime == "" ||
-			m.Attributes["a"] != "b" || envelope.Subscription != "projects/p/subscriptions/wrapped" || envelope.DeliveryAttempt != nil {
+		if m.Data != base64.StdEncoding.EncodeToString([]byte(data)) || m.MessageID != id || m.Message_id != id ||
+			m.PublishTime != m.Publish_time || m.PublishTime == "" ||
+			m.Attributes["a"] != "b" || envelope.Subscription != "projects/p/subscriptions/wrapped" ||
+			envelope.DeliveryAttempt != nil {
 			t.Errorf("envelope %s", r.body)
 		}
 		if got := r.header.Get("Content-Type"); got != "application/json" {
@@ -243,7 +247,8 @@ func TestAckCodes(t *testing.T) {
 			})
 			w.topic(name)
 			w.subscribe(name, name, e.URL, func(s *pubsubpb.Subscription) {
-				s.RetryPolicy = &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(0), MaximumBackoff: durationpb.New(time.Second)}
+				s.RetryPolicy = &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(0),
+					MaximumBackoff: durationpb.New(time.Second)}
 			})
 			w.publish(name, &client.Message{Data: []byte("x")})
 			want := test.ack
@@ -272,8 +277,10 @@ func TestDeadLetterAttributes(t *testing.T) {
 		w.topic("dead")
 		w.subscribe("dead", "dead", dead.URL, nil)
 		w.subscribe("sub", "topic", failing.URL, func(s *pubsubpb.Subscription) {
-			s.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: "projects/p/topics/dead", MaxDeliveryAttempts: 5}
-			s.RetryPolicy = &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(0), MaximumBackoff: durationpb.New(100 * time.Millisecond)}
+			s.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: "projects/p/topics/dead",
+				MaxDeliveryAttempts: 5}
+			s.RetryPolicy = &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(0),
+				MaximumBackoff: durationpb.New(100 * time.Millisecond)}
 		})
 		w.publish("topic", &client.Message{Data: []byte("x"), Attributes: map[string]string{"own": "1"}})
 		r := dead.await(t, 1)[0]
@@ -309,7 +316,8 @@ func TestRetryPolicy(t *testing.T) {
 		})
 		w.topic("topic")
 		w.subscribe("sub", "topic", e.URL, func(s *pubsubpb.Subscription) {
-			s.RetryPolicy = &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(time.Second), MaximumBackoff: durationpb.New(2 * time.Second)}
+			s.RetryPolicy = &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(time.Second),
+				MaximumBackoff: durationpb.New(2 * time.Second)}
 		})
 		w.publish("topic", &client.Message{Data: []byte("x")})
 		got := e.await(t, 3)
@@ -337,8 +345,10 @@ func TestDeliveryAttempt(t *testing.T) {
 		w.topic("dead")
 		w.subscribe("sub", "topic", e.URL, func(s *pubsubpb.Subscription) {
 			s.PushConfig.Wrapper = nil
-			s.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: "projects/p/topics/dead", MaxDeliveryAttempts: 5}
-			s.RetryPolicy = &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(0), MaximumBackoff: durationpb.New(100 * time.Millisecond)}
+			s.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: "projects/p/topics/dead",
+				MaxDeliveryAttempts: 5}
+			s.RetryPolicy = &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(0),
+				MaximumBackoff: durationpb.New(100 * time.Millisecond)}
 		})
 		w.publish("topic", &client.Message{Data: []byte("x")})
 		for i, r := range e.await(t, 3) {
