@@ -120,7 +120,8 @@ func TestCostModelAgainstARun(t *testing.T) {
 	if got, want := float64(s.Messages), model.Messages*seconds; got < 0.9*want-1 || got > 1.1*want+1 {
 		t.Errorf("%.0f messages in %d s, the model says %.1f", got, seconds, want)
 	}
-	if got := float64(s.PayloadBytes) / float64(s.Produced); got < 0.9*model.Bytes || got > 1.1*model.Bytes {
+	// On a starved machine events are made in bursts, of nearly the same moment: they compress better.
+	if got := float64(s.PayloadBytes) / float64(s.Produced); got < 0.8*model.Bytes || got > 1.1*model.Bytes {
 		t.Errorf("%.1f bytes an event, the model says %.1f", got, model.Bytes)
 	}
 }
