@@ -78,6 +78,7 @@ func (b member) Standing(steady bool, parts []Standing) {
 		b.revive(p, s, now)
 	}
 	b.pass(quiet)
+	b.counters.standings.Add(1)
 }
 
 // pass stores offsets behind the markers of transactions with which partitions end:

@@ -206,7 +206,13 @@ func TestNothingIsCommittedForAnEarlierAssignment(t *testing.T) {
 	fault.Set(func(string, *batch.Batch) error { return status.Error(codes.Unavailable, "refused by the test") })
 	s := servers.New(t, 1, fault.Option())
 	s.Produce(s.Numbered(0, n)...)
-	b := s.Start(func(c *bridge.Config) { quick(c); c.Consumer = "one" })
+	b := s.Start(func(c *bridge.Config) {
+		quick(c)
+		c.Consumer = "one"
+		if err := c.Properties.Set("auto.commit.interval.ms=100"); err != nil {
+			panic(err)
+		}
+	})
 	servers.Wait(t, "refusals", func() bool { return b.Stats().RecordsIn == n && b.Stats().Retries > 3 })
 	answer := make(chan struct{})
 	s.Broker.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -218,7 +224,9 @@ func TestNothingIsCommittedForAnEarlierAssignment(t *testing.T) {
 		return b.Stats().Lost == 1 && b.Stats().Assigned == 1 &&
 			b.Stats().InflightBatches == 0
 	})
-	time.Sleep(time.Second) // some statistics, of a partition with nothing on its way
+	// Some statistics, of a partition with nothing on its way, with time to commit what they lead to.
+	before := b.Stats().Standings
+	servers.Wait(t, "statistics", func() bool { return b.Stats().Standings >= before+5 })
 	if got := s.Committed(0); got >= 0 {
 		t.Errorf("%d is committed, and nothing acknowledged", got)
 	}

@@ -29,6 +29,9 @@ type Stats struct {
 	LateResults     int64 // results of batches whose assignment had ended
 	Joined          bool  // in the group: it has assigned partitions, or has none to spare
 
+	// Standings is how often the consumer has told where partitions stand: without that the
+	// lag of idle ones is not known.
+	Standings int64
 	// TopicRecords is the records taken from Kafka, by topic.
 	TopicRecords map[string]int64
 	// Lag is the records in Kafka that are not acknowledged, per partition assigned.
@@ -62,6 +65,7 @@ type counters struct {
 	inflightBytes, inflightBatches, assigned atomic.Int64
 	rebalances, lost, revived                atomic.Int64
 	kafkaErrors, commitErrors, lateResults   atomic.Int64
+	standings                                atomic.Int64
 	started, joined, full                    atomic.Bool
 	turn                                     atomic.Pointer[time.Time] // of the poll loop, the last one
 	view                                     atomic.Pointer[view]
@@ -90,6 +94,7 @@ func (c *counters) setFull(full bool) {
 func (b *Bridge) Stats() Stats {
 	c := &b.counters
 	s := Stats{
+		Standings:       c.standings.Load(),
 		PublishStats:    b.publisher.Stats(),
 		BytesIn:         c.bytesIn.Load(),
 		RecordsOut:      c.recordsOut.Load(),

@@ -157,6 +157,34 @@ func TestRejectsThatCannotBePublished(t *testing.T) {
 	}
 }
 
+// Protects against dead letters twice: the client library's own retries end before the request is answered, because
+// Pub/Sub then delivers the message again.
+func TestNoDeadLetterIsSentBehindTheAnswer(t *testing.T) {
+	t.Parallel()
+	w := start(t, options{config: func(c *service.Config) {
+		c.HandlerTimeout, c.AppendTimeout = time.Second,
+			300*time.Millisecond
+	}})
+	refused := w.pubsub.FailPublish(pubsub.PublishFault{Topic: "clickstream-dead-letter", Code: codes.Unavailable,
+		Count: 1_000_000})
+	r, err := http.NewRequestWithContext(t.Context(), "POST", w.url+"/Ingest", bytes.NewReader(pack(t, "bad")))
+	check(t, err)
+	r.Header.Set("x-goog-pubsub-subscription-name", "projects/local/subscriptions/ingest")
+	r.Header.Set("x-goog-pubsub-message-id", "1")
+	answer, err := http.DefaultClient.Do(r)
+	check(t, err)
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusServiceUnavailable || refused.Hits() == 0 {
+		t.Fatalf("%s, and %d publish requests were refused", answer.Status, refused.Hits())
+	}
+	// The library waits for less than a second before it tries again.
+	before := refused.Hits()
+	time.Sleep(2 * time.Second)
+	if n := refused.Hits() - before; n > 0 {
+		t.Errorf("%d more requests after the answer", n)
+	}
+}
+
 // Protects messages that Pub/Sub gives up: a row per record, which names the
 // subscription and how often it tried.
 func TestMessagesThatPubSubGivesUp(t *testing.T) {
