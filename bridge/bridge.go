@@ -49,6 +49,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"sluice/internal/batch"
+	"sluice/internal/telemetry"
 	"sluice/internal/zstd"
 )
 
@@ -64,9 +65,10 @@ type Bridge struct {
 	// compressors has one for each batch that may be compressed at a time; nil ones
 	// stand for the Go implementation.
 	compressors chan *zstd.Compressor
+	repeats     telemetry.Repeats // of the consumer's errors
 	counters    counters
 	metrics     *metrics
-	tracer      trace.Tracer              // nil: nobody is told of batches
+	tracer      trace.Tracer              // nil: batches are not traced
 	ended       atomic.Pointer[time.Time] // when ctx ended, or Run failed; nil: neither has
 
 	// Owned by the goroutine in Run.
@@ -82,7 +84,6 @@ type Bridge struct {
 	publishCtx   context.Context // ends when shutdown stops waiting for batches
 	record       batch.Record    // reused
 	fatal        error           // ends Run
-	troubles     troubles        // told of in the log
 }
 
 // FetchRecords is how many records a Consumer gives at a time.
@@ -107,6 +108,7 @@ func New(cfg Config, consumer Consumer, publisher Publisher, log *slog.Logger) (
 		packers:     map[string]*packer{},
 		sources:     map[Source]*partition{},
 		compressors: make(chan *zstd.Compressor, runtime.GOMAXPROCS(0)),
+		repeats:     telemetry.Repeats{Every: time.Minute},
 	}
 	for range cap(b.compressors) {
 		b.compressors <- zstd.New()

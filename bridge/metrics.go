@@ -78,8 +78,8 @@ func newMetrics(stats func() Stats, cfg Config) (*metrics, error) {
 		observers = append(observers, func(o metric.Observer, s *Stats) { o.ObserveInt64(l, value(s)) })
 	}
 	// A gauge can be without a value: unknown is not zero.
-	type tell func(value float64, attributes ...attribute.KeyValue)
-	gauge := func(name, unit, description string, observe func(*Stats, tell)) {
+	type set func(value float64, attributes ...attribute.KeyValue)
+	gauge := func(name, unit, description string, observe func(*Stats, set)) {
 		g, err := meter.Float64ObservableGauge("sluice.bridge."+name, metric.WithUnit(unit),
 			metric.WithDescription(description))
 		keep(err)
@@ -128,19 +128,19 @@ func newMetrics(stats func() Stats, cfg Config) (*metrics, error) {
 		func(s *Stats) int64 { return s.Paused })
 
 	gauge("unacknowledged.age", "s", "Age of the oldest record that is taken and not acknowledged; 0 if there is none.",
-		func(s *Stats, tell tell) { tell(s.OldestUnacknowledged.Seconds()) })
+		func(s *Stats, set set) { set(s.OldestUnacknowledged.Seconds()) })
 	gauge("publish.failing", "", "1 while a batch is refused and tried again, else 0.",
-		func(s *Stats, tell tell) { tell(float64(one(s.Failing))) })
+		func(s *Stats, set set) { set(float64(one(s.Failing))) })
 	gauge("compression", "1", "Bytes before compression for each byte after it, since the start; absent before the first batch.",
-		func(s *Stats, tell tell) {
+		func(s *Stats, set set) {
 			if s.PayloadBytes > 0 {
-				tell(float64(s.PackedBytes) / float64(s.PayloadBytes))
+				set(float64(s.PackedBytes) / float64(s.PayloadBytes))
 			}
 		})
 	gauge("lag", "{record}", "Records in a partition that are not acknowledged by Pub/Sub; absent while it is not known.",
-		func(s *Stats, tell tell) {
+		func(s *Stats, set set) {
 			for p, n := range s.Lag {
-				tell(float64(n), attribute.String("messaging.destination.name", p.Topic),
+				set(float64(n), attribute.String("messaging.destination.name", p.Topic),
 					attribute.String("messaging.destination.partition.id", strconv.Itoa(int(p.Partition))))
 			}
 		})

@@ -77,7 +77,7 @@ func (b member) Revoked(parts []TopicPartition, lost bool) {
 // CommitFailed is Member's.
 func (b member) CommitFailed(err error) {
 	b.counters.commitErrors.Add(1)
-	if repeated, due := b.troubles.due("commit", err.Error(), time.Now()); due {
+	if repeated, due := b.repeats.Due("commit: "+err.Error(), time.Now()); due {
 		b.log.Warn("offsets were not committed; they are committed with the next ones", "error", err.Error(),
 			"repeated", repeated)
 	}
@@ -86,7 +86,7 @@ func (b member) CommitFailed(err error) {
 // Troubled is Member's.
 func (b member) Troubled(code string, err error) {
 	b.counters.kafkaErrors.Add(1)
-	if repeated, due := b.troubles.due(code, err.Error(), time.Now()); due {
+	if repeated, due := b.repeats.Due(code+": "+err.Error(), time.Now()); due {
 		b.log.Warn("Kafka client error", "code", code, "error", err.Error(), "repeated", repeated)
 	}
 }

@@ -22,6 +22,10 @@ func ConfigMap(c *bridge.Config) *kafka.ConfigMap {
 		"auto.commit.interval.ms": "1000",
 		// The default of a second is the bottleneck of a consumer that keeps up.
 		"fetch.queue.backoff.ms": "10",
+		// Records wait for a batch anyway: that a broker waits a moment until it has some spares
+		// it, and us, hundreds of requests a second. Measured: test/docs/scale.md.
+		"fetch.min.bytes":   "100000",
+		"fetch.wait.max.ms": "100",
 		// Prefetched records are bounded by half of what may be in flight, and one
 		// answer of a broker adds at most an eighth.
 		"queued.max.messages.kbytes": fmt.Sprint(min(2_097_151, max(1024, c.MaxInflightBytes/2/1024))),

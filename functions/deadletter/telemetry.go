@@ -11,8 +11,8 @@ import (
 	"sluice/internal/telemetry"
 )
 
-// tell records a message that is done with, or failed, as a span.
-func (f *Function) tell(m *push.Message, b *batch.Batch, begin time.Time, decode, write time.Duration, err error) {
+// span records a message that is done with, or failed.
+func (f *Function) span(m *push.Message, b *batch.Batch, begin time.Time, decode, write time.Duration, err error) {
 	if f.tracer == nil {
 		return
 	}

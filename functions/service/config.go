@@ -61,7 +61,7 @@ type Config struct {
 	BreakerOpen    time.Duration
 	MaxInFlight    int64
 
-	// Not flags but what the program makes of OTEL_* variables; nil: nobody is told.
+	// Not flags but what the program makes of OTEL_* variables; nil: nothing is exported.
 	Tracer trace.Tracer
 	Meter  metric.Meter
 	Flush  func() // sends what has been told, bounded; called after every request

@@ -21,7 +21,7 @@ func DeclaredSize(payload []byte, l Limits) int {
 }
 
 // RecordOverhead is about how many bytes a record costs beside its own, with what is
-// made of it, a row or a dead letter: a batch of empty records is none of no memory.
+// made of it, a row or a dead letter: even a batch of empty records needs memory.
 const RecordOverhead = 1 << 10
 
 // HeaderOverhead is the same for a record's header.

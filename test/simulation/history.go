@@ -94,7 +94,7 @@ func Run(p Plan) (*Result, error) {
 	<-written
 	w.mu.Lock()
 	w.calm = true
-	w.tell("nothing fails any more")
+	w.log("nothing fails any more")
 	w.mu.Unlock()
 	w.settle()
 	w.end()
@@ -251,12 +251,12 @@ func (w *world) strike(r *rand.Rand) error {
 		}
 		m.stopped = time.Now()
 		if kind == BridgeCrashes {
-			w.tell("%s crashes", m.consumer.name)
+			w.log("%s crashes", m.consumer.name)
 			m.consumer.crashed = true
 			close(m.publisher.dead)
 			m.consumer.leave(between(r, time.Second, 10*time.Second))
 		} else {
-			w.tell("%s is told to end", m.consumer.name)
+			w.log("%s is told to end", m.consumer.name)
 		}
 		after = func() error {
 			m.stop()
@@ -273,11 +273,11 @@ func (w *world) strike(r *rand.Rand) error {
 			w.mu.Lock()
 			w.places[n] = next
 			if kind == InstanceCrashes {
-				w.tell("%s crashes", i.name)
+				w.log("%s crashes", i.name)
 				i.crashed = true
 				close(i.dead)
 			} else {
-				w.tell("%s is drained", i.name)
+				w.log("%s is drained", i.name)
 			}
 			w.mu.Unlock()
 			w.others.Go(i.close)
@@ -286,7 +286,7 @@ func (w *world) strike(r *rand.Rand) error {
 	case MissingTables:
 		n := r.IntN(2)
 		w.tables.missing[n] = time.Now().Add(between(r, 100*time.Millisecond, 20*time.Second))
-		w.tell("table %s is missing until %v", tables[n].Name, w.tables.missing[n].Sub(w.start))
+		w.log("table %s is missing until %v", tables[n].Name, w.tables.missing[n].Sub(w.start))
 	case Replays:
 		if n := len(w.tables.letters); n > 0 {
 			w.replay(w.tables.letters[r.IntN(n)])
@@ -304,7 +304,7 @@ func (w *world) replay(p place) {
 	rec := w.kafka.find(p.partition, p.offset)
 	p.replay = fmt.Sprintf("replay-%d", w.counts["replay"])
 	w.dice("replay")
-	w.tell("%s sends %d/%d again", p.replay, p.partition, p.offset)
+	w.log("%s sends %d/%d again", p.replay, p.partition, p.offset)
 	e := batch.NewEncoder(batch.Header{ReplayID: p.replay})
 	e.Append(&batch.Record{Topic: topic, Partition: p.partition, Offset: p.offset, Timestamp: rec.timestamp,
 		Value: event(rec.id, "repaired", time.Now())})

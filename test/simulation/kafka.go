@@ -177,7 +177,7 @@ func (k *broker) move(r *rand.Rand, lose bool) {
 	if len(others) > 0 {
 		k.target[p] = others[r.IntN(len(others))]
 	}
-	k.w.tell("partition %d leaves %s, lost: %t", p, from.name, lose)
+	k.w.log("partition %d leaves %s, lost: %t", p, from.name, lose)
 	from.pending = append(from.pending, occurrence{revoked: []int32{p}, lost: lose})
 	from.stir()
 	if lose {

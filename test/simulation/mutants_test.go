@@ -57,7 +57,7 @@ var mutants = []struct {
 		"\terr := f.publish(ctx, m, b, p, w.rejects)\n\tp.publish = time.Since(start)\n\treturn err",
 		"\t_ = f.publish(ctx, m, b, p, w.rejects)\n\tp.publish = time.Since(start)\n\treturn nil"}}},
 	{"DeadLetter acknowledges what was not written", "acks", []edit{{"functions/deadletter/deadletter.go",
-		"\tf.tell(m, b, begin, decode, write, err)\n\treturn err", "\tf.tell(m, b, begin, decode, write, err)\n\treturn nil"}}},
+		"\tf.span(m, b, begin, decode, write, err)\n\treturn err", "\tf.span(m, b, begin, decode, write, err)\n\treturn nil"}}},
 	{"a failure is answered as a success", "acks", []edit{{"functions/push/handler.go",
 		"return answer{status: http.StatusServiceUnavailable, outcome: \"retry\", hint",
 		"return answer{status: http.StatusNoContent, outcome: \"retry\", hint"}}},

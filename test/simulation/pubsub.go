@@ -104,7 +104,7 @@ func (s *service) deliver(m *message) {
 		}
 		if !m.dead && try == attempts {
 			w.mu.Lock()
-			w.tell("message %s is given up", m.id)
+			w.log("message %s is given up", m.id)
 			w.reached[givenUp]++
 			s.store(m.data, true, map[string]string{
 				"CloudPubSubDeadLetterSourceSubscription":        "ingest",

@@ -171,8 +171,8 @@ var situations = []string{givenUp, rowTwice, letterTwice, replayLanded, rowRefus
 	lateAnswer, untold,
 	lateResult, paused, unanswered, cutShort}
 
-// tell notes what was done on purpose; the lock is held.
-func (w *world) tell(format string, args ...any) {
+// log notes what was done on purpose; the lock is held.
+func (w *world) log(format string, args ...any) {
 	w.story = append(w.story, fmt.Sprintf("%8.3fs  ", time.Since(w.start).Seconds())+fmt.Sprintf(format, args...))
 }
 

@@ -80,8 +80,8 @@ func newSampler(p *Page) *sampler {
 		readers: make(map[chan []byte]bool)}
 }
 
-// hurry makes the next sample come at once.
-func (s *sampler) hurry() {
+// refresh makes the next sample come at once.
+func (s *sampler) refresh() {
 	select {
 	case s.soon <- struct{}{}:
 	default:
@@ -92,7 +92,7 @@ func (s *sampler) run(ctx context.Context) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
-		s.tell(s.sample(ctx))
+		s.send(s.sample(ctx))
 		select {
 		case <-ctx.Done():
 			return
@@ -102,8 +102,8 @@ func (s *sampler) run(ctx context.Context) {
 	}
 }
 
-// tell hands a sample to the readers; who has not taken the last one misses this one.
-func (s *sampler) tell(t Tick) {
+// send hands a sample to the readers; who has not taken the last one misses this one.
+func (s *sampler) send(t Tick) {
 	text, err := json.Marshal(t)
 	if err != nil {
 		s.page.log.Error("live page", "error", err.Error())
@@ -185,7 +185,7 @@ func (s *sampler) sample(ctx context.Context) Tick {
 
 	c := counts{at: now, rows: total.Rows, dead: total.DeadLetters, bridged: sum.RecordsOut,
 		pushed: ingest.Acked + ingest.Failed, dlPushed: dead.Acked + dead.Failed}
-	for _, end := range p.stack.Ends() {
+	for _, end := range p.stack.Kafka.EndOffsets(p.stack.Topic()) {
 		c.produced += end
 	}
 	requests, busy := p.observer.load()
@@ -335,7 +335,7 @@ func (p *Page) stream(g *guard) http.HandlerFunc {
 		if latest != nil && send("tick", latest) != nil {
 			return
 		}
-		p.sampler.hurry() // the lists are read only while somebody looks
+		p.sampler.refresh() // the lists are read only while somebody looks
 		for {
 			select {
 			case <-r.Context().Done():

@@ -196,7 +196,7 @@ func (p *Page) flip(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		refuse(w, http.StatusInternalServerError, err.Error())
 	default:
-		p.sampler.hurry()
+		p.sampler.refresh()
 		reply(w, p.switches.list())
 	}
 }

@@ -45,6 +45,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+
+	"sluice/internal/telemetry"
 )
 
 // Exporter sends what it is given. A nil Exporter sends nothing.
@@ -66,7 +68,7 @@ func Start(ctx context.Context, service, version string, log *slog.Logger) (*Exp
 		return nil, nil
 	}
 	// OpenTelemetry has one handler for a process; its own writes lines that are no JSON.
-	otel.SetErrorHandler(&complaints{log: log})
+	otel.SetErrorHandler(&failures{log: log, repeats: telemetry.Repeats{Every: time.Minute}})
 	e := &Exporter{}
 	var err error
 	e.resource, err = resource.New(ctx,
@@ -95,25 +97,17 @@ func Start(ctx context.Context, service, version string, log *slog.Logger) (*Exp
 	return e, nil
 }
 
-// complaints logs what goes wrong with exporting, once a minute: a receiver that is
-// gone fails every export.
-type complaints struct {
-	log *slog.Logger
-
-	mu       sync.Mutex
-	logged   time.Time
-	unlogged int // since then
+// failures logs what goes wrong with exporting: a receiver that is gone fails every export.
+type failures struct {
+	log     *slog.Logger
+	repeats telemetry.Repeats
 }
 
-func (c *complaints) Handle(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if time.Since(c.logged) < time.Minute {
-		c.unlogged++
-		return
+func (f *failures) Handle(err error) {
+	// All failures are of one kind: their texts name the moment's connection.
+	if repeated, due := f.repeats.Due("export", time.Now()); due {
+		f.log.Warn("telemetry was not exported", "error", err.Error(), "failures_before", repeated)
 	}
-	c.log.Warn("telemetry was not exported", "error", err.Error(), "failures_before", c.unlogged)
-	c.logged, c.unlogged = time.Now(), 0
 }
 
 // wanted reports whether the environment asks for a signal, TRACES or METRICS. An

@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
 
+	"sluice/internal/telemetry"
 	"sluice/internal/telemetry/collector"
 )
 
@@ -153,17 +155,19 @@ func TestFlushIsBounded(t *testing.T) {
 
 // A receiver that is gone does not fill the log, and is told of.
 func TestFailuresAreLoggedOnce(t *testing.T) {
-	var out strings.Builder
-	c := &complaints{log: slog.New(slog.NewTextHandler(&out, nil))}
-	for range 100 {
-		c.Handle(errors.New("connection refused"))
-	}
-	if n := strings.Count(out.String(), "connection refused"); n != 1 {
-		t.Errorf("%d lines of 100 failures, want 1", n)
-	}
-	c.logged = c.logged.Add(-time.Hour)
-	c.Handle(errors.New("connection refused"))
-	if !strings.Contains(out.String(), "failures_before=99") {
-		t.Errorf("the next line does not count what was not logged: %s", &out)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		f := &failures{log: slog.New(slog.NewTextHandler(&out, nil)), repeats: telemetry.Repeats{Every: time.Minute}}
+		for range 100 {
+			f.Handle(errors.New("connection refused"))
+		}
+		if n := strings.Count(out.String(), "connection refused"); n != 1 {
+			t.Errorf("%d lines of 100 failures, want 1", n)
+		}
+		time.Sleep(time.Hour)
+		f.Handle(errors.New("connection refused"))
+		if !strings.Contains(out.String(), "failures_before=99") {
+			t.Errorf("the next line does not count what was not logged: %s", &out)
+		}
+	})
 }
