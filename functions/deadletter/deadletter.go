@@ -14,7 +14,6 @@ package deadletter
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -22,6 +21,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"sluice/functions/payload"
 	"sluice/functions/push"
 	"sluice/functions/warehouse"
 	"sluice/internal/batch"
@@ -58,17 +58,15 @@ func New(c Config, table *warehouse.Appender) (*Function, error) {
 
 // Handle is a push.Func.
 func (f *Function) Handle(ctx context.Context, m *push.Message) error {
-	if err := m.Reserve(3 * int64(batch.DeclaredSize(m.Data, f.limits))); err != nil {
-		return err
-	}
 	begin := time.Now()
 	start := begin
-	decoder := batch.Decoder{Before: func(records, headers int) error {
-		return m.Reserve(int64(records)*batch.RecordOverhead + int64(headers)*batch.HeaderOverhead)
-	}} // dead letters are rare: nothing is worth being kept
-	b, err := read(m, &decoder, f.limits)
+	var decoder batch.Decoder // dead letters are rare: nothing is worth being kept
+	b, damage, err := payload.Decode(m, &decoder, f.limits)
 	if err != nil {
 		return err
+	}
+	if damage != nil {
+		b = undecodable(m, damage)
 	}
 	letters := f.newLetters(b, m, start)
 	decode := time.Since(start)
@@ -77,20 +75,8 @@ func (f *Function) Handle(ctx context.Context, m *push.Message) error {
 	err = f.write(ctx, letters)
 	write := time.Since(start)
 	note(m, b, letters, err == nil, decode, write)
-	f.tell(m, b, begin, decode, write, err)
+	f.span(m, b, begin, decode, write, err)
 	return err
-}
-
-// read returns the batch of a message, or what undecodable makes of its damage.
-func read(m *push.Message, decoder *batch.Decoder, limits batch.Limits) (*batch.Batch, error) {
-	if m.Damage != nil {
-		return undecodable(m, m.Damage), nil
-	}
-	b, err := decoder.Decode(m.Data, limits)
-	if damage, ok := errors.AsType[*batch.Error](err); ok {
-		return undecodable(m, damage), nil
-	}
-	return b, err
 }
 
 // undecodable is a batch of the one record that a damaged payload is.

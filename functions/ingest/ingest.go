@@ -30,6 +30,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"sluice/functions/event"
+	"sluice/functions/payload"
 	"sluice/functions/push"
 	"sluice/functions/schemas"
 	"sluice/functions/warehouse"
@@ -148,32 +149,19 @@ func (f *Function) stream(topic string) *stream {
 // Handle is a push.Func.
 func (f *Function) Handle(ctx context.Context, m *push.Message) (err error) {
 	begin := time.Now()
-	// The records, their rows, and the request that carries them.
-	if err := m.Reserve(3 * int64(batch.DeclaredSize(m.Data, f.config.Limits))); err != nil {
+	var l line
+	w := f.workers.Get().(*worker)
+	b, damage, err := payload.Decode(m, &w.batches, f.config.Limits)
+	if err != nil {
+		f.workers.Put(w)
 		return err
 	}
-	var l line
-	if m.Damage != nil {
-		defer l.note(m)
-		return f.undecodable(ctx, m, m.Damage, &l)
-	}
-	w := f.workers.Get().(*worker)
 	defer func() {
 		l.note(m)
 		f.span(m, &l, begin, err)
 	}()
-
-	w.batches.Before = func(records, headers int) error {
-		return m.Reserve(int64(records)*batch.RecordOverhead + int64(headers)*batch.HeaderOverhead)
-	}
-	b, err := w.batches.Decode(m.Data, f.config.Limits)
-	w.batches.Before = nil
-	if err != nil {
+	if damage != nil {
 		f.workers.Put(w)
-		damage, ok := errors.AsType[*batch.Error](err)
-		if !ok {
-			return err
-		}
 		// A bridge that is newer than this function: it is this function's turn.
 		if errors.Is(damage, batch.ErrVersion) {
 			return fmt.Errorf("deploy this version's functions before its bridge: %w", damage)

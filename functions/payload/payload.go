@@ -1,4 +1,5 @@
-// Package payload fetches what a message only refers to, before its function sees it.
+// Package payload opens what a message carries: Opener fetches what it only refers to, before
+// its function sees it, and Decode decodes it within the instance's memory.
 package payload
 
 import (
