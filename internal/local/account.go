@@ -11,7 +11,6 @@ import (
 
 	"sluice/internal/audit"
 	"sluice/internal/contract"
-	"sluice/internal/query"
 )
 
 // Account says where the records of one topic are.
@@ -29,7 +28,7 @@ type Offsets []int64
 // Account counts the records of the stack's topic from the offsets from
 // (inclusive) up to the offsets to (exclusive) by their coordinates.
 func (s *Stack) Account(ctx context.Context, from, to Offsets) (Account, error) {
-	c, err := audit.Count(ctx, query.Database{DB: s.Warehouse.DB()}, s.Query(), s.spans(from, to))
+	c, err := audit.Count(ctx, s.places.engine, s.Query(), s.spans(from, to))
 	if err != nil {
 		return Account{}, fmt.Errorf("counting the records in the warehouse: %w", err)
 	}
@@ -37,7 +36,7 @@ func (s *Stack) Account(ctx context.Context, from, to Offsets) (Account, error) 
 		DuplicateRows: c.DuplicateRows, Missing: c.Missing}, nil
 }
 
-// Audit is what ./scripts/audit does: everything that the bridges' group has committed
+// Audit is what ./scripts/audit does on the embedded servers: everything that the bridges' group has committed
 // must have arrived. It gives the bridges a while to commit all that Kafka has.
 func (s *Stack) Audit(ctx context.Context) (*audit.Report, error) {
 	for end := time.Now().Add(20 * time.Second); s.Kafka.Lag(s.Group(), s.config.Topic) > 0 && time.Now().Before(end); {
@@ -47,12 +46,12 @@ func (s *Stack) Audit(ctx context.Context) (*audit.Report, error) {
 			return nil, ctx.Err()
 		}
 	}
-	k, err := audit.OpenKafka(ctx, kafka.ConfigMap{"bootstrap.servers": s.Kafka.Brokers()}, s.Group(), nil)
+	k, err := audit.OpenKafka(ctx, kafka.ConfigMap{"bootstrap.servers": s.places.brokers}, s.Group(), nil)
 	if err != nil {
 		return nil, err
 	}
 	defer k.Close()
-	report, err := audit.Run(ctx, query.Database{DB: s.Warehouse.DB()}, k, audit.Config{Dataset: Dataset,
+	report, err := audit.Run(ctx, s.places.engine, k, audit.Config{Dataset: Dataset,
 		Contracts: s.config.Contracts})
 	if err != nil {
 		return nil, fmt.Errorf("auditing the warehouse: %w", err)

@@ -27,14 +27,14 @@ type Bridge struct {
 
 // StartBridge starts one more bridge.
 func (s *Stack) StartBridge(ctx context.Context) (*Bridge, error) {
-	client, err := pubsub.NewClient(ctx, Project, s.PubSub.ClientOptions()...)
+	client, err := s.NewClient(ctx)
 	if err != nil {
 		return nil, err
 	}
 	mute := &mute{Handler: s.log.Handler(), dead: new(atomic.Bool)}
 	name := fmt.Sprintf("bridge-%d", s.started.Add(1))
 	running, err := s.config.Parts.Bridge(BridgeConfig{
-		Name: name, Brokers: s.Kafka.Brokers(), Topics: s.subscription(), Project: Project,
+		Name: name, Brokers: s.places.brokers, Topics: s.subscription(), Project: Project,
 		BatchGroups: contract.BatchGroups(s.config.Contracts),
 		Client:      client, Bucket: s.bucket, Tracer: s.config.Tracer, Log: slog.New(mute),
 	})

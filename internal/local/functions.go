@@ -28,7 +28,7 @@ func (s *Stack) StartFunctions(ctx context.Context) error {
 		return errors.New("the functions are running")
 	}
 	made, err := s.config.Parts.Functions(ctx, FunctionsConfig{
-		Project: Project, BigQuery: s.Warehouse.Addr(), PubSub: s.PubSub.Addr(), Bucket: Bucket, Storage: s.Objects.Addr(),
+		Project: Project, BigQuery: s.places.append, PubSub: s.places.pubsub, Bucket: Bucket, Storage: s.Objects.Addr(),
 		Registry:  s.registryURL(),
 		Contracts: s.config.Contracts, Tracer: s.config.Tracer, Log: s.log,
 	})

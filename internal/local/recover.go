@@ -53,7 +53,7 @@ SELECT p, COUNT(*) FILTER (WHERE o = n) FROM numbered GROUP BY p`, s.Query().Row
 		return nil
 	}
 	s.log.Warn("the last run ended before everything had arrived: its rest is read again", "topic", topic, "partitions", len(back))
-	admin, err := kafka.NewAdminClient(&kafka.ConfigMap{"bootstrap.servers": s.Kafka.Brokers(), "enable.metrics.push": false})
+	admin, err := kafka.NewAdminClient(&kafka.ConfigMap{"bootstrap.servers": s.places.brokers, "enable.metrics.push": false})
 	if err != nil {
 		return err
 	}

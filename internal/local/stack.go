@@ -1,19 +1,20 @@
-// Package stack is the whole pipeline in one process: the bridge and the
-// functions as they are deployed, between embedded servers in the places of Kafka,
-// Pub/Sub and BigQuery. Only endpoints differ from production.
+// Package local is the whole pipeline in one process: the bridge and the functions as
+// they are deployed, between servers in the places of Kafka, Pub/Sub and BigQuery. Each
+// server is embedded, or one that is reached by address (Servers). Only endpoints differ
+// from production.
 //
 //	s, err := local.Start(ctx, local.Config{Log: log})
 //	defer s.Stop(ctx)
 //	producer, err := s.NewProducer()
-//	from := s.Ends()
+//	from, err := s.Ends(ctx)
 //	producer.Produce(ctx, key, value, nil)   // and so on
 //	producer.Flush(ctx)
-//	to := s.Ends()
+//	to, err := s.Ends(ctx)
 //	account, err := s.AwaitAll(ctx, from, to, time.Minute)
 //	account.Missing                          // 0
 //	s.Warehouse.DB().Query("SELECT … FROM events")
 //
-// The servers are the place to make something fail: s.Kafka, s.PubSub and
+// The embedded servers are the place to make something fail: s.Kafka, s.PubSub and
 // s.Warehouse have the means. StopFunctions, StartFunctions, StopBridge, KillBridge
 // and StartBridge take our own parts down and up.
 package local
@@ -25,7 +26,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -63,7 +63,9 @@ type Config struct {
 	Partitions int    // of the Kafka topic, default 4
 	Brokers    int    // of Kafka, default 1
 	Bridges    int    // default 1; negative: none yet
-	Wrapped    bool   // push in the JSON envelope instead of unwrapped
+	Wrapped    bool   // push in the JSON envelope instead of unwrapped; Google's emulator of Pub/Sub is always pushed so
+
+	Servers Servers // those that are not embedded
 
 	// Push is the subscriptions' retry behaviour; the zero value is the deployed
 	// one on a clock that runs fast, so that a run recovers in seconds.
@@ -71,7 +73,7 @@ type Config struct {
 
 	// Parts are the bridge and the functions; package scripts/pipeline gives the deployed ones.
 	Parts Parts
-	// Tracer is told what the bridges and the functions do; nil: nobody is.
+	// Tracer takes the spans of the bridges and the functions; nil: there are none.
 	Tracer trace.Tracer
 	// Around goes around the functions' handler, if not nil: an observer's place.
 	Around func(http.Handler) http.Handler
@@ -91,21 +93,21 @@ type PushConfig struct {
 	MaxOutstanding         int           // pushes of one subscription at a time; default 100
 }
 
-// Stack is a running pipeline.
+// Stack is a running pipeline. Of its servers those that are reached by address are nil.
 type Stack struct {
 	Kafka     *kafka.Cluster
 	PubSub    *pubsub.Server
 	Objects   *objects.Server
 	Registry  *srfake.Registry // of schemas; nil: no contract needs one
 	Warehouse *warehouse.Server
-	Latency   *Latency
+	Latency   *Latency // of rows in the embedded warehouse
 
 	config Config
+	places places
 	bucket *reference.Bucket
 	log    *slog.Logger
 	rows   atomic.Int64 // of fact_events
 	dead   atomic.Int64 // of events_dlq
-	left   atomic.Int64 // of events_left_out
 
 	started atomic.Int64 // bridges, ever
 	life    context.Context
@@ -143,63 +145,27 @@ func Start(ctx context.Context, c Config) (_ *Stack, err error) {
 		}
 	}()
 
-	if slices.ContainsFunc(c.Contracts, registry.Needed) {
+	if err = c.Servers.check(ctx); err != nil {
+		return nil, err
+	}
+	// Events of somebody's Kafka were written with the schemas of their own registry.
+	if c.Servers.Kafka == "" && slices.ContainsFunc(c.Contracts, registry.Needed) {
 		s.Registry = registry.Start(c.Contracts)
 	}
-	s.Warehouse, err = warehouse.Start(warehouse.Config{
-		Dir: c.Dir, Project: Project, Dataset: Dataset, Now: c.WarehouseNow, Log: c.Log,
-		Contracts: c.Contracts,
-		OnAppend: func(table string, rows int, kafkaTimestamps []int64) {
-			switch table {
-			case contract.EventsDLQ().Name:
-				s.dead.Add(int64(rows))
-			case contract.EventsLeftOut().Name:
-				s.left.Add(int64(rows))
-			default:
-				s.rows.Add(int64(rows))
-				s.Latency.record(time.Now(), kafkaTimestamps)
-			}
-		},
-	})
-	if err != nil {
-		return nil, err
-	}
-	s.PubSub, err = pubsub.Start(pubsub.Config{Project: Project, BackoffScale: c.Push.BackoffScale,
-		MaxOutstanding: c.Push.MaxOutstanding, Now: c.PubSubNow, Log: c.Log})
-	if err != nil {
-		return nil, err
-	}
-	if s.Objects, err = objects.Start("127.0.0.1:0", Bucket); err != nil {
-		return nil, err
-	}
-	if s.bucket, err = reference.Open(context.WithoutCancel(ctx), Bucket, s.Objects.Addr()); err != nil {
-		return nil, err
-	}
-	kafkaDir := ""
-	if c.Dir != "" {
-		kafkaDir = filepath.Join(c.Dir, "kafka")
-	}
-	s.Kafka, err = kafka.Start(kafka.Config{Brokers: c.Brokers, Topics: s.Topics(), Dir: kafkaDir})
-	if err != nil {
-		return nil, err
-	}
-	s.running.Go(func() { s.Kafka.Unstick(s.life, s.Group(), stuckAfter) })
-	if c.Dir != "" {
-		for topic := range s.Topics() {
-			if err = s.rewind(ctx, topic); err != nil {
-				return nil, err
-			}
+	for _, step := range []struct {
+		what string
+		do   func(ctx context.Context) error
+	}{
+		{"BigQuery", s.startWarehouse}, {"Pub/Sub", s.startPubSub}, {"Cloud Storage", s.startObjects}, {"Kafka", s.startKafka},
+		{"functions", s.StartFunctions}, {"subscriptions", s.subscribe},
+	} {
+		if err = step.do(ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", step.what, err)
 		}
-	}
-	if err = s.StartFunctions(ctx); err != nil {
-		return nil, err
-	}
-	if err = s.subscribe(ctx); err != nil {
-		return nil, err
 	}
 	for range max(c.Bridges, 0) {
 		if _, err = s.StartBridge(ctx); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("bridge: %w", err)
 		}
 	}
 	return s, nil
@@ -214,26 +180,6 @@ func (s *Stack) Topics() map[string]int32 {
 		}
 	}
 	return topics
-}
-
-// subscribe creates the topics and the push subscriptions as Terraform does, the
-// dead-letter subscription before its topic is used.
-func (s *Stack) subscribe(ctx context.Context) error {
-	push := s.config.Push
-	ingest := pubsub.PushSubscription{
-		Name: Ingest, Topic: Topic, Endpoint: s.endpoint("/Ingest"), Unwrapped: !s.config.Wrapped,
-		AckDeadline: push.AckDeadline, MinBackoff: push.MinBackoff, MaxBackoff: push.MaxBackoff, Retention: 31 * 24 * time.Hour,
-		DeadLetterTopic: DeadLetterTopic, MaxDeliveryAttempts: push.MaxDeliveryAttempts,
-	}
-	dead := ingest
-	dead.Name, dead.Topic, dead.Endpoint = DeadLetter, DeadLetterTopic, s.endpoint("/DeadLetter")
-	dead.DeadLetterTopic, dead.MaxDeliveryAttempts = "", 0
-	return cmp.Or(
-		s.PubSub.CreateTopic(ctx, DeadLetterTopic),
-		s.PubSub.CreatePushSubscription(ctx, dead),
-		s.PubSub.CreateTopic(ctx, Topic),
-		s.PubSub.CreatePushSubscription(ctx, ingest),
-	)
 }
 
 // Stop takes everything down in the order of the flow: the bridges drain, what
@@ -276,16 +222,13 @@ func (s *Stack) Stop(ctx context.Context) error {
 	if s.Warehouse != nil {
 		errs = append(errs, s.Warehouse.Close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.places.close()...)...)
 }
 
 // NewProducer returns a producer for the stack's Kafka topic.
 func (s *Stack) NewProducer() (*Producer, error) {
-	return NewProducer(s.Kafka.Brokers(), s.config.Topic)
+	return NewProducer(s.places.brokers, s.config.Topic)
 }
-
-// Ends returns the end offset of each partition of the Kafka topic.
-func (s *Stack) Ends() Offsets { return s.Kafka.EndOffsets(s.config.Topic) }
 
 // Now tells where records are at the moment.
 type Now struct {
@@ -295,11 +238,11 @@ type Now struct {
 	Backlog     int   // messages in Pub/Sub
 }
 
-// Now tells where records are at the moment.
+// Now tells where records are at the moment; of servers that are reached by address it knows nothing.
 func (s *Stack) Now() Now {
-	n := Now{
-		Rows: s.rows.Load(), DeadLetters: s.dead.Load(),
-		Backlog: s.PubSub.Stats(Ingest).Backlog + s.PubSub.Stats(DeadLetter).Backlog,
+	n := Now{Rows: s.rows.Load(), DeadLetters: s.dead.Load()}
+	if s.PubSub != nil {
+		n.Backlog = s.PubSub.Stats(Ingest).Backlog + s.PubSub.Stats(DeadLetter).Backlog
 	}
 	known := 0 // partitions
 	for _, b := range s.Bridges() {
@@ -307,7 +250,7 @@ func (s *Stack) Now() Now {
 		n.Lag += stats.Lag
 		known += stats.LagPartitions
 	}
-	if known < s.config.Partitions*len(s.Topics()) {
+	if s.Kafka != nil && known < s.config.Partitions*len(s.Topics()) {
 		// Nobody has them all at the moment: what the group has not committed.
 		n.Lag = s.Kafka.Lag(s.Group(), s.config.Topic)
 	}
@@ -321,11 +264,11 @@ func (s *Stack) Now() Now {
 func (s *Stack) AwaitAll(ctx context.Context, from, to Offsets, patience time.Duration) (Account, error) {
 	arrived, since := int64(-1), time.Now()
 	for {
-		now := s.rows.Load() + s.dead.Load() + s.left.Load()
-		if now != arrived {
+		account, err := s.Account(context.WithoutCancel(ctx), from, to)
+		// Rows that repeat are news, too: somebody is at work.
+		if now := account.Landed + account.DeadLettered + account.LeftOut + account.DuplicateRows; now != arrived {
 			arrived, since = now, time.Now()
 		}
-		account, err := s.Account(context.WithoutCancel(ctx), from, to)
 		if err != nil || account.Missing == 0 || time.Since(since) > patience {
 			return account, err
 		}

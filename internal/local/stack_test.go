@@ -90,7 +90,7 @@ func TestLagWithoutABridge(t *testing.T) {
 	for s.Now().Lag > 0 { // the test's own limit is the alarm
 		time.Sleep(20 * time.Millisecond)
 	}
-	if account, err := s.AwaitAll(t.Context(), nil, s.Ends(), time.Minute); err != nil || account.DeadLettered != 100 {
+	if account, err := s.AwaitAll(t.Context(), nil, s.Kafka.EndOffsets(s.Topic()), time.Minute); err != nil || account.DeadLettered != 100 {
 		t.Errorf("%+v %v", account, err)
 	}
 }

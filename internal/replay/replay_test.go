@@ -63,7 +63,7 @@ func produce(t *testing.T, s *local.Stack, events ...string) {
 	if err := p.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if a, err := s.AwaitAll(t.Context(), nil, s.Ends(), 2*time.Minute); err != nil || a.Missing > 0 {
+	if a, err := s.AwaitAll(t.Context(), nil, s.Kafka.EndOffsets(s.Topic()), 2*time.Minute); err != nil || a.Missing > 0 {
 		t.Fatalf("%+v, %v", a, err)
 	}
 }
@@ -248,7 +248,7 @@ func TestThroughKafka(t *testing.T) {
 	if err := replay.Execute(t.Context(), engine(s), r, target, replay.Options{}); err != nil || r.Sent != 2 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if a, err := s.AwaitAll(t.Context(), nil, s.Ends(), 2*time.Minute); err != nil || a.Landed != 2 ||
+	if a, err := s.AwaitAll(t.Context(), nil, s.Kafka.EndOffsets(s.Topic()), 2*time.Minute); err != nil || a.Landed != 2 ||
 		a.DeadLettered != 2 || a.Missing != 0 {
 		t.Errorf("%+v, %v", a, err)
 	}
@@ -278,7 +278,7 @@ func TestThroughKafka(t *testing.T) {
 		!maps.Equal(again.Skipped, map[string]int64{replay.SkipPayload: 1, replay.SkipNoRecord: 1}) {
 		t.Errorf("a second replay: %+v, %v", again, err)
 	}
-	if _, err := s.AwaitAll(t.Context(), nil, s.Ends(), time.Minute); err != nil {
+	if _, err := s.AwaitAll(t.Context(), nil, s.Kafka.EndOffsets(s.Topic()), time.Minute); err != nil {
 		t.Error(err)
 	}
 	settle(t, s)

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/internal/audit"
+	"sluice/internal/local"
 )
 
 // events protects the main path: columns as sent, extras to the byte, and a bad
@@ -145,7 +146,7 @@ func transactions(t *testing.T, s *Servers) {
 		t.Fatal(err)
 	}
 	defer k.Close()
-	report, err := audit.Run(t.Context(), p.Engine, k, audit.Config{Dataset: Dataset, Topics: []string{p.topic}})
+	report, err := audit.Run(t.Context(), p.stack.Engine(), k, audit.Config{Dataset: local.Dataset, Topics: []string{p.topic}})
 	if err != nil {
 		t.Fatal(err)
 	}

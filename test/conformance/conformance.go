@@ -5,9 +5,10 @@
 //
 //	conformance.Run(t, conformance.Servers{…})
 //
-// Each case has topics, a consumer group and subscriptions of its own; tables are
-// shared, and rows are told apart by their kafka_topic. The bridge and the
-// functions are the product's, with the configuration that they are deployed with.
+// Each case has a Kafka topic, a consumer group and a pipeline of its own. Where servers
+// are reached by address, Pub/Sub's topics and BigQuery's tables are shared with the cases
+// before: rows are told apart by their kafka_topic. The bridge and the functions are the
+// product's, with the configuration that they are deployed with.
 package conformance
 
 import (
@@ -17,28 +18,19 @@ import (
 	"testing"
 	"time"
 
-	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
-	"google.golang.org/api/option"
-
+	"sluice/internal/local"
 	"sluice/internal/query"
 )
 
 // Servers are what a pipeline runs between.
 type Servers struct {
-	Brokers string // Kafka's bootstrap.servers
+	// By are the servers that are reached by address: Kafka always, so that cases have a cluster to trouble.
+	By local.Servers
 	// Environment are variables of the bridge that reach these brokers, such as
 	// KAFKA_CONFIG_SASL_PASSWORD=….
 	Environment []string
-	Client      *kafka.ConfigMap // for the suite's own clients
-	Replicas    int              // of topics; default 1
-
-	PubSub        string // host:port
-	PubSubOptions []option.ClientOption
-	Wrapped       bool // push wrapped: Google's emulator spoils binary payloads otherwise
-
-	BigQuery string // host:port of the Storage Write API
-	Project  string
-	Engine   query.Engine // runs SQL over the tables of Dataset
+	Replicas    int  // of topics; default 1
+	Wrapped     bool // push wrapped: Google's emulator spoils binary payloads otherwise
 	// MaxAppend is the largest append in bytes that BigQuery here takes; default 9 MB.
 	MaxAppend int
 
@@ -53,9 +45,6 @@ type Servers struct {
 	// Compact compacts a topic now; nil: the brokers do it by themselves.
 	Compact func()
 }
-
-// Dataset is where the tables are.
-const Dataset = "clickstream"
 
 // Run runs the suite.
 func Run(t *testing.T, s Servers) {

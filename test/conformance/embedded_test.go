@@ -4,13 +4,8 @@ import (
 	"context"
 	"testing"
 
-	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
-
-	"sluice/internal/contract"
+	"sluice/internal/local"
 	"sluice/internal/local/kafka"
-	"sluice/internal/local/pubsub"
-	"sluice/internal/local/warehouse"
-	"sluice/internal/query"
 	"sluice/test/conformance"
 )
 
@@ -24,21 +19,8 @@ func TestEmbeddedServers(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { k.Close() })
-			p, err := pubsub.Start(pubsub.Config{Project: "conformance"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { p.Close() })
-			w, err := warehouse.Start(warehouse.Config{Project: "conformance",
-				Tables: []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { w.Close() })
 			conformance.Run(t, conformance.Servers{
-				Brokers: k.Brokers(), Client: &client.ConfigMap{"bootstrap.servers": k.Brokers(), "enable.metrics.push": false},
-				PubSub: p.Addr(), PubSubOptions: p.ClientOptions(), Wrapped: wrapped,
-				BigQuery: w.Addr(), Project: "conformance", Engine: query.Database{DB: w.DB()},
+				By: local.Servers{Kafka: k.Brokers()}, Wrapped: wrapped,
 				RestartBroker: func(context.Context) error {
 					if err := k.Down(); err != nil {
 						return err

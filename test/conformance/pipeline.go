@@ -2,25 +2,20 @@ package conformance
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
-	"cloud.google.com/go/pubsub/v2"
-	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"sluice/bridge"
-	"sluice/bridge/connect"
-	"sluice/functions/service"
+	"sluice/internal/local"
 	"sluice/internal/telemetry"
+	pipelines "sluice/scripts/pipeline"
 )
 
 // patience bounds each wait of the suite; the machine may be busy.
@@ -30,30 +25,28 @@ const patience = 2 * time.Minute
 type pipeline struct {
 	*Servers
 	t     *testing.T
-	topic string // of Kafka; also the stem of the names in Pub/Sub
-	log   *slog.Logger
+	topic string // of Kafka; also the bridges' group
 	admin *kafka.AdminClient
+	stack *local.Stack // nil: not started yet
 }
 
-// newPipeline creates the case's topics and subscriptions and starts the
-// functions. The Kafka topic is the case's to create.
+// newPipeline is the pipeline of a case of that name. The Kafka topic is the case's to
+// create, before it starts the first bridge.
 func newPipeline(t *testing.T, s *Servers, name string) *pipeline {
 	t.Helper()
-	p := &pipeline{Servers: s, t: t, topic: fmt.Sprintf("%s-%d", name, time.Now().UnixNano()),
-		log: telemetry.NewLogger(t.Output(), slog.LevelWarn)}
+	p := &pipeline{Servers: s, t: t, topic: fmt.Sprintf("%s-%d", name, time.Now().UnixNano())}
 	var err error
 	if p.admin, err = kafka.NewAdminClient(p.client(nil)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.admin.Close)
-	p.subscribe(p.functions())
 	return p
 }
 
 // client is a configuration of the suite's own Kafka clients.
 func (p *pipeline) client(more map[string]kafka.ConfigValue) *kafka.ConfigMap {
-	m := kafka.ConfigMap{}
-	for name, value := range *p.Client {
+	m := kafka.ConfigMap{"bootstrap.servers": p.By.Kafka, "enable.metrics.push": false}
+	for name, value := range p.By.KafkaClient {
 		m[name] = value
 	}
 	for name, value := range more {
@@ -62,127 +55,54 @@ func (p *pipeline) client(more map[string]kafka.ConfigValue) *kafka.ConfigMap {
 	return &m
 }
 
-func (p *pipeline) dead() string { return p.topic + "-dead-letter" }
-
-// functions starts the functions and returns their address.
-func (p *pipeline) functions() string {
+// start starts what there is but for the bridges: the functions, and the servers that are
+// embedded.
+func (p *pipeline) start() {
 	p.t.Helper()
-	c := service.DefaultConfig()
-	c.Project, c.Dataset, c.DeadLetterTopic = p.Project, Dataset, p.dead()
-	c.BigQueryEmulator, c.PubSubEmulator = p.BigQuery, p.PubSub
-	c.Revision = "conformance"
-	made, err := service.New(p.t.Context(), c, p.log)
-	if err != nil {
+	c := pipelines.Config{
+		Config: local.Config{Servers: p.By, Topic: p.topic, Bridges: -1, Wrapped: p.Wrapped,
+			Log: telemetry.NewLogger(p.t.Output(), slog.LevelWarn)},
+		TuneBridge: func(c *bridge.Config) {
+			c.Group = p.topic
+			if err := c.Properties.FromEnvironment(append([]string{
+				"KAFKA_CONFIG_TOPIC_METADATA_REFRESH_INTERVAL_MS=1000",
+				"KAFKA_CONFIG_SESSION_TIMEOUT_MS=6000",
+				"KAFKA_CONFIG_AUTO_COMMIT_INTERVAL_MS=500",
+			}, p.Environment...), os.ReadFile); err != nil {
+				p.t.Error(err)
+			}
+		},
+	}
+	var err error
+	if p.stack, err = pipelines.Start(p.t.Context(), c); err != nil {
 		p.t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	mux := http.NewServeMux()
-	for _, target := range []string{service.Ingest, service.DeadLetter} {
-		mux.Handle("/"+target, made.Handler(target))
-	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
 	p.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if err := errors.Join(made.Close(ctx), server.Close()); err != nil {
-			p.t.Error(err)
-		}
-		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		if err := p.stack.Stop(ctx); err != nil {
 			p.t.Error(err)
 		}
 	})
-	return l.Addr().String()
-}
-
-// subscribe creates the topics and the push subscriptions.
-func (p *pipeline) subscribe(functions string) {
-	p.t.Helper()
-	client, err := pubsub.NewClient(p.t.Context(), p.Project, p.PubSubOptions...)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.t.Cleanup(func() { client.Close() })
-	for _, sub := range []struct{ topic, path string }{{p.dead(), "/DeadLetter"}, {p.topic, "/Ingest"}} {
-		if _, err := client.TopicAdminClient.CreateTopic(p.t.Context(),
-			&pubsubpb.Topic{Name: p.full("topics", sub.topic)}); err != nil {
-			p.t.Fatal(err)
-		}
-		push := &pubsubpb.PushConfig{PushEndpoint: "http://" + functions + sub.path}
-		if !p.Wrapped {
-			push.Wrapper = &pubsubpb.PushConfig_NoWrapper_{NoWrapper: &pubsubpb.PushConfig_NoWrapper{WriteMetadata: true}}
-		}
-		s := &pubsubpb.Subscription{
-			Name: p.full("subscriptions", sub.topic), Topic: p.full("topics",
-				sub.topic), PushConfig: push, AckDeadlineSeconds: 60,
-			RetryPolicy: &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(100 * time.Millisecond), MaximumBackoff: durationpb.New(time.Second)},
-		}
-		if sub.topic == p.topic {
-			s.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: p.full("topics", p.dead()),
-				MaxDeliveryAttempts: 100}
-		}
-		if _, err := client.SubscriptionAdminClient.CreateSubscription(p.t.Context(), s); err != nil {
-			p.t.Fatal(err)
-		}
-		// A subscription that stays goes on pushing to nobody.
-		p.t.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
-			defer cancel()
-			if err := client.SubscriptionAdminClient.DeleteSubscription(ctx,
-				&pubsubpb.DeleteSubscriptionRequest{Subscription: s.Name}); err != nil {
-				p.t.Error(err)
-			}
-		})
-	}
-}
-
-func (p *pipeline) full(collection, name string) string {
-	return "projects/" + p.Project + "/" + collection + "/" + name
 }
 
 // bridge starts a bridge of the case's group; stop ends it as SIGTERM does, once.
 func (p *pipeline) bridge() (stop func()) {
 	p.t.Helper()
-	c := bridge.DefaultConfig()
-	c.Brokers, c.Topics, c.Group = p.Brokers, p.topic, p.topic
-	c.Project, c.Topic, c.DeadLetterTopic = p.Project, p.topic, p.dead()
-	c.HTTPAddr = ""
-	if err := c.Properties.FromEnvironment(append([]string{
-		"KAFKA_CONFIG_TOPIC_METADATA_REFRESH_INTERVAL_MS=1000",
-		"KAFKA_CONFIG_SESSION_TIMEOUT_MS=6000",
-		"KAFKA_CONFIG_AUTO_COMMIT_INTERVAL_MS=500",
-	}, p.Environment...), os.ReadFile); err != nil {
-		p.t.Fatal(err)
+	if p.stack == nil {
+		p.start()
 	}
-	client, err := pubsub.NewClient(p.t.Context(), p.Project, p.PubSubOptions...)
+	b, err := p.stack.StartBridge(p.t.Context())
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	b, err := connect.New(c, client, nil, p.log)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- b.Run(ctx) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		cancel()
-		if err := <-ended; err != nil {
+	return sync.OnceFunc(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := p.stack.StopBridge(ctx, b); err != nil {
 			p.t.Errorf("the bridge: %v", err)
 		}
-		client.Close()
-	}
-	p.t.Cleanup(stop)
-	return stop
+	})
 }
 
 // create creates the case's Kafka topic.
@@ -261,7 +181,7 @@ func several(prefix string, n int) []kafka.Message {
 // rows runs a query and returns its rows as text.
 func (p *pipeline) rows(query string, arguments ...any) []string {
 	p.t.Helper()
-	lines, err := Rows(p.t.Context(), p.Engine, fmt.Sprintf(query, arguments...))
+	lines, err := Rows(p.t.Context(), p.stack.Engine(), fmt.Sprintf(query, arguments...))
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -112,7 +112,7 @@ drop: {tenant: test}
 	}
 	defer p.Close()
 	tenant := func(name string) kafka.Header { return kafka.Header{Key: "tenant", Value: []byte(name)} }
-	from := s.Ends()
+	from := s.Kafka.EndOffsets(s.Topic())
 	produce(t, p, "shop.web", []byte("k1"), []byte(`{"id":1}`), tenant("acme"), tenant("newer"))
 	produce(t, p, "shop.web", []byte("k2"), []byte(`{"id":2}`), tenant("test"))
 	produce(t, p, "shop.web", []byte("k3"), []byte(`{"id":3,"new":{"a":1}}`), tenant("acme"), kafka.Header{Key: "bin",

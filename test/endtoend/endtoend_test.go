@@ -60,7 +60,7 @@ func send(t *testing.T, s *local.Stack, records ...record) local.Account {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	from := s.Ends()
+	from := s.Kafka.EndOffsets(s.Topic())
 	for _, r := range records {
 		m := &kafka.Message{Key: r.key, Value: r.value, Headers: r.headers, Timestamp: kafkaTime}
 		m.TopicPartition.Partition = 0
@@ -78,7 +78,7 @@ func await(t *testing.T, s *local.Stack, p *local.Producer, from local.Offsets) 
 	if err := p.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	account, err := s.AwaitAll(t.Context(), from, s.Ends(), patience)
+	account, err := s.AwaitAll(t.Context(), from, s.Kafka.EndOffsets(s.Topic()), patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,7 +352,7 @@ func TestRestartsInMidStreamLoseNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	from := s.Ends()
+	from := s.Kafka.EndOffsets(s.Topic())
 	g := generate.New(generate.Config{Seed: 9, Bad: 2})
 	const n = 20_000
 	produced := make(chan error, 1)

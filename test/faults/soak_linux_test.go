@@ -131,7 +131,7 @@ func (w *world) flood(ctx context.Context) error {
 // forget waits until everything that is in Kafka now has arrived, counts it, and
 // removes it there and in the warehouse, which would keep all of it.
 func (w *world) forget(from *local.Offsets) (int64, error) {
-	to := w.Ends()
+	to := w.Kafka.EndOffsets(w.Topic())
 	account, err := w.AwaitAll(w.t.Context(), *from, to, patience)
 	if err != nil {
 		return 0, err

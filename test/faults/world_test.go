@@ -183,7 +183,7 @@ func (w *world) settle(ended time.Time) figures {
 	if err := w.producer.Flush(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}
-	account, err := w.AwaitAll(w.t.Context(), nil, w.Ends(), patience)
+	account, err := w.AwaitAll(w.t.Context(), nil, w.Kafka.EndOffsets(w.Topic()), patience)
 	delay := time.Since(ended)
 	if err != nil {
 		w.t.Fatal(err)
@@ -222,7 +222,7 @@ func (w *world) recount() audit.Counts {
 	}
 	landed, dead := rows("fact_events"), rows("events_dlq")
 	var t audit.Counts
-	for partition, end := range w.Ends() {
+	for partition, end := range w.Kafka.EndOffsets(w.Topic()) {
 		for offset := range end {
 			at := place{int64(partition), offset}
 			t.Consumed++
@@ -256,7 +256,7 @@ func (w *world) check(r *audit.Report) {
 	}
 	if t.Consumed != w.produced.Load() {
 		w.t.Errorf("the audit knows of %d records, %d were produced", t.Consumed, w.produced.Load())
-		w.t.Logf("ends %d, committed %d", w.Ends(), w.Kafka.Committed("clickstream-to-bigquery", local.Topic))
+		w.t.Logf("ends %d, committed %d", w.Kafka.EndOffsets(w.Topic()), w.Kafka.Committed("clickstream-to-bigquery", local.Topic))
 		w.t.Logf("the group is %+v", w.Kafka.Cluster().GroupInfo("clickstream-to-bigquery"))
 		if n := len(w.processes); n > 0 {
 			w.t.Logf("the last bridge said\n%s", &w.processes[n-1].log)

@@ -70,7 +70,7 @@ func arrive(t *testing.T, s *local.Stack, p *local.Producer) {
 	if err := p.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	account, err := s.AwaitAll(t.Context(), nil, s.Ends(), 2*time.Minute)
+	account, err := s.AwaitAll(t.Context(), nil, s.Kafka.EndOffsets(s.Topic()), 2*time.Minute)
 	if err != nil || account.Missing > 0 {
 		t.Fatalf("%+v %v", account, err)
 	}

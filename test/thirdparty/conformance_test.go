@@ -25,10 +25,8 @@ import (
 	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
 	"sluice/internal/contract"
+	"sluice/internal/local"
 	embeddedkafka "sluice/internal/local/kafka"
-	embeddedpubsub "sluice/internal/local/pubsub"
-	"sluice/internal/local/warehouse"
-	"sluice/internal/query"
 	"sluice/test/conformance"
 	"sluice/test/thirdparty/bigquery"
 	"sluice/test/thirdparty/kafka"
@@ -36,11 +34,11 @@ import (
 )
 
 const (
-	project = "conformance"
-	dataset = conformance.Dataset
+	project = local.Project
+	dataset = local.Dataset
 )
 
-// The servers that a combination is made of; each sets its part.
+// The servers that a combination is made of; each sets its part. What none sets is embedded.
 
 func embeddedKafka(t *testing.T, s *conformance.Servers) {
 	k, err := embeddedkafka.Start(embeddedkafka.Config{})
@@ -48,7 +46,7 @@ func embeddedKafka(t *testing.T, s *conformance.Servers) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { k.Close() })
-	s.Brokers, s.Client = k.Brokers(), &client.ConfigMap{"bootstrap.servers": k.Brokers(), "enable.metrics.push": false}
+	s.By.Kafka = k.Brokers()
 	s.Compact = k.Cluster().Compact
 }
 
@@ -60,7 +58,7 @@ func apacheKafka(ctx context.Context, t *testing.T, s *conformance.Servers, c ka
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { k.Close() })
-	s.Brokers, s.Client, s.Replicas = k.Brokers(), k.Client(), min(max(c.Brokers, 1), 3)
+	s.By.Kafka, s.By.KafkaClient, s.Replicas = k.Brokers(), *k.Client(), min(max(c.Brokers, 1), 3)
 	s.RestartBroker = func(ctx context.Context) error {
 		if err := k.Stop(ctx, 0); err != nil {
 			return err
@@ -100,37 +98,14 @@ func kcat(ctx context.Context, k *kafka.Cluster, topic, lines string) error {
 	return nil
 }
 
-func embeddedPubSub(t *testing.T, s *conformance.Servers) {
-	p, err := embeddedpubsub.Start(embeddedpubsub.Config{Project: project})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Close() })
-	s.PubSub, s.PubSubOptions = p.Addr(), p.ClientOptions()
-}
-
 func googlePubSub(ctx context.Context, t *testing.T, s *conformance.Servers) {
 	p, err := pubsub.Start(ctx, pubsub.Config{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.Close() })
-	s.PubSub, s.PubSubOptions = p.Addr(), p.ClientOptions()
+	s.By.PubSub = p.Addr()
 	s.Wrapped = true // see package pubsub: binary payloads
-}
-
-func tables() []*contract.Table {
-	return []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}
-}
-
-func localWarehouse(t *testing.T, s *conformance.Servers) {
-	w, err := warehouse.Start(warehouse.Config{Project: project, Dataset: dataset, Tables: tables()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { w.Close() })
-	s.BigQuery = w.Addr()
-	s.Engine = query.Database{DB: w.DB()}
 }
 
 func bigQueryEmulator(ctx context.Context, t *testing.T, s *conformance.Servers) {
@@ -151,7 +126,7 @@ func bigQueryEmulator(ctx context.Context, t *testing.T, s *conformance.Servers)
 			t.Fatal(err)
 		}
 	}
-	s.BigQuery, s.Engine, s.MaxAppend = b.Addr(), query.BigQuery{Client: b.Client()}, 4_000_000 // see package bigquery
+	s.By.BigQueryREST, s.By.BigQueryGRPC, s.MaxAppend = b.REST(), b.Addr(), 4_000_000 // see package bigquery
 }
 
 func starting(t *testing.T) context.Context {
@@ -162,34 +137,30 @@ func starting(t *testing.T) context.Context {
 
 // Protects against misunderstandings of Kafka that the embedded broker shares.
 func TestApacheKafka(t *testing.T) {
-	s := conformance.Servers{Project: project}
+	s := conformance.Servers{}
 	apacheKafka(starting(t), t, &s, kafka.Config{})
-	embeddedPubSub(t, &s)
-	localWarehouse(t, &s)
 	conformance.Run(t, s)
 }
 
 // Protects against misunderstandings of Pub/Sub.
 func TestPubSubEmulator(t *testing.T) {
-	s := conformance.Servers{Project: project}
+	s := conformance.Servers{}
 	embeddedKafka(t, &s)
 	googlePubSub(starting(t), t, &s)
-	localWarehouse(t, &s)
 	conformance.Run(t, s)
 }
 
 // Protects against misunderstandings of BigQuery.
 func TestBigQueryEmulator(t *testing.T) {
-	s := conformance.Servers{Project: project}
+	s := conformance.Servers{}
 	embeddedKafka(t, &s)
-	embeddedPubSub(t, &s)
 	bigQueryEmulator(starting(t), t, &s)
 	conformance.Run(t, s)
 }
 
 // Protects the whole: no server of this project's takes part.
 func TestAllThirdParty(t *testing.T) {
-	s := conformance.Servers{Project: project}
+	s := conformance.Servers{}
 	ctx := starting(t)
 	apacheKafka(ctx, t, &s, kafka.Config{Brokers: 3})
 	googlePubSub(ctx, t, &s)
@@ -200,11 +171,9 @@ func TestAllThirdParty(t *testing.T) {
 // Protects deployments on a secured cluster: TLS with a private authority, and
 // SCRAM, given to the bridge by the environment as in production.
 func TestSecuredKafka(t *testing.T) {
-	s := conformance.Servers{Project: project}
+	s := conformance.Servers{}
 	security := secure(t)
 	k := apacheKafka(starting(t), t, &s, kafka.Config{Security: security})
-	embeddedPubSub(t, &s)
-	localWarehouse(t, &s)
 	authority := filepath.Join(t.TempDir(), "authority.pem")
 	if err := os.WriteFile(authority, []byte(security.Authority), 0o600); err != nil {
 		t.Fatal(err)

@@ -6,8 +6,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +19,16 @@ import (
 	"sluice/test/thirdparty/kafka"
 	"sluice/test/thirdparty/pubsub"
 )
+
+const ownContract = `contract: 1
+name: orders
+topics: [shop.orders]
+columns:
+- {name: id, type: INT64, mode: REQUIRED, from: order.id}
+- {name: total, type: NUMERIC, from: order.total, accept: [number, string]}
+- {name: city, type: STRING}
+- {name: others, type: JSON, rest: true}
+`
 
 // Protects the main job, as a user starts it, on servers of others: each alone
 // among embedded ones, and all together; a second run finds everything there.
@@ -44,19 +57,37 @@ func TestRunOnServersByAddress(t *testing.T) {
 	}
 	defer b.Close()
 	onKafka, onPubSub, onBigQuery := "--kafka="+k.Brokers(), "--pubsub="+p.Addr(), "--bigquery="+b.REST()+","+b.Addr()
+	own, orders := filepath.Join(t.TempDir(), "orders.yaml"), filepath.Join(t.TempDir(), "orders.ndjson")
+	if err := os.WriteFile(own, []byte(ownContract), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var lines strings.Builder
+	for i := range 3000 {
+		fmt.Fprintf(&lines, `{"order":{"id":%d,"total":"%d.25"},"city":"Bern"}`+"\n", i%2990, i) // and some of a bad total
+		if i%100 == 0 {
+			fmt.Fprintln(&lines, `{"order":{"id":1,"total":"much"}}`)
+		}
+	}
+	if err := os.WriteFile(orders, []byte(lines.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	generated := []string{"--events=3000", "--bad=5"}
 	for _, test := range []struct {
 		name string
 		on   []string
+		in   []string
+		sent int
 	}{
-		{"Apache Kafka", []string{onKafka}},
-		{"Pub/Sub emulator", []string{onPubSub}},
-		{"BigQuery emulator", []string{onBigQuery}},
-		{"all", []string{onKafka, onPubSub, onBigQuery}},
-		{"all again", []string{onKafka, onPubSub, onBigQuery}},
+		{"Apache Kafka", []string{onKafka}, generated, 3000},
+		{"Pub/Sub emulator", []string{onPubSub}, generated, 3000},
+		{"BigQuery emulator", []string{onBigQuery}, generated, 3000},
+		{"all", []string{onKafka, onPubSub, onBigQuery}, generated, 3000},
+		{"all again", []string{onKafka, onPubSub, onBigQuery}, generated, 3000},
+		{"all, with a contract of one's own", []string{onKafka, onPubSub, onBigQuery},
+			[]string{"--contract", own, "--input", orders}, 3030},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			cmd := exec.CommandContext(ctx, binary, append([]string{"run", "--once", "--json", "--events=3000",
-				"--bad=5"}, test.on...)...)
+			cmd := exec.CommandContext(ctx, binary, append(append([]string{"run", "--once", "--json"}, test.in...), test.on...)...)
 			var out, log bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &log
 			if err := cmd.Run(); err != nil {
@@ -70,7 +101,7 @@ func TestRunOnServersByAddress(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Logf("%s", out.Bytes())
-			if s.Produced != 3000 || s.Missing != 0 || s.Landed+s.Dead != 3000 || s.Dead == 0 {
+			if s.Produced != test.sent || s.Missing != 0 || s.Landed+s.Dead != test.sent || s.Dead == 0 {
 				t.Errorf("summary %s", out.Bytes())
 			}
 		})

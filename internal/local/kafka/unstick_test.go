@@ -91,9 +91,9 @@ func TestUnstick(t *testing.T) {
 		t.Fatal(err)
 	}
 	arrived := make(chan struct{})
-	tell := sync.OnceFunc(func() { close(arrived) })
+	signal := sync.OnceFunc(func() { close(arrived) })
 	k.Cluster().ControlKey(int16(kmsg.SyncGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
-		tell()
+		signal()
 		return nil, nil, false
 	})
 	go func() { _ = second.sync(t.Context(), generation) }()

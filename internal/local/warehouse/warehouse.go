@@ -101,8 +101,17 @@ func DefaultPartitions() map[string]Partition {
 	}
 }
 
-// contractTables are the tables that the contracts need, nil: the built-in one.
-func contractTables(all []*contract.Contract) []*contract.Table {
+// PartitionsOf says by what the tables of streams are partitioned, nil: those of the built-in one.
+func PartitionsOf(all []*contract.Contract) map[string]Partition {
+	partitions := DefaultPartitions()
+	for _, of := range all {
+		partitions[of.Table.Name] = Partition{Column: of.Partition.Column, Back: 5 * year, Ahead: year}
+	}
+	return partitions
+}
+
+// TablesOf are the tables of streams, nil: the built-in one, with those that every deployment has.
+func TablesOf(all []*contract.Contract) []*contract.Table {
 	if len(all) == 0 {
 		return []*contract.Table{contract.FactEvents(), contract.EventsDLQ()}
 	}
@@ -148,13 +157,10 @@ func Start(c Config) (*Server, error) {
 		c.Dataset = "clickstream"
 	}
 	if c.Partitions == nil {
-		c.Partitions = DefaultPartitions()
-		for _, of := range c.Contracts {
-			c.Partitions[of.Table.Name] = Partition{Column: of.Partition.Column, Back: 5 * year, Ahead: year}
-		}
+		c.Partitions = PartitionsOf(c.Contracts)
 	}
 	if c.Tables == nil {
-		c.Tables = contractTables(c.Contracts)
+		c.Tables = TablesOf(c.Contracts)
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.NewTextHandler(io.Discard, nil))

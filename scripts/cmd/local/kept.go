@@ -10,8 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"cloud.google.com/go/pubsub/v2"
-
 	"sluice/internal/contract"
 	"sluice/internal/kafkaclient"
 	"sluice/internal/local"
@@ -95,20 +93,24 @@ func keptReplay(
 		defer cancel()
 		err = errors.Join(err, s.Stop(stopping))
 	}()
-	client, err := pubsub.NewClient(ctx, local.Project, s.PubSub.ClientOptions()...)
+	client, err := s.NewClient(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
 	r.Writers = s.Writers()
-	engine := query.Database{DB: s.Warehouse.DB()}
-	connection := &kafkaclient.Connection{Brokers: s.Kafka.Brokers(), ClientID: "sluice-replay"}
+	engine := s.Engine()
+	connection := &kafkaclient.Connection{Brokers: s.Brokers(), ClientID: "sluice-replay"}
 	wrap := func(t replay.Target) replay.Target { return settled{t, s} }
 	if err := command.Execute(ctx, engine, r, o, connection, s.Group(), client, wrap); err != nil {
 		return nil, err
 	}
 	if r.Via == replay.ViaKafka {
-		if _, err := s.AwaitAll(ctx, nil, s.Ends(), time.Minute); err != nil {
+		ends, err := s.Ends(ctx)
+		if err == nil {
+			_, err = s.AwaitAll(ctx, nil, ends, time.Minute)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

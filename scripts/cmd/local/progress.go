@@ -90,6 +90,10 @@ func remaining(done, total int64, took time.Duration) string {
 func progressLine(s *local.Stack, p *local.Producer, start time.Time, total int64) string {
 	now := s.Now()
 	in := p.Delivered()
+	if s.Warehouse == nil { // what lands is seen at the end only
+		return fmt.Sprintf("%6.0fs  in %d  lag %d  %.0f events/s", time.Since(start).Seconds(), in, now.Lag,
+			float64(in)/time.Since(start).Seconds())
+	}
 	latency := s.Latency.Percentiles()
 	return fmt.Sprintf("%6.0fs  in %d  rows %d  dead letters %d  lag %d  in Pub/Sub %d  %.0f events/s  p50 %d ms  p99 %d ms%s",
 		time.Since(start).Seconds(), in, now.Rows, now.DeadLetters, now.Lag, now.Backlog,

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -22,6 +21,7 @@ import (
 	"sluice/internal/local"
 	"sluice/internal/local/livepage"
 	"sluice/internal/local/objects"
+	"sluice/internal/query"
 	"sluice/internal/telemetry"
 	"sluice/scripts/command"
 	"sluice/scripts/pipeline"
@@ -131,16 +131,13 @@ The servers are embedded, the bridge and the functions are the ones that are dep
 		return f, command.UsageError("--listen shows the embedded servers: it goes with none of --kafka, --pubsub and --bigquery")
 	case f.contract != "" && f.contracts != "":
 		return f, command.UsageError("--contract and --contracts do not go together: give one file, or a folder")
-	case (f.contract != "" || f.contracts != "") && f.attached():
-		return f, command.UsageError("--contract and --contracts are for the embedded servers: they go with none of " +
-			"--kafka, --pubsub and --bigquery")
 	case f.once && len(f.input) == 0 && f.events < 0:
 		return f, command.UsageError("--once needs an end: give --events or --input")
 	}
 	if info, err := os.Stat(f.data); f.data != "" && err == nil && !info.IsDir() {
 		return f, command.UsageError("--data %s is a file: a folder is needed, which need not exist yet", f.data)
 	}
-	if f.once && !f.listenSet {
+	if (f.once || f.attached()) && !f.listenSet {
 		f.listen = "off"
 	}
 	if !given["rate"] && len(f.input) == 0 && !f.once {
@@ -198,6 +195,9 @@ func run(ctx context.Context, args []string) error {
 		generator: generate.New(generate.Config{Seed: f.seed, Bad: f.bad, Duplicate: f.duplicate}),
 		left:      f.events,
 	}
+	if len(contracts) > 0 { // it takes what others produce, if there is no input
+		in = none{}
+	}
 	if len(f.input) > 0 {
 		read, err := openFiles(ctx, f.input, f.events)
 		if err != nil {
@@ -219,16 +219,14 @@ func run(ctx context.Context, args []string) error {
 	}
 
 	progress := newProgress(os.Stderr)
-	if f.attached() {
-		return runAttached(ctx, f, in, progress)
-	}
 	config := pipeline.Config{Config: local.Config{
 		Dir:        f.data,
 		Contracts:  contracts,
 		Topic:      topic,
 		Partitions: f.partitions,
 		Bridges:    f.bridges,
-		Wrapped:    f.wrapped,
+		Wrapped:    f.wrapped || f.pubsub != "",
+		Servers:    f.servers(),
 		Log:        f.logger(progress),
 	}}
 	exports, err := openExports(ctx, &config)
@@ -278,6 +276,15 @@ func fullDisk(folder string, err error) error {
 		"stopped: %w", folder, err)
 }
 
+// servers are those that are reached by address.
+func (f runFlags) servers() local.Servers {
+	rest, grpc, _ := strings.Cut(f.bigquery, ",")
+	return local.Servers{Kafka: f.kafka, PubSub: f.pubsub, BigQueryREST: rest, BigQueryGRPC: grpc}
+}
+
+// attached reports that some server is reached by address.
+func (f runFlags) attached() bool { return f.servers().Any() }
+
 // streams are the contracts that f names, with those that --data keeps, and the topic to send
 // to; nil: the built-in one.
 func (f *runFlags) streams() (all []*contract.Contract, topic string, err error) {
@@ -308,7 +315,7 @@ func (f *runFlags) streams() (all []*contract.Contract, topic string, err error)
 	case all[0].SampleTopic() == "":
 		return nil, "", fmt.Errorf("the contract %s takes no Kafka topic, which this pipeline begins with: give it topics", all[0].Name)
 	}
-	if len(f.input) == 0 {
+	if len(f.input) == 0 && f.kafka == "" {
 		return nil, "", command.UsageError("generated events are the built-in contract's: give --input with a contract of your own")
 	}
 	topic = cmp.Or(f.topic, all[0].SampleTopic())
@@ -359,7 +366,10 @@ func (s Summary) report(f runFlags) error {
 func drive(ctx context.Context, s *local.Stack, f runFlags, in source, progress *progress, view *view) (_ Summary,
 	err error) {
 	var summary Summary
-	from := s.Ends()
+	from, err := s.Ends(ctx)
+	if err != nil {
+		return summary, err
+	}
 	producer, err := s.NewProducer()
 	if err != nil {
 		return summary, err
@@ -393,7 +403,11 @@ func drive(ctx context.Context, s *local.Stack, f runFlags, in source, progress 
 	if err := producer.Flush(flushing); err != nil {
 		return summary, fmt.Errorf("producing to Kafka: %w", err)
 	}
-	produced, to := producer.Delivered(), s.Ends()
+	produced := producer.Delivered()
+	to, err := s.Ends(ctx)
+	if err != nil {
+		return summary, err
+	}
 
 	// After an interrupt the rest gets a while to land: a graceful end leaves nothing in flight.
 	waiting := ctx
@@ -402,8 +416,13 @@ func drive(ctx context.Context, s *local.Stack, f runFlags, in source, progress 
 		defer cancel()
 		waiting = bounded
 	}
-	// What an earlier run on the same folder left undone is waited for too.
-	all, err := s.AwaitAll(waiting, nil, to, f.patience)
+	// What an earlier run on the same folder left undone is waited for too. What was in the topic of somebody's Kafka
+	// counts for nothing: it may be anybody's.
+	since := local.Offsets(nil)
+	if f.attached() {
+		since = from
+	}
+	all, err := s.AwaitAll(waiting, since, to, f.patience)
 	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return summary, err
 	}
@@ -411,19 +430,26 @@ func drive(ctx context.Context, s *local.Stack, f runFlags, in source, progress 
 	if err != nil {
 		return summary, err
 	}
-	most, err := rejectedMost(context.WithoutCancel(ctx), s.Warehouse.DB(), begin)
+	most, err := rejectedMost(context.WithoutCancel(ctx), s, begin)
 	if err != nil {
 		return summary, err
 	}
 	seconds := time.Since(begin).Seconds()
-	messages := s.PubSub.Stats(local.Ingest)
+	latency, err := s.Took(context.WithoutCancel(ctx), from, to)
+	if err != nil {
+		return summary, err
+	}
 	summary = Summary{
 		Produced: produced, Landed: account.Landed, DeadLettered: account.DeadLettered, LeftOut: account.LeftOut,
 		DuplicateRows: account.DuplicateRows, Missing: all.Missing,
-		Seconds: seconds, EventsPerSecond: float64(produced) / seconds, Latency: s.Latency.Percentiles(),
-		Messages: messages.Published, PayloadBytes: messages.Bytes, References: s.Objects.Count(objects.Create),
-		Rejected: most, data: f.data,
+		Seconds: seconds, EventsPerSecond: float64(produced) / seconds, Latency: latency,
+		References: s.Objects.Count(objects.Create),
+		Rejected:   most, data: f.data,
 		interrupted: ctx.Err() != nil, failed: failed,
+	}
+	if s.PubSub != nil {
+		messages := s.PubSub.Stats(local.Ingest)
+		summary.Messages, summary.PayloadBytes = messages.Published, messages.Bytes
 	}
 	return summary, nil
 }
@@ -436,22 +462,19 @@ type rejected struct {
 }
 
 // rejectedMost are the reasons for which most events were rejected since a moment.
-func rejectedMost(ctx context.Context, db *sql.DB, since time.Time) ([]rejected, error) {
-	rows, err := db.QueryContext(ctx, `SELECT error_code, COALESCE(error_field, ''), COUNT(*) FROM events_dlq
-WHERE failed_at >= make_timestamptz(?) GROUP BY ALL ORDER BY 3 DESC, 1, 2 LIMIT 3`, since.UnixMicro())
+func rejectedMost(ctx context.Context, s *local.Stack, since time.Time) ([]rejected, error) {
+	rows, err := query.All(ctx, s.Engine(), fmt.Sprintf(`
+SELECT error_code, COALESCE(error_field, '') AS field, COUNT(*) AS events FROM %s.events_dlq
+WHERE failed_at >= %s GROUP BY error_code, field ORDER BY events DESC, error_code, field LIMIT 3`,
+		local.Dataset, contract.SQLTime(since)))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("why events were rejected: %w", err)
 	}
-	defer rows.Close()
-	var all []rejected
-	for rows.Next() {
-		var r rejected
-		if err := rows.Scan(&r.Code, &r.Field, &r.Events); err != nil {
-			return nil, err
-		}
-		all = append(all, r)
+	all := make([]rejected, len(rows))
+	for i, row := range rows {
+		all[i] = rejected{row[0].(string), row[1].(string), row[2].(int64)}
 	}
-	return all, rows.Err()
+	return all, nil
 }
 
 // produce sends the input at rate events per second; 0: as fast as it goes.

@@ -20,6 +20,12 @@ type source interface {
 	close() error
 }
 
+// none is a source without records.
+type none struct{}
+
+func (none) next() (key, value []byte, err error) { return nil, nil, io.EOF }
+func (none) close() error                         { return nil }
+
 // peeked is a source whose first record has been looked at.
 type peeked struct {
 	source
