@@ -60,6 +60,9 @@ type Config struct {
 	CommitTimeout time.Duration // for the last commit at shutdown
 	CloseTimeout  time.Duration // for leaving the group at shutdown
 	StuckAfter    time.Duration // without a turn of the poll loop, /livez fails
+	// ReviveAfter is how long an assigned partition may go without being fetched from before it is assigned anew.
+	// It is no flag: what is shorter than two of librdkafka's statistics would revive what has just been assigned.
+	ReviveAfter time.Duration
 
 	// The process.
 	HTTPAddr string // /livez, /readyz and /metrics; empty or off: not served
@@ -90,6 +93,7 @@ func DefaultConfig() Config {
 		PublishTimeout:     30 * time.Second,
 		RetryMin:           100 * time.Millisecond,
 		RetryMax:           10 * time.Second,
+		ReviveAfter:        10 * time.Second,
 		RevokeTimeout:      3 * time.Second,
 		DrainTimeout:       6 * time.Second,
 		CommitTimeout:      1500 * time.Millisecond,

@@ -31,6 +31,7 @@ func lag(b *servers.Running, partition int32) (int64, bool) {
 // The lag is what Pub/Sub has not acknowledged, also before the first commit;
 // unknown is absent, not zero; and an idle partition has none.
 func TestLag(t *testing.T) {
+	t.Parallel()
 	var fault servers.PublishFault
 	fault.Set(func(string, *batch.Batch) error { return status.Error(codes.Unavailable, "refused by the test") })
 	s := servers.New(t, 2, fault.Option())
@@ -78,6 +79,7 @@ func TestLag(t *testing.T) {
 // /livez tells a stuck poll loop, which nothing but a restart can mend, and
 // /readyz a bridge that has no part in the group yet.
 func TestHealth(t *testing.T) {
+	t.Parallel()
 	s := servers.New(t, 1)
 	block := make(chan struct{})
 	var blocked atomic.Bool
@@ -125,6 +127,7 @@ func TestStandbyIsReady(t *testing.T) {
 // A member that stands by has no partitions to lose. Thrown out of the group, it is not
 // ready all the same, until it is in again: nobody would take over from the others.
 func TestStandbyThrownOutIsNotReady(t *testing.T) {
+	t.Parallel()
 	s := servers.New(t, 1)
 	named := func(name string) func(*bridge.Config) {
 		return func(c *bridge.Config) { quick(c); c.Consumer = name }
@@ -159,6 +162,7 @@ func TestStandbyThrownOutIsNotReady(t *testing.T) {
 // A member that the group has thrown out drops what it holds without committing, is
 // not ready, joins again, and everything comes.
 func TestLostPartitions(t *testing.T) {
+	t.Parallel()
 	const n = 400
 	var fault servers.PublishFault
 	fault.Set(func(string, *batch.Batch) error { return status.Error(codes.Unavailable, "refused by the test") })
@@ -201,6 +205,7 @@ func TestLostPartitions(t *testing.T) {
 // A partition that comes back to a member that had read ahead of what was acknowledged is
 // not committed up to where the member had read: that was in another assignment.
 func TestNothingIsCommittedForAnEarlierAssignment(t *testing.T) {
+	t.Parallel()
 	const n = 100
 	var fault servers.PublishFault
 	fault.Set(func(string, *batch.Batch) error { return status.Error(codes.Unavailable, "refused by the test") })
@@ -242,6 +247,7 @@ func TestNothingIsCommittedForAnEarlierAssignment(t *testing.T) {
 // Records that cannot be decompressed hold up their partition, with an error that is
 // counted: neither they nor what is behind them is passed over.
 func TestRecordsThatCannotBeDecompressed(t *testing.T) {
+	t.Parallel()
 	s := servers.New(t, 2)
 	s.Produce(s.Numbered(0, 10)...)
 	const records, zstd = 3, 4
@@ -268,9 +274,11 @@ func TestRecordsThatCannotBeDecompressed(t *testing.T) {
 // A client error that no retry can mend ends Run with an error: the program must
 // not stay up and do nothing.
 func TestFatalErrorEndsRun(t *testing.T) {
+	t.Parallel()
 	s := servers.New(t, 1)
 	static := func(c *bridge.Config) {
 		quick(c)
+		c.CommitTimeout, c.CloseTimeout = time.Second, time.Second // a fenced member gets no answer
 		if err := c.Properties.Set("group.instance.id=one"); err != nil {
 			t.Fatal(err)
 		}
@@ -287,6 +295,7 @@ func TestFatalErrorEndsRun(t *testing.T) {
 
 // Several topics, and a regular expression over topics.
 func TestTopics(t *testing.T) {
+	t.Parallel()
 	for _, topics := range []string{"clickstream,other", "^(click|oth).*"} {
 		t.Run(topics, func(t *testing.T) {
 			s := servers.New(t, 1)
@@ -329,6 +338,7 @@ func TestOffsetReset(t *testing.T) {
 // What Kafka deletes before it is read, because the bridge was away for longer than the
 // retention, is gone: the bridge goes on with what is left and says what it has missed.
 func TestRecordsDeletedBeforeTheyWereRead(t *testing.T) {
+	t.Parallel()
 	s := servers.New(t, 1)
 	s.Produce(s.Numbered(0, 10)...)
 	b := s.Start(quick)
@@ -361,9 +371,10 @@ func TestRecordsDeletedBeforeTheyWereRead(t *testing.T) {
 // is asked about again and again, and begins where it is told to, with what it then
 // reads still going to the fetcher.
 func TestOffsetResetError(t *testing.T) {
+	t.Parallel()
 	s := servers.New(t, 1)
 	s.Produce(s.Numbered(0, 10)...)
-	b := s.Start(func(c *bridge.Config) { quick(c); c.OffsetReset = "error" })
+	b := s.Start(func(c *bridge.Config) { quick(c); c.OffsetReset, c.ReviveAfter = "error", time.Second })
 	servers.Wait(t, "the error", func() bool { return b.Stats().KafkaErrors > 0 })
 	if n := b.Stats().RecordsIn; n != 0 {
 		t.Errorf("%d records were taken", n)
@@ -396,6 +407,7 @@ func TestOffsetResetError(t *testing.T) {
 // last offset is not a record's, and neither has the group in Kafka's books; what was
 // aborted does not come, what is behind the marker does.
 func TestTransactions(t *testing.T) {
+	t.Parallel()
 	s := servers.New(t, 1)
 	p, err := kafka.NewProducer(&kafka.ConfigMap{"bootstrap.servers": s.Brokers, "transactional.id": "t",
 		"enable.metrics.push": false, "go.delivery.reports": false})
@@ -436,6 +448,7 @@ func TestTransactions(t *testing.T) {
 
 // A commit may fail for some partitions and succeed for others: that is counted too.
 func TestCommitThatFailsInPart(t *testing.T) {
+	t.Parallel()
 	s := servers.New(t, 2)
 	s.Broker.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		r := req.(*kmsg.OffsetCommitRequest)
@@ -464,6 +477,7 @@ func TestCommitThatFailsInPart(t *testing.T) {
 // A coordinator that moves just after an assignment makes librdkafka forget the
 // partition; the bridge takes it up again without a rebalance.
 func TestForgottenPartitionIsRevived(t *testing.T) {
+	t.Parallel()
 	s := servers.New(t, 2)
 	s.Produce(s.Numbered(0, 100)...)
 	s.Broker.ControlKey(int16(kmsg.OffsetFetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
@@ -476,7 +490,7 @@ func TestForgottenPartitionIsRevived(t *testing.T) {
 		}
 		return res, nil, true
 	})
-	b := s.Start(quick)
+	b := s.Start(func(c *bridge.Config) { quick(c); c.ReviveAfter = time.Second })
 	servers.Wait(t, "all records", func() bool { return b.Stats().RecordsIn == 100 })
 	b.Shutdown()
 	if b.Stats().Revived != 2 {

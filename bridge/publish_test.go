@@ -29,6 +29,7 @@ func get(b *servers.Running, path string) (int, string) {
 // Whatever Pub/Sub answers, nothing is skipped: it is tried again until it
 // succeeds, readiness goes down meanwhile, and recovery needs no restart.
 func TestPublishIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	for _, code := range []codes.Code{
 		codes.Unavailable, codes.Internal, codes.ResourceExhausted, codes.DeadlineExceeded, codes.Aborted, codes.Unknown, codes.Canceled,
 		// An operator mends these; good data must wait for it.
@@ -102,6 +103,7 @@ func (l *lines) count(part string) int {
 // Protects whoever looks into an outage: each reason of it is told, once, also one that comes later; and after it the
 // next one is told anew.
 func TestEachReasonOfAnOutageIsTold(t *testing.T) {
+	t.Parallel()
 	var fault servers.PublishFault
 	var code atomic.Uint32
 	refuse := func(c codes.Code) {
@@ -138,6 +140,7 @@ func TestEachReasonOfAnOutageIsTold(t *testing.T) {
 // A batch that is refused again and again holds up the offsets of its own partitions, and
 // nothing else: not the batches behind it, nor what they carry of the same partitions.
 func TestOneBadMessageFailsNoOther(t *testing.T) {
+	t.Parallel()
 	const n = 400
 	var fault servers.PublishFault
 	fault.Set(func(_ string, b *batch.Batch) error {

@@ -29,6 +29,7 @@ func quick(c *bridge.Config) {
 // record comes, and because each member lets go of a partition only with
 // everything acknowledged and committed, none comes twice.
 func TestMembersJoinAndLeave(t *testing.T) {
+	t.Parallel()
 	const partitions, rounds, perRound = 6, 25, 1200
 	var fault servers.PublishFault
 	fault.Set(func(string, *batch.Batch) error {
@@ -92,6 +93,7 @@ func TestMembersJoinAndLeave(t *testing.T) {
 // A partition is let go when what is in flight of it is acknowledged and committed, so
 // that its next owner does not publish it again.
 func TestRevokeWaitsForBatchesInFlight(t *testing.T) {
+	t.Parallel()
 	const partitions, n = 2, 200
 	var fault servers.PublishFault
 	answer := make(chan struct{})
@@ -123,6 +125,7 @@ func TestRevokeWaitsForBatchesInFlight(t *testing.T) {
 // are not committed, so that the next owner publishes them; what the old owner
 // learns of them later changes nothing.
 func TestRevokeDoesNotWaitForStuckBatches(t *testing.T) {
+	t.Parallel()
 	const partitions, n = 2, 200
 	var fault servers.PublishFault
 	fault.Set(func(_ string, b *batch.Batch) error {
@@ -162,6 +165,7 @@ func TestRevokeDoesNotWaitForStuckBatches(t *testing.T) {
 // The time to drain runs from the signal on, also when it comes in the middle of a
 // rebalance that waits for batches: platforms count from the signal.
 func TestTheEndDoesNotWaitForARebalance(t *testing.T) {
+	t.Parallel()
 	var fault servers.PublishFault
 	fault.Set(func(string, *batch.Batch) error { return status.Error(codes.Unavailable, "refused by the test") })
 	s := servers.New(t, 2, fault.Option())
@@ -189,6 +193,7 @@ func TestTheEndDoesNotWaitForARebalance(t *testing.T) {
 // Leaders and coordinators move and answers fail under load: every record comes.
 // Commits that fail at a rebalance may cost duplicates, never a record.
 func TestBrokersInTrouble(t *testing.T) {
+	t.Parallel()
 	const partitions, rounds, perRound = 6, 30, 600
 	s := servers.NewCluster(t, 3, partitions)
 	done := make(chan struct{})

@@ -2,10 +2,6 @@ package bridge
 
 import "time"
 
-// reviveAfter is how long an assigned partition may go without being fetched from
-// before it is assigned anew.
-const reviveAfter = 10 * time.Second
-
 // revive takes a partition that is assigned and not fetched from out of the
 // assignment and into it again. librdkafka (2.11 at least) forgets a partition when
 // the coordinator moves between the assignment and the answer to the request for its
@@ -21,7 +17,7 @@ func (b *Bridge) revive(p *partition, s *Standing, now time.Time) {
 	if p.still.IsZero() {
 		p.still = now
 	}
-	if now.Sub(p.still) < reviveAfter || b.ended.Load() != nil {
+	if now.Sub(p.still) < b.cfg.ReviveAfter || b.ended.Load() != nil {
 		return
 	}
 	p.still = now // not again before as much time has passed

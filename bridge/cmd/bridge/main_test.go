@@ -192,6 +192,9 @@ func (p *process) series(want func(series string) bool) float64 {
 // record comes, and each duplicate lies where it must, at or behind the offset that
 // was committed when a member was killed.
 func TestKilledMembersLoseNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long: it is in ./scripts/test without --quick")
+	}
 	const partitions, rounds, perRound = 4, 40, 1000
 	var fault servers.PublishFault
 	fault.Set(func(string, *batch.Batch) error { time.Sleep(5 * time.Millisecond); return nil })
@@ -334,7 +337,7 @@ func TestFatalErrorWhileDraining(t *testing.T) {
 	fault.Set(func(string, *batch.Batch) error { return status.Error(codes.Unavailable, "refused by the test") })
 	s := servers.New(t, 1, fault.Option())
 	s.Produce(s.Numbered(0, 10)...)
-	p := start(t, s, "DRAIN_TIMEOUT=1h", "KAFKA_CONFIG_GROUP_INSTANCE_ID=one")
+	p := start(t, s, "DRAIN_TIMEOUT=1h", "COMMIT_TIMEOUT=1s", "CLOSE_TIMEOUT=1s", "KAFKA_CONFIG_GROUP_INSTANCE_ID=one")
 	servers.Wait(t, "refusals", func() bool { return p.published(false) > 3 })
 	p.signal(syscall.SIGTERM)
 	servers.Wait(t, "the drain", func() bool { return strings.Contains(p.output(), "bridge is stopping") })
@@ -474,6 +477,9 @@ var (
 // figure, fetching pauses, and the member stays in its group, polling: its
 // max.poll.interval.ms passes more than twice. Then everything comes.
 func TestMemoryIsBoundedWhilePubSubRefuses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long: it is in ./scripts/test without --quick")
+	}
 	const partitions, valueBytes = 4, 400
 	inflight := *inflightFlag
 	n := int(12 * inflight / valueBytes / partitions * partitions) // twelve times the budget

@@ -26,6 +26,9 @@ import (
 // many at a time as the deployment lets share an instance, while BigQuery is slow. What an instance cannot hold it
 // answers 429, and it comes again.
 func TestMemoryOfFullBatches(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long: it is in ./scripts/test without --quick")
+	}
 	const together, seconds = 32, 3
 	for _, c := range []struct {
 		name, target string
