@@ -46,7 +46,7 @@ func Parse(fs *flag.FlagSet, args []string, does string, sections []Section, val
 		fmt.Fprintf(out, "%s %s.\n\n", fs.Name(), does)
 		fmt.Fprint(out, "Each flag can be set by an environment variable too, which has its name in capitals:\n"+
 			"--log-level is LOG_LEVEL. Flags win over variables, those over defaults.\n\n")
-		printSections(out, fs, sections)
+		PrintSections(out, fs, sections)
 		return flag.ErrHelp
 	case err != nil:
 		return fmt.Errorf("%w; -h lists the flags", err)
@@ -86,11 +86,28 @@ func CheckSections(fs *flag.FlagSet, sections []Section) error {
 	return errors.Join(wrong...)
 }
 
-// printSections prints the flags as package flag does, by section.
-func printSections(out io.Writer, fs *flag.FlagSet, sections []Section) {
+// PrintSections prints the flags as package flag does, by section; what is in none comes last,
+// and sections none of whose flags there are are left out.
+func PrintSections(out io.Writer, fs *flag.FlagSet, sections []Section) {
 	if len(sections) == 0 {
 		fs.PrintDefaults()
+		return
 	}
+	seen := map[string]bool{}
+	for _, s := range sections {
+		for _, name := range s.Flags {
+			seen[name] = true
+		}
+	}
+	others := Section{Title: "Other"}
+	fs.VisitAll(func(f *flag.Flag) {
+		if !seen[f.Name] {
+			others.Flags = append(others.Flags, f.Name)
+		}
+	})
+	sections = slices.DeleteFunc(append(slices.Clone(sections), others), func(s Section) bool {
+		return !slices.ContainsFunc(s.Flags, func(name string) bool { return fs.Lookup(name) != nil })
+	})
 	for i, s := range sections {
 		if i > 0 {
 			fmt.Fprintln(out)

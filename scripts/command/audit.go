@@ -11,6 +11,7 @@ import (
 	"sluice/internal/audit"
 	"sluice/internal/kafkaclient"
 	"sluice/internal/reference"
+	"sluice/internal/settings"
 )
 
 // Audit is the command that checks that every record that was consumed has arrived. local
@@ -63,7 +64,12 @@ By hand, for the dataset clickstream:
   sed 's/${dataset}/clickstream/' internal/contract/sql/audit_partitions.sql | bq query --use_legacy_sql=false
 
 `)
-		flags.PrintDefaults()
+		settings.PrintSections(flags.Output(), flags, []settings.Section{
+			{Title: "Where the tables are", Flags: tableFlags},
+			{Title: "What was consumed", Flags: []string{"kafka", "group", "kafka-config", "kafka-oauth"}},
+			{Title: "Which records", Flags: []string{"topic", "since", "until", "events-since"}},
+			{Title: "Besides", Flags: []string{"payload-bucket", "json"}},
+		})
 	}
 	if err := connection.Properties.FromEnvironment(os.Environ(), os.ReadFile); err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"sluice/internal/contract"
 	"sluice/internal/doctor"
 	"sluice/internal/kafkaclient"
+	"sluice/internal/settings"
 )
 
 // DefaultPage is where the live page listens unless told otherwise: internal/local/livepage, which the light program
@@ -51,7 +52,12 @@ Exit status 1 if something does not work.
   ./scripts/doctor --project P --kafka kafka.example.com:9092   and Kafka: topics, the bridge's group
 
 `)
-		flags.PrintDefaults()
+		settings.PrintSections(flags.Output(), flags, []settings.Section{
+			{Title: "Where the tables are", Flags: tableFlags},
+			{Title: "Kafka", Flags: []string{"kafka", "group", "kafka-config", "kafka-oauth"}},
+			{Title: "Pub/Sub", Flags: []string{"pubsub-topic", "dead-letter-topic"}},
+			{Title: "This machine, and what is printed", Flags: []string{"listen", "json"}},
+		})
 	}
 	if err := connection.Properties.FromEnvironment(os.Environ(), os.ReadFile); err != nil {
 		return err

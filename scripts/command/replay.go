@@ -22,6 +22,7 @@ import (
 	"sluice/internal/query"
 	"sluice/internal/registry"
 	"sluice/internal/replay"
+	"sluice/internal/settings"
 )
 
 type replayFlags struct {
@@ -95,7 +96,15 @@ Without --execute it only says what it would send.
   ./scripts/replay --project P --list
 
 `)
-		flags.PrintDefaults()
+		settings.PrintSections(flags.Output(), flags, []settings.Section{
+			{Title: "Where the tables are", Flags: tableFlags},
+			{Title: "Which letters", Flags: []string{"code", "field", "since", "until", "kafka-topic", "partition", "offsets",
+				"event-id", "landed", "limit", "events-since"}},
+			{Title: "What is sent", Flags: []string{"transform", "registry", "event-types"}},
+			{Title: "Whether, how and where to", Flags: []string{"execute", "rate", "via", "topic", "kafka", "group",
+				"kafka-config", "kafka-oauth"}},
+			{Title: "Replays before, and what is printed", Flags: []string{"resume", "list", "json"}},
+		})
 	}
 	if err := f.producer.Properties.FromEnvironment(os.Environ(), os.ReadFile); err != nil {
 		return f, err

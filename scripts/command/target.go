@@ -22,6 +22,9 @@ type target struct {
 	contractsPath                    string
 }
 
+// tableFlags are the names of a target's flags.
+var tableFlags = []string{"data", "project", "dataset", "contracts", "location"}
+
 func (t *target) flags(fs *flag.FlagSet) {
 	if t.here != nil {
 		fs.StringVar(&t.data, "data", ".data", "the `folder` that ./scripts/run --data kept; not with --project")

@@ -26,6 +26,9 @@ line, or an audit that could not be made.
 		if status != 0 || help == "" {
 			t.Fatalf("%s -h: status %d", command, status)
 		}
+		if strings.Contains(help, "\nOther:\n") {
+			t.Errorf("%s -h: a flag is in no section of its help:\n%s", command, help)
+		}
 		b.WriteString("\n## " + command + "\n\n```text\n" + strings.ReplaceAll(strings.TrimRight(help, "\n"), "\t",
 			"    ") + "\n```\n")
 	}

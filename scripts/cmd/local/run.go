@@ -22,6 +22,7 @@ import (
 	"sluice/internal/local/livepage"
 	"sluice/internal/local/objects"
 	"sluice/internal/query"
+	"sluice/internal/settings"
 	"sluice/internal/telemetry"
 	"sluice/scripts/command"
 	"sluice/scripts/pipeline"
@@ -94,7 +95,13 @@ The servers are embedded, the bridge and the functions are the ones that are dep
   ./scripts/query --data .data 'SELECT * FROM pipeline_health_per_minute'
 
 `)
-		flags.PrintDefaults()
+		settings.PrintSections(flags.Output(), flags, []settings.Section{
+			{Title: "What is sent", Flags: []string{"input", "contract", "contracts", "topic", "events", "rate", "once", "patience"}},
+			{Title: "Generated events, without --input", Flags: []string{"seed", "bad", "duplicate"}},
+			{Title: "The pipeline", Flags: []string{"data", "partitions", "bridges", "wrapped"}},
+			{Title: "Servers in the places of the embedded ones", Flags: []string{"kafka", "pubsub", "bigquery"}},
+			{Title: "What is shown", Flags: []string{"listen", "json", "log-level"}},
+		})
 	}
 	if err := command.Parse(flags, args); err != nil {
 		return f, err

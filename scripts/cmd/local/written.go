@@ -71,7 +71,7 @@ func (f *runFlags) written(ctx context.Context, in source, c *contract.Contract)
 			return nil, fmt.Errorf("the contract %s names no id for %s: add one to the ids of schema", c.Name,
 				c.Schema.Name)
 		}
-	case registry.Needed(c) && f.attached():
+	case registry.Needed(c) && f.kafka != "":
 		return nil, command.UsageError("the contract %s names a registry: with --kafka its events are to be in Kafka "+
 			"already, leave out --input", c.Name)
 	case registry.Needed(c):

@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+
+	"sluice/internal/settings"
 )
 
 // Run is the command; it returns the exit status.
@@ -39,7 +41,11 @@ func Run(args []string, stdout, stderr io.Writer) int {
 	fs.Usage = func() {
 		fmt.Fprint(stderr, "Says what the pipeline costs at list price, beside one message an event, insertAll, Dataflow "+
 			"and a BigQuery subscription.\n\n")
-		fs.PrintDefaults()
+		settings.PrintSections(stderr, fs, []settings.Section{
+			{Title: "The workload", Flags: []string{"rate", "partitions", "sample"}},
+			{Title: "How it is packed", Flags: []string{"linger", "max-linger", "batch-records"}},
+			{Title: "What is printed", Flags: []string{"free-tier", "json", "markdown"}},
+		})
 	}
 	switch err := fs.Parse(args); {
 	case err == flag.ErrHelp:
