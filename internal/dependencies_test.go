@@ -1,7 +1,9 @@
 package internal
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -58,5 +60,39 @@ func TestDependenciesRunDown(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Protects the size of what is deployed and of the operator's program, and the time of a cold start: the client of
+// Cloud Storage brings modules for gRPC along, a fourth of the functions, unless it is told that it is used by HTTP.
+func TestSizes(t *testing.T) {
+	const tag = "disable_grpc_modules"
+	for _, script := range []string{"../scripts/sluice", "../infra/build/binary"} {
+		text, err := os.ReadFile(script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(text), "-tags "+tag) {
+			t.Errorf("%s does not build with -tags %s", script, tag)
+		}
+	}
+	for program, most := range map[string]int64{ // bytes
+		"sluice/scripts/cmd/sluice":      60_000_000,
+		"sluice/functions/cmd/functions": 45_000_000,
+		"sluice/bridge/cmd/bridge":       60_000_000,
+	} {
+		binary := filepath.Join(t.TempDir(), "program")
+		if out, err := exec.Command("go", "build", "-tags", tag, "-ldflags", "-s -w", "-o", binary,
+			program).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", program, err, out)
+		}
+		info, err := os.Stat(binary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size() > most {
+			t.Errorf("%s has %d bytes, at most %d are wanted", program, info.Size(), most)
+		}
+		t.Logf("%s: %d bytes", program, info.Size())
 	}
 }

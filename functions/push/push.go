@@ -122,6 +122,9 @@ type Budget struct {
 	used  atomic.Int64
 }
 
+// DefaultBudget is what requests may hold together in an instance of 512 MiB.
+const DefaultBudget = 192 << 20
+
 // NewBudget returns a budget of limit bytes.
 func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
 

@@ -87,7 +87,7 @@ func DefaultConfig() Config {
 		HandlerTimeout:  push.DefaultConfig().Timeout,
 		AppendTimeout:   warehouse.DefaultAppenderConfig().Timeout,
 		BreakerOpen:     warehouse.DefaultAppenderConfig().BreakerOpen,
-		MaxInFlight:     192 << 20,
+		MaxInFlight:     push.DefaultBudget,
 	}
 }
 

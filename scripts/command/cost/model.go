@@ -3,7 +3,7 @@ package cost
 import (
 	"math"
 
-	"sluice/functions/service"
+	"sluice/functions/push"
 	"sluice/internal/batch"
 	"sluice/internal/cost"
 )
@@ -57,7 +57,7 @@ type Assumptions struct {
 func assumptions() Assumptions {
 	return Assumptions{
 		Packing: batch.DefaultPacking, Partitions: 6, References: true,
-		RequestTime: 0.35, ObjectTime: 0.1, Concurrency: 32, Memory: float64(service.DefaultConfig().MaxInFlight), Busy: 0.6,
+		RequestTime: 0.35, ObjectTime: 0.1, Concurrency: 32, Memory: float64(push.DefaultBudget), Busy: 0.6,
 		FetchCPU: 1.0 / 450_000, Overhead: 2,
 		RunLine: 1000, KeptLines: 0.01,
 		Minimum: 1000, Reference: 100, InsertRow: 1000,
