@@ -259,10 +259,12 @@ func (s *Stack) subscribe(ctx context.Context) (err error) {
 		}
 		sub := &pubsubpb.Subscription{
 			Name: full("subscriptions", of.name), Topic: full("topics", of.topic), PushConfig: to,
-			AckDeadlineSeconds:       int32(push.AckDeadline / time.Second),
-			MessageRetentionDuration: durationpb.New(31 * 24 * time.Hour),
+			AckDeadlineSeconds: int32(push.AckDeadline / time.Second),
 			RetryPolicy: &pubsubpb.RetryPolicy{MinimumBackoff: scaled(push.MinBackoff),
 				MaximumBackoff: scaled(push.MaxBackoff)},
+		}
+		if s.PubSub != nil { // Google's emulator keeps messages for 7 days, and refuses to be told of more
+			sub.MessageRetentionDuration = durationpb.New(31 * 24 * time.Hour)
 		}
 		if of.topic == Topic {
 			sub.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: full("topics", DeadLetterTopic),

@@ -74,6 +74,20 @@ type Replay struct {
 	Sent    int64            `json:"sent"`
 	Skipped map[string]int64 `json:"skipped"` // letters that cannot be sent, by reason
 	Done    bool             `json:"done"`
+
+	looked, candidates int64 // letters that this run has looked at, and of how many
+}
+
+// Progress is the share of the letters, 0 to 1, that this run has looked at.
+func (r *Replay) Progress() float64 {
+	all := r.candidates
+	if r.Limit > 0 {
+		all = min(all, r.looked+max(r.Limit-r.Sent, 0))
+	}
+	if all == 0 {
+		return 0
+	}
+	return float64(r.looked) / float64(all)
 }
 
 // The ways that a replay can take.
@@ -214,7 +228,7 @@ func (r *Replay) query() (statement string, args []any, err error) {
 	if f.LastOffset != nil {
 		add("kafka_offset <= ?", *f.LastOffset)
 	}
-	return "SELECT * FROM (\n" + text + ") AS candidates\nWHERE " + strings.Join(where, " AND ") + `
+	return "SELECT *, COUNT(*) OVER () AS letters FROM (\n" + text + ") AS candidates\nWHERE " + strings.Join(where, " AND ") + `
 ORDER BY failed_at, COALESCE(kafka_topic, ''), COALESCE(kafka_partition, 0), COALESCE(kafka_offset, -1), COALESCE(pubsub_message_id, '')`, args, nil
 }
 
@@ -224,6 +238,7 @@ func (r *Replay) letters(ctx context.Context, engine query.Engine, f func(*Lette
 	if err != nil {
 		return err
 	}
+	r.looked = 0
 	for row, err := range engine.Query(ctx, statement, args...) {
 		if err != nil {
 			return err
@@ -232,6 +247,7 @@ func (r *Replay) letters(ctx context.Context, engine query.Engine, f func(*Lette
 		if err != nil {
 			return err
 		}
+		r.looked, r.candidates = r.looked+1, row[len(row)-1].(int64)
 		l.Replay = r.ID
 		if r.Cursor != nil && l.cursor().compare(r.Cursor) <= 0 || !matches(l.Value, r.Filter.EventID) {
 			continue

@@ -216,9 +216,13 @@ func TestResumeAfterFailure(t *testing.T) {
 			t.Errorf("kept is %+v after the steps %d", kept, steps)
 		}
 	}
+	var shares []float64
 	if err := replay.Execute(t.Context(), engine(s), kept, throughPubSub(t, s), replay.Options{File: file,
-		Rate: 1e6}); err != nil {
+		Rate: 1e6, Progress: func(r *replay.Replay) { shares = append(shares, r.Progress()) }}); err != nil {
 		t.Fatal(err)
+	}
+	if len(shares) == 0 || !slices.IsSorted(shares) || shares[0] <= 0 || shares[len(shares)-1] != 1 {
+		t.Errorf("the shares that were done are %v, want them to grow to 1", shares)
 	}
 	settle(t, s)
 	if got := ask(t, engine(s), "SELECT COUNT(*), COUNT(DISTINCT replay_id) FROM events"); got != fmt.Sprintf("%d|1",

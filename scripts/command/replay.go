@@ -233,8 +233,13 @@ func replays(ctx context.Context, local *Local, args []string) error {
 
 // executeReplay sends the letters of r.
 func executeReplay(ctx context.Context, f replayFlags, r *replay.Replay, file string) error {
+	begin := time.Now()
 	options := replay.Options{File: file, Rate: f.rate, Progress: func(r *replay.Replay) {
-		fmt.Fprintf(os.Stderr, "replay %s: %s sent\n", r.ID, letters(r.Sent))
+		left := ""
+		if took, done := time.Since(begin), r.Progress(); took > time.Second && done > 0 && done < 1 {
+			left = fmt.Sprintf(", about %s to go", time.Duration(float64(took)*(1-done)/done).Round(time.Second))
+		}
+		fmt.Fprintf(os.Stderr, "replay %s: %s sent%s\n", r.ID, letters(r.Sent), left)
 	}}
 	outcome := &replay.Outcome{ID: r.ID}
 	var err error
