@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/internal/audit"
+	"sluice/internal/contract"
 	"sluice/internal/local"
 )
 
@@ -59,6 +60,56 @@ func events(t *testing.T, s *Servers) {
 		`5 | invalid_timestamp | event_timestamp | {"event_id":"f","event_timestamp":"yesterday","event_type":"page_view","user_id":"u"} | null | 6b`,
 	}
 	got = p.deadLettered(5, "kafka_offset, error_code, error_field, original_event, original_event_bytes, kafka_key")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("events_dlq (-want, +got):\n%s", diff)
+	}
+}
+
+// ownContract protects streams of other shapes: columns from paths, exact numbers, a RECORD and an array in the table
+// that the contract asks for, and dead letters that name what is wrong by its path.
+func ownContract(t *testing.T, s *Servers) {
+	p := newPipeline(t, s, "orders")
+	p.create(1, nil)
+	var err error
+	p.contract, err = contract.Read("orders.yaml", fmt.Appendf(nil, `contract: 1
+name: orders
+topics: [%s]
+table: {name: conformance_orders}
+columns:
+- {name: id, type: INT64, mode: REQUIRED, from: order.id}
+- {name: total, type: NUMERIC, from: order.total, accept: [number, string]}
+- {name: day, type: DATE}
+- {name: tags, type: STRING, mode: REPEATED}
+- name: address
+  type: RECORD
+  columns:
+  - {name: city, type: STRING, mode: REQUIRED}
+- {name: others, type: JSON, rest: true}
+`, p.topic))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.produce(nil,
+		kafka.Message{Value: []byte(`{"order":{"id":1,"total":"12345678901234567890.123456789"},"day":"2026-11-29","tags":["a","b"],"address":{"city":"Bern"},"x":{"y":"z"}}`)},
+		kafka.Message{Value: []byte(`{"order":{"id":2},"address":{}}`)},
+		kafka.Message{Value: []byte(`{"order":{"id":"3"}}`)},
+		kafka.Message{Value: []byte(`{"order":{"id":4},"day":null,"tags":[]}`)},
+	)
+	p.bridge()
+	want := []string{`0 | 1 | 2026-11-29 | [a b] | Bern | z`, `3 | 4 | null | [] | null | null`}
+	got := p.await(2, `SELECT kafka_offset, id, CAST(day AS STRING), tags, address.city, JSON_VALUE(others, '$.x.y')
+		FROM clickstream.conformance_orders WHERE kafka_topic = '%s' ORDER BY kafka_offset`, p.topic)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("rows (-want, +got):\n%s", diff)
+	}
+	if s.By.BigQueryREST == "" { // goccy's emulator reads every NUMERIC as 0
+		got := p.rows("SELECT CAST(total AS STRING) FROM clickstream.conformance_orders WHERE kafka_offset = 0 AND kafka_topic = '%s'", p.topic)
+		if diff := cmp.Diff([]string{"12345678901234567890.123456789"}, got); diff != "" {
+			t.Errorf("total (-want, +got):\n%s", diff)
+		}
+	}
+	want = []string{`1 | missing_field | address.city | orders`, `2 | wrong_type | order.id | orders`}
+	got = p.deadLettered(2, "kafka_offset, error_code, error_field, contract")
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("events_dlq (-want, +got):\n%s", diff)
 	}

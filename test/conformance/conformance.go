@@ -58,6 +58,7 @@ func Run(t *testing.T, s Servers) {
 	}
 	cases := []testCase{
 		{"events land as sent and bad ones are dead-lettered", events},
+		{"a contract of one's own", ownContract},
 		{"all compressions", compressions},
 		{"keys, headers, tombstones and empty values", shapes},
 		{"aborted transactions are never forwarded", transactions},

@@ -13,6 +13,7 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
 	"sluice/bridge"
+	"sluice/internal/contract"
 	"sluice/internal/local"
 	"sluice/internal/telemetry"
 	pipelines "sluice/scripts/pipeline"
@@ -28,6 +29,8 @@ type pipeline struct {
 	topic string // of Kafka; also the bridges' group
 	admin *kafka.AdminClient
 	stack *local.Stack // nil: not started yet
+	// contract of the topic; nil: the built-in one.
+	contract *contract.Contract
 }
 
 // newPipeline is the pipeline of a case of that name. The Kafka topic is the case's to
@@ -72,6 +75,9 @@ func (p *pipeline) start() {
 				p.t.Error(err)
 			}
 		},
+	}
+	if p.contract != nil {
+		c.Contracts = []*contract.Contract{p.contract}
 	}
 	var err error
 	if p.stack, err = pipelines.Start(p.t.Context(), c); err != nil {
