@@ -16,6 +16,10 @@ resource "google_pubsub_topic_iam_member" "clickstream_bridge" {
   topic  = google_pubsub_topic.clickstream.name
   role   = "roles/pubsub.publisher"
   member = local.accounts["bridge"]
+
+  # A topic without a subscription takes what is published and keeps nothing: when it
+  # is made anew beside a running bridge, nobody may publish before somebody reads.
+  depends_on = [google_pubsub_subscription.ingest]
 }
 
 resource "google_pubsub_topic" "dead_letter" {
@@ -39,6 +43,9 @@ resource "google_pubsub_topic_iam_member" "dead_letter_publishers" {
   topic  = google_pubsub_topic.dead_letter.name
   role   = "roles/pubsub.publisher"
   member = each.value
+
+  # As above: first the subscription, then who publishes to it.
+  depends_on = [google_pubsub_subscription.dead_letter]
 }
 
 locals {

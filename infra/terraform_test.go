@@ -199,6 +199,25 @@ func TestNothingIsPublic(t *testing.T) {
 	}
 }
 
+// publisherGrant is a resource of Terraform that lets somebody publish.
+var publisherGrant = regexp.MustCompile(`(?ms)^resource "google_pubsub_topic_iam_member" "(\w+)" \{\n.*?^\}`)
+
+// Protects what is published while a topic that was deleted is made anew: a topic without
+// a subscription acknowledges it and keeps nothing, so the subscription comes first.
+func TestNobodyPublishesBeforeSomebodyReads(t *testing.T) {
+	grants := publisherGrant.FindAllStringSubmatch(read(t, "pubsub.tf"), -1)
+	want := map[string]string{"clickstream_bridge": "ingest", "dead_letter_publishers": "dead_letter"}
+	for _, grant := range grants {
+		if !strings.Contains(grant[0], "depends_on = [google_pubsub_subscription."+want[grant[1]]+"]") {
+			t.Errorf("%s does not wait for the topic's subscription", grant[1])
+		}
+		delete(want, grant[1])
+	}
+	if len(want) != 0 {
+		t.Errorf("no grant to publish was found of %v", want)
+	}
+}
+
 // Protects other machines from a lock file, which would pin one's platform and provider.
 func TestNoLockFile(t *testing.T) {
 	if !strings.Contains(read(t, "../.gitignore"), "\n.terraform.lock.hcl\n") {
