@@ -334,6 +334,9 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 		}
 		text := b[start+1 : p]
 		p++
+		if len(text) == 0 && f.skipEmpty {
+			continue
+		}
 		d.filled[act] = d.scope
 		if f.missing {
 			d.missing--

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 
@@ -16,32 +17,39 @@ func (d *fastDecoder) place(row, b []byte, p int, name span, id, gap, index int3
 	at := &d.plan.places[index]
 	d.special = true
 	start := p
-	open := len(d.other)
-	d.other = append(d.other, piece{start: len(d.opened), then: openPiece})
-	d.opened = append(d.opened, opened{place: index, name: name})
-	if (len(at.inner) > 0 || at.section >= 0) && p < len(b) && b[p] == '{' {
+	open := -1 // where its pieces begin, if there are any
+	switch {
+	case p < len(b) && b[p] == '"':
+		if p = scanPlain(b, p+1); p >= len(b) || b[p] != '"' {
+			if p, _ = scanSpecial(b, p); p < 0 {
+				d.rejection = rejectSyntax(b, start)
+				return nil, -1
+			}
+		}
+		p++
+	case (len(at.inner) > 0 || at.section >= 0) && p < len(b) && b[p] == '{':
 		if depth == d.plan.depth {
 			d.rejection = rejectTooDeep(d.plan.depth)
 			return nil, -1
 		}
+		open = len(d.other)
+		k := d.open(index, name)
 		lane := d.lane
-		row, p = d.members(row, b, p+1, id, d.names.within(gap), depth+1)
+		if row, p = d.members(row, b, p+1, id, d.names.within(gap), depth+1); p < 0 {
+			return nil, -1
+		}
 		d.lane = lane
-	} else {
-		p = d.value(b, p, id, gap, depth)
-	}
-	if p < 0 {
-		return nil, -1
+		d.opened[k].value, d.opened[k].end = span{start, p}, len(d.other)
+	default:
+		if p = d.value(b, p, id, gap, depth); p < 0 {
+			return nil, -1
+		}
 	}
 	raw := b[start:p]
-	o := &d.opened[d.other[open].start]
-	o.value, o.end = span{start, p}, len(d.other)
 	switch {
-	case raw[0] == '{':
-		if at.section >= 0 {
-			d.sections[at.section] = open + 1
-		}
-	case len(at.below) == 0 && at.section < 0:
+	case open >= 0 && at.section >= 0:
+		d.sections[at.section] = open + 1
+	case open >= 0, raw[0] == '{', len(at.below) == 0 && at.section < 0:
 	case raw[0] == 'n' || emptyArray(raw):
 	default:
 		d.block(at, start, raw)
@@ -61,16 +69,35 @@ func (d *fastDecoder) place(row, b []byte, p int, name span, id, gap, index int3
 			d.offer(r.taker, v)
 		}
 	}
+	taken := false // whole, by a field for which no better path can come
+	parts := false // a RECORD may take it and leave a part
 	for _, t := range at.fields {
-		if f := &d.plan.fields[t.field]; f.absent(raw) {
+		f := &d.plan.fields[t.field]
+		if f.absent(raw) {
 			continue
-		} else if f.late {
+		}
+		parts = parts || f.inner >= 0
+		taken = taken || !parts && (!f.late || t.rank == 0)
+		if f.late {
 			d.offer(t, span{start, p})
 		} else {
 			row = d.convert(row, b, t.field, t.rank, start, p)
 		}
 	}
+	if open < 0 && !taken {
+		k := d.open(index, name)
+		d.opened[k].value, d.opened[k].end = span{start, p}, len(d.other)
+	}
 	return row, p
+}
+
+// open appends a member of which a part may be left, and returns its index in d.opened. Its value
+// and its end are still to be set.
+func (d *fastDecoder) open(place int32, name span) int {
+	k := len(d.opened)
+	d.other = append(d.other, piece{start: k, then: openPiece})
+	d.opened = append(d.opened, opened{place: place, name: name})
+	return k
 }
 
 // block refuses a value in which fields look for something, but which is no object.
@@ -172,12 +199,12 @@ func (d *fastDecoder) scalar(row []byte, f *field, b []byte, start, end int) ([]
 	switch raw[0] {
 	case '"':
 		text := raw[1 : len(raw)-1]
-		for _, c := range text {
-			if c == '\\' {
-				d.text = appendUnescaped(d.text[:0], text)
-				text = d.text
-				break
-			}
+		if bytes.IndexByte(text, '\\') >= 0 {
+			d.text = appendUnescaped(d.text[:0], text)
+			text = d.text
+		}
+		if f.plain && !f.notEmpty {
+			return protowire.AppendBytes(protowire.AppendVarint(row, f.tag), text), nil
 		}
 		if f.clocked {
 			return d.appendClocked(row, f, text)

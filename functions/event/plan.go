@@ -68,10 +68,11 @@ type pick struct {
 
 // field is a column that the decoder fills, compiled.
 type field struct {
-	slow    bool // single, but its value is more than text that is converted
-	missing bool // an event without it is rejected
-	late    bool // converted after the end of its scope
-	single  bool // converted where it stands: one path, one value, and no other field at its place
+	slow      bool // single, but its value is more than text that is converted
+	skipEmpty bool // an empty string counts as null
+	missing   bool // an event without it is rejected
+	late      bool // converted after the end of its scope
+	single    bool // converted where it stands: one path, one value, and no other field at its place
 	column
 	source                   contract.Source
 	line                     int             // of the contract's file
@@ -82,7 +83,7 @@ type field struct {
 	header                   string
 	kept                     bool // conditions look at its value
 	when                     []contract.Condition
-	skipEmpty, emptyIsNull   bool   // an empty string, an empty array counts as null
+	emptyIsNull              bool   // an empty array counts as null
 	minElements, maxElements int    // of an array; 0: no limit
 	byDefault                []byte // encoded; nil: none
 	defaultText              []byte
@@ -280,7 +281,7 @@ func (p *plan) settle() {
 		s := &p.scopes[i]
 		for k := s.first; k < s.last; k++ {
 			f := &p.fields[k]
-			f.slow = f.kind == kindJSON || f.kept || f.skipEmpty
+			f.slow = f.kind == kindJSON || f.kept
 			if f.late {
 				s.late = append(s.late, k)
 			}

@@ -45,7 +45,7 @@ func (p *plan) choice(places []int32, take bool) schema.Choice {
 				continue
 			}
 			if len(at.fields) == 1 && take {
-				if f := &p.fields[at.fields[0].field]; f.single && !f.slow && f.takes(t) {
+				if f := &p.fields[at.fields[0].field]; f.single && !f.slow && !f.skipEmpty && f.takes(t) {
 					return at.fields[0].field, true, nil
 				}
 			}
