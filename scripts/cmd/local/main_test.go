@@ -113,7 +113,8 @@ func TestCostModelAgainstARun(t *testing.T) {
 	price(t, "1000", &model)
 	const seconds = 15
 	s := summarize(t, nil, "--events", strconv.Itoa(1000*seconds), "--rate", "1000", "--partitions", "100")
-	if s.Missing != 0 || s.DuplicateRows != 0 || s.References != 0 {
+	// On a starved machine a burst may fill a batch, which then goes by an object.
+	if s.Missing != 0 || s.DuplicateRows != 0 || s.References > s.Messages/4 {
 		t.Errorf("%+v", s)
 	}
 	// The first and the last batch are whatever they are.
