@@ -203,9 +203,6 @@ func (d *fastDecoder) scalar(row []byte, f *field, b []byte, start, end int) ([]
 			d.text = appendUnescaped(d.text[:0], text)
 			text = d.text
 		}
-		if f.plain && !f.notEmpty {
-			return protowire.AppendBytes(protowire.AppendVarint(row, f.tag), text), nil
-		}
 		if f.clocked {
 			return d.appendClocked(row, f, text)
 		}

@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -131,10 +130,9 @@ func (w *world) anew(subscription string) {
 	was, err := subscriptions.GetSubscription(w.t.Context(), &pubsubpb.GetSubscriptionRequest{Subscription: name})
 	w.must(err)
 	topic := was.Topic
-	short := topic[strings.LastIndex(topic, "/")+1:]
 	w.must(topics.DeleteTopic(w.t.Context(), &pubsubpb.DeleteTopicRequest{Topic: topic}))
 	var tries atomic.Int64 // all that meet the fault, which leaves them to the topic that is not there
-	counter := w.PubSub.FailPublish(pubsub.PublishFault{Topic: short, Count: -1,
+	counter := w.PubSub.FailPublish(pubsub.PublishFault{Topic: topic, Count: -1,
 		When: func(*pubsubpb.PublishRequest) bool { tries.Add(1); return false }})
 	w.produce(1500)
 	w.until("the fault is met", func() bool { return tries.Load() >= 3 })
@@ -142,7 +140,7 @@ func (w *world) anew(subscription string) {
 	w.until("what the old topic took is delivered", func() bool { return w.PubSub.Stats(subscription).Backlog == 0 })
 	w.must(subscriptions.DeleteSubscription(w.t.Context(), &pubsubpb.DeleteSubscriptionRequest{Subscription: name}))
 
-	denied := w.PubSub.FailPublish(pubsub.PublishFault{Topic: short, Code: codes.PermissionDenied, Count: -1})
+	denied := w.PubSub.FailPublish(pubsub.PublishFault{Topic: topic, Code: codes.PermissionDenied, Count: -1})
 	_, err = topics.CreateTopic(w.t.Context(), &pubsubpb.Topic{Name: topic})
 	w.must(err)
 	w.until("publishers meet the new topic", func() bool { return denied.Hits() >= 1 })
@@ -151,6 +149,23 @@ func (w *world) anew(subscription string) {
 	_, err = subscriptions.CreateSubscription(w.t.Context(), anew)
 	w.must(err)
 	denied.Remove()
+}
+
+// clocksJump is a fault of the clocks of Pub/Sub and BigQuery. The bridge and the functions
+// take the machine's: how they compare moments is tested beside it (functions/warehouse).
+func clocksJump() fault {
+	var ahead atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	return fault{
+		name: "the clocks of Pub/Sub and BigQuery jump an hour ahead, then two hours back", duplicates: none, delay: none,
+		stack: func(c *pipeline.Config) { c.PubSubNow, c.WarehouseNow = now, now },
+		strike: func(w *world) {
+			for _, offset := range []time.Duration{0, time.Hour, -time.Hour} {
+				ahead.Store(int64(offset))
+				w.produce(800)
+			}
+		},
+	}
 }
 
 // failures is how many pushes to Ingest have failed so far.
@@ -494,4 +509,5 @@ var matrix = []fault{
 			w.produce(2000)
 		},
 	},
+	clocksJump(),
 }
