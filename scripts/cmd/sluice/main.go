@@ -21,7 +21,7 @@ import (
 	"sluice/scripts/command/cost"
 )
 
-// version is what was built; a build may stamp it with -ldflags "-X main.version=…".
+// version is the commit that was built: scripts/sluice stamps it with -ldflags "-X main.version=…".
 var version = "unknown"
 
 func main() {
