@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 
@@ -38,11 +39,7 @@ func (d *fastDecoder) meets(c *contract.Condition) bool {
 // string, the digits of a number, true or false, as they were sent.
 func (d *fastDecoder) textOf(field int32) ([]byte, bool) {
 	if d.filled[field] == d.scope {
-		k := d.kept[field]
-		if k.from < 0 {
-			return nil, false
-		}
-		return d.keptText[k.from:k.to], true
+		return d.kept[field], d.kept[field] != nil
 	}
 	f := &d.plan.fields[field]
 	return f.defaultText, f.byDefault != nil
@@ -66,16 +63,22 @@ func sampled(text []byte, keep float64) bool {
 
 // keepText notes the text of a field's value for textOf.
 func (d *fastDecoder) keepText(field int32, raw []byte) {
-	from := len(d.keptText)
-	d.special = true
 	switch raw[0] {
 	case '{', '[':
-		d.kept[field] = span{-1, -1}
-		return
+		raw = nil
 	case '"':
-		d.keptText = appendUnescaped(d.keptText, raw[1:len(raw)-1])
-	default:
-		d.keptText = append(d.keptText, raw...)
+		raw = raw[1 : len(raw)-1]
+		if bytes.IndexByte(raw, '\\') >= 0 {
+			raw = d.keepEscaped(raw)
+		}
 	}
-	d.kept[field] = span{from, len(d.keptText)}
+	d.kept[field] = raw
+}
+
+// keepEscaped returns what a string means, for the time of the event.
+func (d *fastDecoder) keepEscaped(text []byte) []byte {
+	d.special = true
+	from := len(d.keptText)
+	d.keptText = appendUnescaped(d.keptText, text)
+	return d.keptText[from:]
 }

@@ -14,11 +14,10 @@ import (
 // first compares what is there with what came next in earlier events; if all
 // guesses fail it reads the name in the ordinary way, at the same place.
 //
-// Most fields are converted where they stand. Three kinds wait until their object has
-// ended: those with several paths, because a better one may follow; arrays; and RECORDs,
-// whose text is then read a second time by the same code. What is left of an object that
-// paths lead into is found by a second look at it, when it is known which fields took
-// something (leftovers.go).
+// Most fields are converted where they stand. Those with several paths wait until their
+// object has ended, unless the value stands at the first of the paths, because a better one
+// may follow. What is left of an object that paths lead into is found by a second look at
+// what is noted of it, when it is known which fields took something (leftovers.go).
 //
 // Calls are dear here, because none of a caller's registers outlives one: what
 // happens to nearly every member of nearly every event is written out.
@@ -31,7 +30,7 @@ type fastDecoder struct {
 	missing int      // required fields of the scope that are not filled
 	filled  []uint64 // by field: the scope that filled it last
 	offers  []offer  // by field: what a late one will be converted from
-	kept    []span   // by field: the text of its value in keptText, for conditions; from -1: it has none
+	kept    [][]byte // by field: the text of its value, for conditions; nil: it has none
 	trail   []crumb  // the RECORDs that are being read, from the outermost
 	meta    Meta     // of an event before
 	batch   []byte   // what appendBatch makes of it
@@ -65,11 +64,15 @@ const noViolation = math.MaxInt
 // span is a part of a text.
 type span struct{ from, to int }
 
+// part is a span of an event.
+type part struct{ from, to int32 }
+
 // offer is where the value of a late field stands.
 type offer struct {
 	scope uint64 // that it was offered to
 	rank  int32  // of the path at which it stands
-	span
+	plain bool   // it is a string without escapes
+	part
 }
 
 // crumb is a RECORD that is being read.
@@ -78,32 +81,34 @@ type crumb struct {
 	index       int // of the element of an array; -1: it is none
 }
 
-// piece is a part of an object that goes into its rest as it stands, with a byte after it;
-// or, if that is openPiece, opened[start], behind which stand the pieces of the object in it.
+// piece is a part of an object that goes into its rest as it stands, with a byte after it.
+// There are two more kinds of pieces: see the values of then.
 type piece struct {
-	start, end int
-	then       byte
+	start, end  int32
+	field, rank int16 // of an offerPiece
+	then        byte
 }
 
 // What stands behind a piece: a comma behind members, a colon behind a name.
 const (
 	plainMember = ','
 	plainName   = ':'
-	openPiece   = '?'
+	offerPiece  = 'f' // a member that one field may take, from the path rank; it is left if that takes another
+	openPiece   = 'o' // opened[start], behind which stand the pieces of the object in it
 )
 
 // opened is a member of which a part may be left, or all or nothing.
 type opened struct {
 	place       int32
-	name, value span
-	end         int // of the pieces within it, an index of d.other
+	name, value part
+	end         int32 // of the pieces within it, an index of d.other
 }
 
 func newFastDecoder(p *plan) *fastDecoder {
 	d := &fastDecoder{
 		plan:   p,
 		filled: make([]uint64, len(p.fields)), offers: make([]offer, len(p.fields)),
-		kept: make([]span, len(p.fields)), lefts: make([]span, len(p.fields)),
+		kept: make([][]byte, len(p.fields)), lefts: make([]span, len(p.fields)),
 		sections: make([]int, len(p.sections)),
 	}
 	d.batch = p.appendBatch(nil, &Meta{})
@@ -208,10 +213,11 @@ func (d *fastDecoder) beginSpecial() {
 		}
 		*scratch = (*scratch)[:0]
 	}
+	d.base, d.trail = 0, d.trail[:0]
 	if cap(d.wide) > keptScratch/8 || cap(d.elements) > keptScratch/16 || cap(d.opened) > keptScratch/64 {
 		d.wide, d.elements, d.opened = nil, nil, nil
 	}
-	d.wide, d.opened = d.wide[:0], d.opened[:0]
+	d.wide, d.opened, d.elements = d.wide[:0], d.opened[:0], d.elements[:0]
 	clear(d.sections)
 }
 
@@ -226,7 +232,7 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 		// What is before the next value.
 		if p < len(b) && b[p] == '}' {
 			if run >= 0 {
-				d.other = append(d.other, piece{start: run, end: p, then: plainMember})
+				d.other = append(d.other, piece{start: int32(run), end: int32(p), then: plainMember})
 			}
 			return row, p + 1
 		}
@@ -262,7 +268,7 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 			}
 			if id == 0 {
 				if run >= 0 {
-					d.other = append(d.other, piece{start: run, end: before, then: plainMember})
+					d.other = append(d.other, piece{start: int32(run), end: int32(before), then: plainMember})
 				}
 				return row, quote + 1
 			}
@@ -277,9 +283,9 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 			// compact together with what is before and behind it.
 			if !compact {
 				if run >= 0 {
-					d.other = append(d.other, piece{start: run, end: before, then: plainMember})
+					d.other = append(d.other, piece{start: int32(run), end: int32(before), then: plainMember})
 				}
-				d.other = append(d.other, piece{start: quote, end: quoted, then: plainName})
+				d.other = append(d.other, piece{start: int32(quote), end: int32(quoted), then: plainName})
 				run = p
 			} else if run < 0 {
 				run = quote
@@ -306,7 +312,7 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 		}
 
 		if run >= 0 {
-			d.other = append(d.other, piece{start: run, end: before, then: plainMember})
+			d.other = append(d.other, piece{start: int32(run), end: int32(before), then: plainMember})
 			run = -1
 		}
 		if act < 0 { // more is to be done than to fill one field
@@ -321,7 +327,10 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 				return nil, -1
 			}
 			if !f.absent(b[start:p]) {
-				row = d.convert(row, b, act, 0, start, p)
+				if f.late {
+					d.offers[act] = offer{scope: d.scope}
+				}
+				row = d.convert(row, b, act, 0, start, p, false)
 			}
 			continue
 		}
@@ -334,11 +343,14 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 		}
 		text := b[start+1 : p]
 		p++
-		if len(text) == 0 && f.skipEmpty {
-			continue
+		if f.watched {
+			if len(text) == 0 && f.skipEmpty {
+				continue
+			}
+			d.watch(act, text, escaped)
 		}
 		d.filled[act] = d.scope
-		if f.missing {
+		if f.counted {
 			d.missing--
 		}
 		if d.violation != nil && d.base+start > d.violationAt {
@@ -385,6 +397,20 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 		if problem != nil {
 			d.violate(start, act, 0, -1, problem)
 		}
+	}
+}
+
+// watch is called before a field that is watched takes the characters of a string where they stand.
+func (d *fastDecoder) watch(index int32, text []byte, escaped bool) {
+	f := &d.plan.fields[index]
+	if f.late {
+		d.offers[index] = offer{scope: d.scope} // ends what other paths offer
+	}
+	if f.kept {
+		if escaped {
+			text = d.keepEscaped(text)
+		}
+		d.kept[index] = text
 	}
 }
 
@@ -445,7 +471,13 @@ func (d *fastDecoder) name(b []byte, p int, first bool, object int32, number uin
 	return id, quote, end + 1, scanSpace(b, p+1)
 }
 
-func (d *fastDecoder) duplicate(id int32) *Rejection { return rejectDuplicate(d.names.list[id].path) }
+//go:noinline
+func (d *fastDecoder) duplicate(id int32) *Rejection {
+	if len(d.trail) > 0 {
+		return rejectDuplicate("") // the path is the RECORD's
+	}
+	return rejectDuplicate(d.names.list[id].path)
+}
 
 // value reads the value at p, which belongs to the name id and stands within depth
 // objects and arrays, and returns its end; -1 and d.rejection if it is none.

@@ -17,29 +17,48 @@ func (d *fastDecoder) place(row, b []byte, p int, name span, id, gap, index int3
 	at := &d.plan.places[index]
 	d.special = true
 	start := p
-	open := -1 // where its pieces begin, if there are any
+	open := -1     // where its pieces begin, if there are any
+	plain := false // it is a string without escapes
 	switch {
 	case p < len(b) && b[p] == '"':
+		escaped := false
 		if p = scanPlain(b, p+1); p >= len(b) || b[p] != '"' {
-			if p, _ = scanSpecial(b, p); p < 0 {
+			if p, escaped = scanSpecial(b, p); p < 0 {
 				d.rejection = rejectSyntax(b, start)
 				return nil, -1
 			}
 		}
 		p++
+		plain = !escaped
 	case (len(at.inner) > 0 || at.section >= 0) && p < len(b) && b[p] == '{':
 		if depth == d.plan.depth {
 			d.rejection = rejectTooDeep(d.plan.depth)
 			return nil, -1
 		}
 		open = len(d.other)
-		k := d.open(index, name)
+		k := d.open(index, name, start, start)
 		lane := d.lane
 		if row, p = d.members(row, b, p+1, id, d.names.within(gap), depth+1); p < 0 {
 			return nil, -1
 		}
 		d.lane = lane
-		d.opened[k].value, d.opened[k].end = span{start, p}, len(d.other)
+		d.opened[k].value.to, d.opened[k].end = int32(p), int32(len(d.other))
+	case at.record >= 0 && p < len(b) && b[p] == d.plan.fields[at.record].opening() && d.violation == nil:
+		f := &d.plan.fields[at.record]
+		d.filled[at.record] = d.scope
+		d.offers[at.record] = offer{scope: d.scope}
+		if f.counted {
+			d.missing--
+		}
+		if f.Repeated {
+			row, p = d.repeated(row, b, at.record, 0, start, depth+1)
+		} else {
+			row, p = d.record(row, b, at.record, 0, -1, start, -1, depth+1)
+		}
+		if p >= 0 && d.leaves(at.record) {
+			d.open(index, name, start, p)
+		}
+		return row, p
 	default:
 		if p = d.value(b, p, id, gap, depth); p < 0 {
 			return nil, -1
@@ -66,38 +85,66 @@ func (d *fastDecoder) place(row, b []byte, p int, name span, id, gap, index int3
 				d.violateAt(d.base+v.from, r.field, path, noContainer(b[v.from], r.steps[steps]))
 			}
 		case !f.absent(b[v.from:v.to]):
-			d.offer(r.taker, v)
+			if f.late {
+				d.offer(r.taker, v.from, v.to, false)
+			} else {
+				row = d.convert(row, b, r.field, 0, v.from, v.to, false)
+			}
 		}
 	}
-	taken := false // whole, by a field for which no better path can come
-	parts := false // a RECORD may take it and leave a part
-	for _, t := range at.fields {
+	taken := false     // whole, by a field for which no better path can come
+	parts := false     // a RECORD may take it and leave a part
+	var offered *taker // the last one for which a better path may come
+	offers := 0        // how many there are
+	for i := range at.fields {
+		t := &at.fields[i]
 		f := &d.plan.fields[t.field]
 		if f.absent(raw) {
 			continue
 		}
-		parts = parts || f.inner >= 0
-		taken = taken || !parts && (!f.late || t.rank == 0)
-		if f.late {
-			d.offer(t, span{start, p})
-		} else {
-			row = d.convert(row, b, t.field, t.rank, start, p)
+		if t.rank > 0 {
+			d.offer(*t, start, p, plain)
+			offered = t
+			offers++
+			parts = parts || f.inner >= 0
+			continue
 		}
+		if f.late {
+			d.offers[t.field] = offer{scope: d.scope}
+		}
+		row = d.convert(row, b, t.field, 0, start, p, plain)
+		parts = parts || f.inner >= 0 && d.leaves(t.field)
+		taken = taken || !parts
 	}
-	if open < 0 && !taken {
-		k := d.open(index, name)
-		d.opened[k].value, d.opened[k].end = span{start, p}, len(d.other)
+	if open >= 0 || taken {
+		return row, p
+	}
+	if offers == 1 && !parts && name.to+1 == start {
+		d.other = append(d.other, piece{int32(name.from), int32(p), int16(offered.field), int16(offered.rank), offerPiece})
+	} else if offers > 0 || parts || len(at.fields) == 0 {
+		d.open(index, name, start, p)
 	}
 	return row, p
 }
 
-// open appends a member of which a part may be left, and returns its index in d.opened. Its value
-// and its end are still to be set.
-func (d *fastDecoder) open(place int32, name span) int {
+// open appends a member with the value b[start:end], of which a part may be left, and returns its index in d.opened.
+func (d *fastDecoder) open(place int32, name span, start, end int) int {
 	k := len(d.opened)
-	d.other = append(d.other, piece{start: k, then: openPiece})
-	d.opened = append(d.opened, opened{place: place, name: name})
+	d.other = append(d.other, piece{start: int32(k), then: openPiece})
+	d.opened = append(d.opened, opened{place: place, name: part{int32(name.from), int32(name.to)},
+		value: part{int32(start), int32(end)}, end: int32(len(d.other))})
 	return k
+}
+
+// leaves reports whether the field is a RECORD that leaves something of what it has taken.
+func (d *fastDecoder) leaves(field int32) bool { return d.lefts[field].to > d.lefts[field].from }
+
+// opening is what the value of a RECORD begins with.
+func (f *field) opening() byte {
+	if f.Repeated {
+		return '['
+	}
+	return '{'
 }
 
 // block refuses a value in which fields look for something, but which is no object.
@@ -123,10 +170,11 @@ func noContainer(first byte, step contract.Step) *problem {
 			": send the right type, values are not converted"}
 }
 
-// offer notes a value for a field that is converted later.
-func (d *fastDecoder) offer(t taker, v span) {
+// offer notes the value b[start:end] for a field that is converted later. plain says that it is a string without
+// escapes.
+func (d *fastDecoder) offer(t taker, start, end int, plain bool) {
 	if o := &d.offers[t.field]; o.scope != d.scope || t.rank < o.rank {
-		*o = offer{d.scope, t.rank, v}
+		*o = offer{d.scope, t.rank, plain, part{int32(start), int32(end)}}
 	}
 }
 
@@ -138,46 +186,77 @@ func (f *field) absent(raw []byte) bool {
 // convertLate appends the fields of a scope that waited for its object's end.
 func (d *fastDecoder) convertLate(row, b []byte, s *scope) []byte {
 	for _, k := range s.late {
-		if o := &d.offers[k]; o.scope == d.scope {
-			row = d.convert(row, b, k, o.rank, o.from, o.to)
+		if o := &d.offers[k]; o.scope == d.scope && d.filled[k] != d.scope {
+			f := &d.plan.fields[k]
+			if o.plain && f.copied && d.violation == nil {
+				d.filled[k] = d.scope
+				row = protowire.AppendVarint(row, f.tag)
+				row = protowire.AppendBytes(row, b[o.from+1:o.to-1])
+				continue
+			}
+			row = d.convert(row, b, k, o.rank, int(o.from), int(o.to), o.plain)
 		}
 	}
 	return row
 }
 
-// convert appends a field whose value stands at b[start:end], or notes why it cannot.
-func (d *fastDecoder) convert(row, b []byte, index, rank int32, start, end int) []byte {
+// convert appends a field whose value stands at b[start:end], or notes why it cannot. plain says that the value is a
+// string without escapes.
+func (d *fastDecoder) convert(row, b []byte, index, rank int32, start, end int, plain bool) []byte {
 	f := &d.plan.fields[index]
 	d.filled[index] = d.scope
-	if f.missing && !f.late {
+	if f.counted {
 		d.missing--
 	}
 	if f.kept {
 		d.keepText(index, b[start:end])
 	}
+	if f.inner >= 0 {
+		d.lefts[index] = span{}
+	}
 	if d.base+start > d.violationAt {
 		return row
 	}
 	if f.Repeated {
-		return d.repeated(row, b, index, rank, start)
+		row, _ = d.repeated(row, b, index, rank, start, 1)
+		return row
 	}
-	return d.one(row, b, index, rank, -1, start, end)
+	if f.inner >= 0 {
+		row, _ = d.record(row, b, index, rank, -1, start, end, 1)
+		return row
+	}
+	var problem *problem
+	if plain && f.kind != kindJSON {
+		row, problem = d.chars(row, f, b[start+1:end-1])
+	} else {
+		row, problem = d.scalar(row, f, b, start, end)
+	}
+	if problem != nil {
+		d.refuse(start, end, index, rank, -1, problem)
+	}
+	return row
 }
 
-// one appends one value of a field, the element elem of an array if that is not negative.
+// one appends the value of a field that is an array, or its element elem if that is not negative.
 func (d *fastDecoder) one(row, b []byte, index, rank int32, elem, start, end int) []byte {
 	f := &d.plan.fields[index]
 	if f.inner >= 0 {
-		row, _ = d.record(row, b, index, rank, elem, start, end)
+		row, _ = d.record(row, b, index, rank, elem, start, end, 1)
 		return row
 	}
 	row, problem := d.scalar(row, f, b, start, end)
-	if problem == problemWide {
-		d.violate(d.wideWithin(start, end), index, rank, elem, problem)
-	} else if problem != nil {
-		d.violate(start, index, rank, elem, problem)
+	if problem != nil {
+		d.refuse(start, end, index, rank, elem, problem)
 	}
 	return row
+}
+
+// refuse notes the problem of the value at start.
+func (d *fastDecoder) refuse(start, end int, index, rank int32, elem int, p *problem) {
+	if p == problemWide {
+		start = d.wideWithin(start, end)
+	}
+	d.violate(start, index, rank, elem, p)
 }
 
 // scalar appends one value that is no RECORD.
@@ -203,16 +282,21 @@ func (d *fastDecoder) scalar(row []byte, f *field, b []byte, start, end int) ([]
 			d.text = appendUnescaped(d.text[:0], text)
 			text = d.text
 		}
-		if f.clocked {
-			return d.appendClocked(row, f, text)
-		}
-		return f.appendString(row, text, d.now)
+		return d.chars(row, f, text)
 	case '{', '[':
 		return f.appendObject(row, raw, d.now)
 	case 't', 'f':
 		return f.appendBool(row, raw[0] == 't')
 	}
 	return f.appendNumber(row, raw, d.now)
+}
+
+// chars appends a string that means text.
+func (d *fastDecoder) chars(row []byte, f *field, text []byte) ([]byte, *problem) {
+	if f.clocked {
+		return d.appendClocked(row, f, text)
+	}
+	return f.appendString(row, text, d.now)
 }
 
 // appendClocked appends a TIMESTAMP, which is in RFC 3339 mostly.
@@ -257,10 +341,11 @@ func (d *fastDecoder) jsonText(raw []byte) (text []byte, at span, _ *problem) {
 var problemJSONText = &problem{contract.CodeInvalidValue, "is a string that holds no valid JSON: send the value " +
 	"itself, or its JSON as text"}
 
-// repeated appends the elements of the array at start.
-func (d *fastDecoder) repeated(row, b []byte, index, rank int32, start int) []byte {
+// repeated appends the elements of the array at start, and returns its end. Of an array of RECORDs the text need
+// not be known to be valid; the end is then -1 if it is not. depth counts the array.
+func (d *fastDecoder) repeated(row, b []byte, index, rank int32, start, depth int) ([]byte, int) {
 	f := &d.plan.fields[index]
-	n := 1
+	n, end := 1, start
 	if b[start] == '{' && f.accept&contract.FormEntries != 0 {
 		wide, base := d.wide, d.base
 		b, d.base = d.entries(b[start:skipValue(b, start)]), base+start
@@ -268,32 +353,9 @@ func (d *fastDecoder) repeated(row, b []byte, index, rank int32, start int) []by
 		defer func() { d.wide, d.base = wide, base }()
 	}
 	if b[start] == '[' {
-		n = 0
 		lefts := len(d.elements)
-		i := 0
-		for p := scanSpace(b, start+1); b[p] != ']'; i++ {
-			left, from := span{}, p
-			switch {
-			case b[p] == 'n':
-				if p += len("null"); f.accept&contract.FormSkipNull == 0 {
-					d.violate(from, index, rank, i, problemNullElement)
-				}
-			case b[p] == '{' && f.inner >= 0:
-				row, p = d.record(row, b, index, rank, i, p, -1)
-				left = d.lefts[index]
-				n++
-			default:
-				p = skipValue(b, p)
-				row = d.one(row, b, index, rank, i, from, p)
-				left = d.lefts[index]
-				n++
-			}
-			if f.inner >= 0 && d.plan.scopes[f.inner].rest == contract.RestInherit {
-				d.elements = append(d.elements, left)
-			}
-			if p = scanSpace(b, p); b[p] == ',' {
-				p = scanSpace(b, p+1)
-			}
+		if row, n, end = d.appendElements(row, b, index, rank, start, depth); end < 0 {
+			return nil, -1
 		}
 		d.leaveElements(index, lefts)
 	} else if f.accept&contract.FormSingle != 0 {
@@ -301,12 +363,65 @@ func (d *fastDecoder) repeated(row, b []byte, index, rank int32, start int) []by
 	} else {
 		d.violate(start, index, rank, -1, &problem{contract.CodeWrongType,
 			"is " + kindWord(b[start]) + ", not an array: send the right type, values are not converted"})
-		return row
+		return row, end
 	}
 	if p := lengthProblem(n, f.minElements, f.maxElements, "elements"); p != nil {
 		d.violate(start, index, rank, -1, p)
 	}
-	return row
+	return row, end
+}
+
+// appendElements appends the elements of the array at start, and what is left of each to d.elements. It returns how
+// many there are that are not null, and the end; -1 and d.rejection if the array is none.
+func (d *fastDecoder) appendElements(row, b []byte, index, rank int32, start, depth int) (_ []byte, n, end int) {
+	f := &d.plan.fields[index]
+	if depth > d.plan.depth {
+		d.rejection = rejectTooDeep(d.plan.depth)
+		return nil, 0, -1
+	}
+	inherit := f.inner >= 0 && d.plan.scopes[f.inner].rest == contract.RestInherit
+	p := scanSpace(b, start+1)
+	if p < len(b) && b[p] == ']' {
+		return row, 0, p + 1
+	}
+	for i := 0; ; i++ {
+		left, from := span{}, p
+		if f.inner >= 0 && p < len(b) && b[p] == '{' {
+			if row, p = d.record(row, b, index, rank, i, p, -1, depth+1); p < 0 {
+				return nil, 0, -1
+			}
+			left = d.lefts[index]
+			n++
+		} else {
+			if f.inner < 0 {
+				p = skipValue(b, p)
+			} else if p = d.value(b, p, d.names.scopes[f.inner], 0, depth); p < 0 {
+				return nil, 0, -1
+			}
+			if b[from] != 'n' {
+				row = d.one(row, b, index, rank, i, from, p)
+				left = d.lefts[index]
+				n++
+			} else if f.accept&contract.FormSkipNull == 0 {
+				d.violate(from, index, rank, i, problemNullElement)
+			}
+		}
+		if inherit {
+			d.elements = append(d.elements, left)
+		}
+		if p = scanSpace(b, p); p == len(b) {
+			break
+		}
+		if b[p] == ']' {
+			return row, n, p + 1
+		}
+		if b[p] != ',' {
+			break
+		}
+		p = scanSpace(b, p+1)
+	}
+	d.rejection = rejectSyntax(b, p)
+	return nil, 0, -1
 }
 
 // entries is the array of the keys and values of an object, which is valid. Afterwards d.wide is that of its text.
@@ -363,13 +478,19 @@ func (d *fastDecoder) leaveElements(index int32, from int) {
 	d.lefts[index] = span{mark, len(d.scratch)}
 }
 
-// record appends a RECORD whose object stands at b[start:end], and returns its end, which need not
-// be known before if b[start] is a brace.
-func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end int) ([]byte, int) {
+// record appends a RECORD whose object stands at b[start:end], and returns its end. If b[start] is a brace, end need
+// not be known before, nor that the text is valid: the end is then -1 if it is not. depth counts the object.
+func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end, depth int) ([]byte, int) {
 	f := &d.plan.fields[index]
+	d.lefts[index] = span{}
+	if depth > d.plan.depth {
+		d.rejection = rejectTooDeep(d.plan.depth)
+		return nil, -1
+	}
 	s := &d.plan.scopes[f.inner]
 	text, p, base, wide := b, start, d.base, d.wide
-	if b[start] == '"' && f.accept&contract.FormJSONText != 0 {
+	inText := b[start] == '"' && f.accept&contract.FormJSONText != 0
+	if inText {
 		t, at, problem := d.jsonText(b[start:end])
 		if problem != nil {
 			d.violate(start, index, rank, elem, problem)
@@ -392,10 +513,12 @@ func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end 
 	d.scope, d.missing, d.base = d.objects+1, s.required, base
 	d.trail = append(d.trail, crumb{index, rank, elem})
 	lane, other, open := d.lane, len(d.other), len(d.opened)
-	// The text is valid, and not too deep: this cannot fail.
-	row, behind := d.members(row, text, p+1, d.names.scopes[f.inner], &d.names.starts[f.inner], 2)
-	if b[start] == '{' {
-		end = behind
+	row, behind := d.members(row, text, p+1, d.names.scopes[f.inner], &d.names.starts[f.inner], depth)
+	if behind < 0 {
+		return nil, -1
+	}
+	if !inText {
+		end, wide = behind, d.wide
 	}
 	d.lane = lane
 	row = d.convertLate(row, text, s)
@@ -409,10 +532,11 @@ func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end 
 	case contract.RestReject:
 		d.findUnknown(other, len(d.other), "")
 	case contract.RestColumn:
-		row = d.appendLeft(row, d.plan.fields[s.restField].tag, d.leaveObject(text, other, len(d.other)))
+		row = d.appendLeft(row, text, d.plan.fields[s.restField].tag, other, len(d.other))
 	case contract.RestInherit:
-		mark := d.leaveObject(text, other, len(d.other))
-		rest = span{mark, len(d.scratch)}
+		rest.from = len(d.scratch)
+		d.scratch = d.leaveObject(d.scratch, text, other, len(d.other))
+		rest.to = len(d.scratch)
 	}
 	d.other, d.opened = d.other[:other], d.opened[:open]
 	d.trail = d.trail[:len(d.trail)-1]
@@ -488,10 +612,7 @@ func (d *fastDecoder) appendOutside(row []byte, m *Meta) []byte {
 		}
 		d.filled[k] = d.scope
 		if f.kept {
-			d.special = true
-			from := len(d.keptText)
-			d.keptText = append(d.keptText, value...)
-			d.kept[k] = span{from, len(d.keptText)}
+			d.kept[k] = value
 		}
 		var problem *problem
 		if row, problem = f.appendRaw(row, value, d.now); problem != nil {

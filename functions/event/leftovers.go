@@ -11,149 +11,133 @@ import (
 
 // appendRest appends the column of the event's members that no field takes.
 func (d *fastDecoder) appendRest(row, b []byte, tag uint64) []byte {
-	n, plain := 1, true
-	for _, o := range d.other {
-		n += o.end - o.start + 1
-		plain = plain && o.then != openPiece
-	}
-	if plain {
+	if !d.special {
+		n := 1
+		for i := range d.other {
+			o := &d.other[i]
+			n += int(o.end-o.start) + 1
+		}
 		row = protowire.AppendVarint(row, tag)
 		row = protowire.AppendVarint(row, uint64(n))
 		row = append(row, '{')
-		for _, o := range d.other {
+		for i := range d.other {
+			o := &d.other[i]
 			row = append(row, b[o.start:o.end]...)
 			row = append(row, o.then)
 		}
 		row[len(row)-1] = '}'
 		return row
 	}
-	mark := d.leaveEvent(b)
-	return d.appendLeft(row, tag, mark)
+	d.blame = d.plan.scopes[0].blame
+	return d.appendLeft(row, b, tag, 0, len(d.other))
 }
 
 // appendSection appends the column of what is left of one object.
 func (d *fastDecoder) appendSection(row, b []byte, i int) []byte {
-	mark := d.leaveSection(b, i)
-	return d.appendLeft(row, d.plan.fields[d.plan.sections[i].field].tag, mark)
+	s := &d.plan.sections[i]
+	d.blame = s.field
+	from, to := d.section(i)
+	return d.appendLeft(row, b, d.plan.fields[s.field].tag, from, to)
 }
 
-// appendLeft appends the column that scratch has from mark on, if it is an object that has
-// members, and takes it from scratch.
-func (d *fastDecoder) appendLeft(row []byte, tag uint64, mark int) []byte {
-	if left := d.scratch[mark:]; len(left) > 0 {
-		row = protowire.AppendVarint(row, tag)
-		row = protowire.AppendBytes(row, left)
-	}
-	d.scratch = d.scratch[:mark]
-	return row
-}
-
-// leaveEvent appends to scratch what is left of the event, nothing if no member is, and
-// returns where that begins; so do leaveSection and leaveObject.
-func (d *fastDecoder) leaveEvent(b []byte) (mark int) {
-	d.blame = d.plan.scopes[0].blame
-	return d.leaveObject(b, 0, len(d.other))
-}
-
-func (d *fastDecoder) leaveSection(b []byte, i int) (mark int) {
-	d.blame = d.plan.sections[i].field
+// section returns where the pieces of the object are that has a column for its rest.
+func (d *fastDecoder) section(i int) (from, to int) {
 	open := d.sections[i] - 1
-	return d.leaveObject(b, open+1, d.opened[d.other[open].start].end)
+	return open + 1, int(d.opened[d.other[open].start].end)
 }
 
-// leaveObject does it for the object whose pieces are d.other[from:to].
-func (d *fastDecoder) leaveObject(b []byte, from, to int) (mark int) {
-	mark = len(d.scratch)
-	d.scratch = append(d.scratch, '{')
-	d.leavePieces(b, from, to)
-	d.closeObject(mark)
-	return mark
+// appendLeft appends the column of what is left of the object whose pieces are d.other[from:to], if anything is.
+func (d *fastDecoder) appendLeft(row, b []byte, tag uint64, from, to int) []byte {
+	mark := len(row)
+	row = append(protowire.AppendVarint(row, tag), 0)
+	begin := len(row)
+	if row = d.leaveObject(row, b, from, to); len(row) == begin {
+		return row[:mark]
+	}
+	return closeMessage(row, begin)
 }
 
-// leavePieces appends the members of an object to scratch, each with a comma.
-func (d *fastDecoder) leavePieces(b []byte, from, to int) {
+// leaveObject appends to dst what is left of the object whose pieces are d.other[from:to], nothing if no member is.
+func (d *fastDecoder) leaveObject(dst, b []byte, from, to int) []byte {
+	mark := len(dst)
+	dst = d.leavePieces(append(dst, '{'), b, from, to)
+	if len(dst) == mark+1 {
+		return dst[:mark]
+	}
+	dst[len(dst)-1] = '}' // it was a comma
+	return dst
+}
+
+// leavePieces appends to dst the members that are left, each with a comma.
+func (d *fastDecoder) leavePieces(dst, b []byte, from, to int) []byte {
 	for from < to {
 		o := &d.other[from]
 		from++
-		if o.then == openPiece {
-			left := &d.opened[o.start]
-			d.leave(b, left, from)
-			from = left.end
-			continue
+		then := o.then
+		if then > plainName {
+			if then == openPiece {
+				left := &d.opened[o.start]
+				dst = d.leave(dst, b, left, from)
+				from = int(left.end)
+				continue
+			}
+			if d.won(taker{int32(o.field), int32(o.rank)}) {
+				continue
+			}
+			then = plainMember
 		}
 		if len(d.wide) > 0 {
-			d.checkWide(span{o.start, o.end})
+			d.checkWide(span{int(o.start), int(o.end)})
 		}
-		d.scratch = append(append(d.scratch, b[o.start:o.end]...), o.then)
+		dst = append(append(dst, b[o.start:o.end]...), then)
 	}
+	return dst
 }
 
-// closeObject ends the object that begins at mark, or takes it away if it has no members.
-func (d *fastDecoder) closeObject(mark int) {
-	if len(d.scratch) == mark+1 {
-		d.scratch = d.scratch[:mark]
-	} else {
-		d.scratch[len(d.scratch)-1] = '}' // it was a comma
-	}
-}
-
-// leave appends to scratch what is left of a member at a place, with a comma. Its pieces begin
-// at d.other[pieces].
-func (d *fastDecoder) leave(b []byte, o *opened, pieces int) {
-	at, name, value := &d.plan.places[o.place], o.name, o.value
+// leave appends to dst what is left of a member at a place, with a comma. Its pieces begin at d.other[pieces].
+func (d *fastDecoder) leave(dst, b []byte, o *opened, pieces int) []byte {
+	at, name, value := &d.plan.places[o.place], b[o.name.from:o.name.to], o.value
 	raw := b[value.from:value.to]
 	if at.section >= 0 && raw[0] == '{' {
-		return
+		return dst
 	}
-	if len(at.fields) > 0 {
-		absent := true // for all: then the contract names it, and it says nothing
-		for _, t := range at.fields {
-			f := &d.plan.fields[t.field]
-			if f.absent(raw) {
-				continue
-			}
-			absent = false
-			if !d.won(t) {
-				continue
-			}
-			if left := &d.lefts[t.field]; f.inner >= 0 && left.to > left.from {
-				d.scratch = append(append(d.scratch, b[name.from:name.to]...), ':')
-				d.scratch = append(append(d.scratch, d.scratch[left.from:left.to]...), ',')
-			}
-			return
+	absent := len(at.fields) > 0 // for all: then the contract names it, and it says nothing
+	for _, t := range at.fields {
+		f := &d.plan.fields[t.field]
+		if f.absent(raw) {
+			continue
 		}
-		if absent {
-			return
+		absent = false
+		if f.late && !d.won(t) {
+			continue
 		}
+		if f.inner >= 0 && d.leaves(t.field) {
+			left := d.lefts[t.field]
+			dst = append(append(dst, name...), ':')
+			dst = append(append(dst, d.scratch[left.from:left.to]...), ',')
+		}
+		return dst
+	}
+	if absent {
+		return dst
 	}
 	if raw[0] != '{' || len(at.inner) == 0 {
-		d.leaveWhole(b, name, value)
-		return
+		d.checkWide(span{int(value.from), int(value.to)})
+		dst = append(append(dst, name...), ':')
+		return append(append(dst, raw...), ',')
 	}
-	mark := len(d.scratch)
-	d.scratch = append(append(d.scratch, b[name.from:name.to]...), ':', '{')
-	begun := len(d.scratch)
-	if d.leavePieces(b, pieces, o.end); len(d.scratch) == begun {
-		d.scratch = d.scratch[:mark]
-		return
+	mark := len(dst)
+	dst = append(append(dst, name...), ':', '{')
+	begun := len(dst)
+	if dst = d.leavePieces(dst, b, pieces, int(o.end)); len(dst) == begun {
+		return dst[:mark]
 	}
-	d.scratch[len(d.scratch)-1] = '}'
-	d.scratch = append(d.scratch, ',')
+	dst[len(dst)-1] = '}'
+	return append(dst, ',')
 }
 
-// leaveWhole appends a member to scratch, with a comma.
-func (d *fastDecoder) leaveWhole(b []byte, name, value span) {
-	d.checkWide(value)
-	d.scratch = append(append(d.scratch, b[name.from:name.to]...), ':')
-	d.scratch = append(append(d.scratch, b[value.from:value.to]...), ',')
-}
-
-// won reports whether the field takes the value of the member at which its taker t is, and
-// which is there for the field.
+// won reports whether the field, which is late, takes the value at which its taker t is.
 func (d *fastDecoder) won(t taker) bool {
-	if !d.plan.fields[t.field].late {
-		return true
-	}
 	o := &d.offers[t.field]
 	return o.scope == d.scope && o.rank == t.rank
 }
@@ -182,12 +166,15 @@ var problemWide = &problem{contract.CodeOutOfRange,
 // judgeWide looks for such numbers in what is left of the event.
 func (d *fastDecoder) judgeWide(b []byte) {
 	mark := len(d.scratch)
-	if d.plan.scopes[0].rest == contract.RestColumn {
-		d.leaveEvent(b)
+	if s := &d.plan.scopes[0]; s.rest == contract.RestColumn {
+		d.blame = s.blame
+		d.scratch = d.leaveObject(d.scratch, b, 0, len(d.other))
 	}
 	for i := range d.sections {
 		if d.sections[i] > 0 {
-			d.leaveSection(b, i)
+			d.blame = d.plan.sections[i].field
+			from, to := d.section(i)
+			d.scratch = d.leaveObject(d.scratch, b, from, to)
 		}
 	}
 	d.scratch = d.scratch[:mark]
@@ -199,17 +186,20 @@ func (d *fastDecoder) findUnknown(from, to int, path string) bool {
 	for from < to {
 		o := &d.other[from]
 		from++
+		if o.then == offerPiece {
+			continue
+		}
 		if o.then != openPiece {
-			d.refuseUnknown(o.start, path)
+			d.refuseUnknown(int(o.start), path)
 			return true
 		}
 		left := &d.opened[o.start]
 		at := &d.plan.places[left.place]
 		// A place that is taken whole, or has a rest of its own, is known with all that is in it.
-		if from < left.end && at.section < 0 && !d.isTaken(at) && d.findUnknown(from, left.end, at.path) {
+		if from < int(left.end) && at.section < 0 && !d.isTaken(at) && d.findUnknown(from, int(left.end), at.path) {
 			return true
 		}
-		from = left.end
+		from = int(left.end)
 	}
 	return false
 }
@@ -217,7 +207,7 @@ func (d *fastDecoder) findUnknown(from, to int, path string) bool {
 // isTaken reports whether a field takes the object at the place.
 func (d *fastDecoder) isTaken(at *place) bool {
 	for _, t := range at.fields {
-		if d.won(t) { // an object is never as good as absent
+		if !d.plan.fields[t.field].late || d.won(t) { // an object is never as good as absent
 			return true
 		}
 	}

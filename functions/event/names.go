@@ -139,7 +139,7 @@ func (n *names) know(object int32, places []int32) {
 		id := n.lookup(object, []byte(at.name))
 		known := &n.list[id]
 		known.act, known.path = actPlace-i, at.path
-		if len(at.fields) == 1 && n.plan.fields[at.fields[0].field].single {
+		if len(at.fields) == 1 && at.fields[0].rank == 0 && n.plan.fields[at.fields[0].field].single {
 			known.act = at.fields[0].field
 		}
 		n.know(id, at.inner)

@@ -51,6 +51,7 @@ type place struct {
 	inner   []int32 // the places within, if it is an object
 	below   []taker // the fields that take something within
 	section int32   // of plan.sections, takes what is left of the object; -1: none
+	record  int32   // the RECORD that takes its value, if nothing else looks at it; -1: none
 	path    string  // from the scope, for messages
 }
 
@@ -71,8 +72,11 @@ type field struct {
 	slow      bool // single, but its value is more than text that is converted
 	skipEmpty bool // an empty string counts as null
 	missing   bool // an event without it is rejected
-	late      bool // converted after the end of its scope
-	single    bool // converted where it stands: one path, one value, and no other field at its place
+	counted   bool // it is one of its scope's required fields
+	watched   bool // more is to be done with its strings, or less, than to convert them
+	copied    bool // a string without escapes is copied, and that is all
+	late      bool // may be converted after the end of its scope only: what stands at a better path comes first
+	single    bool // at the first of its paths no other field looks at the value, and it is no RECORD
 	column
 	source                   contract.Source
 	line                     int             // of the contract's file
@@ -210,14 +214,16 @@ func (p *plan) addField(s, index int32, c *contract.Column, f *contract.Field) {
 		return
 	}
 	compiled.paths = nil
-	compiled.late = len(f.Paths) > 1 || c.Repeated || c.Type == contract.Record
+	compiled.late = len(f.Paths) > 1
+	if len(f.Paths) > maxActs {
+		p.wrong(f.Line, "column %s has %d paths: want at most %d", c.Name, len(f.Paths), maxActs)
+	}
 	for rank, path := range f.Paths {
 		compiled.paths = append(compiled.paths, path.String())
 		members := path
 		for i, step := range path {
 			if step.Kind != contract.Member {
 				members = path[:i]
-				compiled.late = true
 				break
 			}
 		}
@@ -253,7 +259,7 @@ func (p *plan) at(s int32, path contract.Path) int32 {
 			continue
 		}
 		next := int32(len(p.places))
-		p.places = append(p.places, place{name: step.Name, section: -1, path: path[:i+1].String()})
+		p.places = append(p.places, place{name: step.Name, section: -1, record: -1, path: path[:i+1].String()})
 		if at >= 0 {
 			p.places[at].inner = append(p.places[at].inner, next)
 		} else {
@@ -273,21 +279,29 @@ func (p *plan) settle() {
 	for i := range p.places {
 		at := &p.places[i]
 		if len(at.fields) == 1 && len(at.reads) == 0 && len(at.inner) == 0 && at.section < 0 {
-			f := &p.fields[at.fields[0].field]
-			f.single = !f.late
+			t := at.fields[0]
+			f := &p.fields[t.field]
+			if t.rank == 0 && f.inner < 0 {
+				f.single = true
+			} else if t.rank == 0 && !f.kept && f.accept&contract.FormEntries == 0 {
+				at.record = t.field
+			}
 		}
 	}
 	for i := range p.scopes {
 		s := &p.scopes[i]
 		for k := s.first; k < s.last; k++ {
 			f := &p.fields[k]
-			f.slow = f.kind == kindJSON || f.kept
+			f.slow = f.kind == kindJSON || f.Repeated
 			if f.late {
 				s.late = append(s.late, k)
 			}
 			if f.missing && f.source == contract.FromEvent && !f.late {
+				f.counted = true
 				s.required++
 			}
+			f.watched = f.skipEmpty || f.late || f.kept
+			f.copied = f.plain && !f.notEmpty && !f.kept && !f.Repeated
 			if f.missing || f.byDefault != nil || len(f.when) > 0 {
 				s.final = append(s.final, k)
 			}

@@ -127,12 +127,13 @@ func daysSinceEpoch(year, month, day int) int64 {
 	return int64(era)*146_097 + int64(ofEra*365+ofEra/4-ofEra/100+ofYear) - 719_468 - 146_097
 }
 
-// clock is ParseTimestamp for many timestamps of few days: it remembers the last
-// date, and reads the time and the fraction as numbers of eight digits. What is
+// clock is ParseTimestamp for many timestamps of few months: it remembers the last
+// month, and reads the time and the fraction as numbers of eight digits. What is
 // not quite usual it leaves to ParseTimestamp.
 type clock struct {
-	date     [10]byte
-	midnight int64 // the microseconds at which it began
+	month [8]byte // yyyy-mm-
+	days  int     // that it has
+	began int64   // in microseconds
 }
 
 func (c *clock) parse(s []byte) (int64, error) {
@@ -140,7 +141,11 @@ func (c *clock) parse(s []byte) (int64, error) {
 	if len(s) < 19 || cap(s) < 28 || s[10] != 'T' && s[10] != 't' && s[10] != ' ' {
 		return ParseTimestamp(s)
 	}
-	if [10]byte(s) != c.date && !c.remember(s) {
+	if [8]byte(s) != c.month && !c.remember(s) {
+		return ParseTimestamp(s)
+	}
+	day, ok := digits2(s[8], s[9])
+	if !ok || day < 1 || day > c.days {
 		return ParseTimestamp(s)
 	}
 	t := s[:28] // what is behind len(s) is looked at, and not used
@@ -156,7 +161,7 @@ func (c *clock) parse(s []byte) (int64, error) {
 	if hour > 23 || minute > 59 || second > 59 {
 		return ParseTimestamp(s)
 	}
-	at := c.midnight + int64(hour*3600+minute*60+second)*1_000_000
+	at := c.began + int64(uint64(day-1)*86_400+hour*3600+minute*60+second)*1_000_000
 	s = s[19:]
 	if len(s) > 0 && s[0] == '.' {
 		x := binary.LittleEndian.Uint64(t[20:28]) ^ zeros
@@ -195,12 +200,15 @@ func (c *clock) parse(s []byte) (int64, error) {
 	return at - offset, nil
 }
 
-// remember makes the date of s the last one, if it is one.
+// remember makes the month of s the last one, if it is one.
 func (c *clock) remember(s []byte) bool {
-	midnight, err := ParseTimestamp(append(append(make([]byte, 0, 19), s[:10]...), "T00:00:00"...))
+	began, err := ParseTimestamp(append(append(make([]byte, 0, 19), s[:8]...), "01T00:00:00"...))
 	if err != nil {
 		return false
 	}
-	c.date, c.midnight = [10]byte(s), midnight
+	year, _ := digits2(s[2], s[3])
+	century, _ := digits2(s[0], s[1])
+	month, _ := digits2(s[5], s[6])
+	c.month, c.days, c.began = [8]byte(s), daysIn(century*100+year, month), began
 	return true
 }

@@ -45,7 +45,7 @@ func (p *plan) choice(places []int32, take bool) schema.Choice {
 				continue
 			}
 			if len(at.fields) == 1 && take {
-				if f := &p.fields[at.fields[0].field]; f.single && !f.slow && !f.skipEmpty && f.takes(t) {
+				if f := &p.fields[at.fields[0].field]; f.single && !f.late && !f.slow && !f.kept && !f.skipEmpty && f.takes(t) {
 					return at.fields[0].field, true, nil
 				}
 			}
@@ -96,7 +96,7 @@ func (t *taking) took(column int32, row []byte, p *problem) bool {
 	}
 	t.row = row
 	t.filled[column] = t.scope
-	if t.plan.fields[column].missing {
+	if t.plan.fields[column].counted {
 		t.missing--
 	}
 	return true
