@@ -30,6 +30,7 @@ type fastDecoder struct {
 	missing int      // required fields of the scope that are not filled
 	filled  []uint64 // by field: the scope that filled it last
 	offers  []offer  // by field: what a late one will be converted from
+	offered []int32  // the fields for which there is one, of all objects that are being read
 	kept    [][]byte // by field: the text of its value, for conditions; nil: it has none
 	trail   []crumb  // the RECORDs that are being read, from the outermost
 	meta    Meta     // of an event before
@@ -143,8 +144,8 @@ func (d *fastDecoder) fill(row, b []byte, m *Meta) ([]byte, error) {
 	if p = scanSpace(b, p); p < len(b) {
 		return nil, rejectSyntax(b, p)
 	}
-	if len(s.late) > 0 {
-		row = d.convertLate(row, b, s)
+	if len(d.offered) > 0 {
+		row = d.convertLate(row, b, 0)
 	}
 	if len(d.plan.outside) > 0 {
 		row = d.appendOutside(row, m)
@@ -213,7 +214,7 @@ func (d *fastDecoder) beginSpecial() {
 		}
 		*scratch = (*scratch)[:0]
 	}
-	d.base, d.trail = 0, d.trail[:0]
+	d.base, d.trail, d.offered = 0, d.trail[:0], d.offered[:0]
 	if cap(d.wide) > keptScratch/8 || cap(d.elements) > keptScratch/16 || cap(d.opened) > keptScratch/64 {
 		d.wide, d.elements, d.opened = nil, nil, nil
 	}

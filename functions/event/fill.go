@@ -42,6 +42,10 @@ func (d *fastDecoder) place(row, b []byte, p int, name span, id, gap, index int3
 			return nil, -1
 		}
 		d.lane = lane
+		if len(d.other) == open+1 && at.passage {
+			d.other, d.opened = d.other[:open], d.opened[:k]
+			return row, p
+		}
 		d.opened[k].value.to, d.opened[k].end = int32(p), int32(len(d.other))
 	case at.record >= 0 && p < len(b) && b[p] == d.plan.fields[at.record].opening() && d.violation == nil:
 		f := &d.plan.fields[at.record]
@@ -173,9 +177,13 @@ func noContainer(first byte, step contract.Step) *problem {
 // offer notes the value b[start:end] for a field that is converted later. plain says that it is a string without
 // escapes.
 func (d *fastDecoder) offer(t taker, start, end int, plain bool) {
-	if o := &d.offers[t.field]; o.scope != d.scope || t.rank < o.rank {
-		*o = offer{d.scope, t.rank, plain, part{int32(start), int32(end)}}
+	o := &d.offers[t.field]
+	if o.scope != d.scope {
+		d.offered = append(d.offered, t.field)
+	} else if o.rank < t.rank {
+		return
 	}
+	*o = offer{d.scope, t.rank, plain, part{int32(start), int32(end)}}
 }
 
 // absent reports whether the value raw counts as none.
@@ -183,10 +191,10 @@ func (f *field) absent(raw []byte) bool {
 	return raw[0] == 'n' || f.skipEmpty && string(raw) == `""` || f.emptyIsNull && emptyArray(raw)
 }
 
-// convertLate appends the fields of a scope that waited for its object's end.
-func (d *fastDecoder) convertLate(row, b []byte, s *scope) []byte {
-	for _, k := range s.late {
-		if o := &d.offers[k]; o.scope == d.scope && d.filled[k] != d.scope {
+// convertLate appends the fields of a scope that waited for its object's end, d.offered[from:].
+func (d *fastDecoder) convertLate(row, b []byte, from int) []byte {
+	for _, k := range d.offered[from:] {
+		if o := &d.offers[k]; d.filled[k] != d.scope {
 			f := &d.plan.fields[k]
 			if o.plain && f.copied && d.violation == nil {
 				d.filled[k] = d.scope
@@ -512,7 +520,7 @@ func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end,
 	outer, missing, before := d.scope, d.missing, d.base
 	d.scope, d.missing, d.base = d.objects+1, s.required, base
 	d.trail = append(d.trail, crumb{index, rank, elem})
-	lane, other, open := d.lane, len(d.other), len(d.opened)
+	lane, other, open, offered := d.lane, len(d.other), len(d.opened), len(d.offered)
 	row, behind := d.members(row, text, p+1, d.names.scopes[f.inner], &d.names.starts[f.inner], depth)
 	if behind < 0 {
 		return nil, -1
@@ -521,7 +529,8 @@ func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end,
 		end, wide = behind, d.wide
 	}
 	d.lane = lane
-	row = d.convertLate(row, text, s)
+	row = d.convertLate(row, text, offered)
+	d.offered = d.offered[:offered]
 	if d.missing > 0 || len(s.final) > s.required {
 		row = d.finish(row, s, p)
 	}

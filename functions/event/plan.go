@@ -34,8 +34,7 @@ type scope struct {
 	field       int32   // the RECORD; -1: the event
 	first, last int32   // its fields are plan.fields[first:last]
 	roots       []int32 // the places of its members
-	late        []int32 // fields that are converted after the object's end
-	final       []int32 // fields to look at after that: they are required at times, or have a default
+	final       []int32 // fields to look at after its end: they are required at times, or have a default
 	required    int     // fields that must be there and are not late
 	constants   []byte  // the fields with constants, encoded
 	rest        contract.Rest
@@ -51,6 +50,7 @@ type place struct {
 	inner   []int32 // the places within, if it is an object
 	below   []taker // the fields that take something within
 	section int32   // of plan.sections, takes what is left of the object; -1: none
+	passage bool    // nothing but paths that lead into it
 	record  int32   // the RECORD that takes its value, if nothing else looks at it; -1: none
 	path    string  // from the scope, for messages
 }
@@ -278,6 +278,7 @@ const maxActs = 32_000
 func (p *plan) settle() {
 	for i := range p.places {
 		at := &p.places[i]
+		at.passage = len(at.fields) == 0 && len(at.reads) == 0 && at.section < 0
 		if len(at.fields) == 1 && len(at.reads) == 0 && len(at.inner) == 0 && at.section < 0 {
 			t := at.fields[0]
 			f := &p.fields[t.field]
@@ -293,9 +294,6 @@ func (p *plan) settle() {
 		for k := s.first; k < s.last; k++ {
 			f := &p.fields[k]
 			f.slow = f.kind == kindJSON || f.Repeated
-			if f.late {
-				s.late = append(s.late, k)
-			}
 			if f.missing && f.source == contract.FromEvent && !f.late {
 				f.counted = true
 				s.required++
