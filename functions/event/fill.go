@@ -17,7 +17,6 @@ func (d *fastDecoder) place(row, b []byte, p int, name span, id, gap, index int3
 	at := &d.plan.places[index]
 	d.special = true
 	start := p
-	open := -1     // where its pieces begin, if there are any
 	plain := false // it is a string without escapes
 	switch {
 	case p < len(b) && b[p] == '"':
@@ -30,53 +29,117 @@ func (d *fastDecoder) place(row, b []byte, p int, name span, id, gap, index int3
 		}
 		p++
 		plain = !escaped
-	case (len(at.inner) > 0 || at.section >= 0) && p < len(b) && b[p] == '{':
-		if depth == d.plan.depth {
-			d.rejection = rejectTooDeep(d.plan.depth)
-			return nil, -1
-		}
-		open = len(d.other)
-		k := d.open(index, name, start, start)
-		lane := d.lane
-		if row, p = d.members(row, b, p+1, id, d.names.within(gap), depth+1); p < 0 {
-			return nil, -1
-		}
-		d.lane = lane
-		if len(d.other) == open+1 && at.passage {
-			d.other, d.opened = d.other[:open], d.opened[:k]
-			return row, p
-		}
-		d.opened[k].value.to, d.opened[k].end = int32(p), int32(len(d.other))
+	case p < len(b) && b[p] == '{' && at.open:
+		return d.enter(row, b, p, name, id, gap, index, depth)
 	case at.record >= 0 && p < len(b) && b[p] == d.plan.fields[at.record].opening() && d.violation == nil:
-		f := &d.plan.fields[at.record]
-		d.filled[at.record] = d.scope
-		d.offers[at.record] = offer{scope: d.scope}
-		if f.counted {
-			d.missing--
-		}
-		if f.Repeated {
-			row, p = d.repeated(row, b, at.record, 0, start, depth+1)
-		} else {
-			row, p = d.record(row, b, at.record, 0, -1, start, -1, depth+1)
-		}
-		if p >= 0 && d.leaves(at.record) {
-			d.open(index, name, start, p)
-		}
-		return row, p
+		return d.takeRecord(row, b, p, name, index, depth)
 	default:
 		if p = d.value(b, p, id, gap, depth); p < 0 {
 			return nil, -1
 		}
 	}
-	raw := b[start:p]
-	switch {
-	case open >= 0 && at.section >= 0:
-		d.sections[at.section] = open + 1
-	case open >= 0, raw[0] == '{', len(at.below) == 0 && at.section < 0:
-	case raw[0] == 'n' || emptyArray(raw):
-	default:
-		d.block(at, start, raw)
+	if at.open {
+		if raw := b[start:p]; raw[0] != 'n' && !emptyArray(raw) {
+			d.block(at, start, raw)
+		}
 	}
+	row, one, left := d.give(row, b, at, start, p, plain)
+	switch {
+	case one != nil && name.to+1 == start:
+		d.other = append(d.other, piece{int32(name.from), int32(p), int16(one.field), int16(one.rank), offerPiece})
+	case one != nil || left:
+		d.open(index, name, start, p)
+	}
+	return row, p
+}
+
+// enter is place for an object that fields look into, or that has a column for its rest.
+func (d *fastDecoder) enter(row, b []byte, p int, name span, id, gap, index int32, depth int) ([]byte, int) {
+	if depth == d.plan.depth {
+		d.rejection = rejectTooDeep(d.plan.depth)
+		return nil, -1
+	}
+	at := &d.plan.places[index]
+	start, pieces, lane := p, len(d.other), d.lane
+	k := d.open(index, name, start, start)
+	if row, p = d.members(row, b, p+1, id, d.names.within(gap), depth+1); p < 0 {
+		return nil, -1
+	}
+	d.lane = lane
+	if at.section >= 0 {
+		d.sections[at.section] = pieces + 1
+	}
+	if len(at.fields) > 0 || len(at.reads) > 0 {
+		row, _, _ = d.give(row, b, at, start, p, false)
+	} else if len(d.other) == pieces+1 && at.section < 0 { // nothing is left
+		d.other, d.opened = d.other[:pieces], d.opened[:k]
+		return row, p
+	}
+	d.opened[k].value.to, d.opened[k].end = int32(p), int32(len(d.other))
+	return row, p
+}
+
+// takeRecord is place for what only one field looks at, a RECORD or an array of them, from the first of its paths.
+func (d *fastDecoder) takeRecord(row, b []byte, p int, name span, index int32, depth int) ([]byte, int) {
+	k, start := d.plan.places[index].record, p
+	f := &d.plan.fields[k]
+	d.filled[k] = d.scope
+	d.offers[k] = offer{scope: d.scope} // ends what other paths offer
+	if f.counted {
+		d.missing--
+	}
+	if f.Repeated {
+		row, p = d.repeated(row, b, k, 0, start, depth+1)
+	} else {
+		row, p = d.record(row, b, k, 0, -1, start, -1, depth+1)
+	}
+	if p >= 0 && d.leaves(k) {
+		d.open(index, name, start, p)
+	}
+	return row, p
+}
+
+// give gives the value b[start:end] to the fields that look at it. If none takes it for certain, it returns the one
+// that may do so, or reports that more may, or take a part, or none.
+func (d *fastDecoder) give(row, b []byte, at *place, start, end int, plain bool) (_ []byte, one *taker, left bool) {
+	if len(at.reads) > 0 {
+		row = d.read(row, b, at, start)
+	}
+	raw := b[start:end]
+	left = len(at.fields) == 0
+	taken := false // whole, by a field for which no better path can come
+	parts := false // a RECORD may take it and leave a part
+	for i := range at.fields {
+		t := &at.fields[i]
+		f := &d.plan.fields[t.field]
+		if f.absent(raw) {
+			continue
+		}
+		if t.rank > 0 {
+			d.offer(*t, start, end, plain)
+			left = left || one != nil
+			one = t
+			parts = parts || f.inner >= 0
+			continue
+		}
+		if f.late {
+			d.offers[t.field] = offer{scope: d.scope}
+		}
+		row = d.convert(row, b, t.field, 0, start, end, plain)
+		parts = parts || f.inner >= 0 && d.leaves(t.field)
+		taken = taken || !parts
+	}
+	if taken {
+		return row, nil, false
+	}
+	if left || parts {
+		return row, nil, true
+	}
+	return row, one, false
+}
+
+// read gives elements of the array at start to the fields that look for them.
+func (d *fastDecoder) read(row, b []byte, at *place, start int) []byte {
 	for k := range at.reads {
 		r := &at.reads[k]
 		f := &d.plan.fields[r.field]
@@ -88,47 +151,14 @@ func (d *fastDecoder) place(row, b []byte, p int, name span, id, gap, index int3
 				path := d.path(at.path+r.steps[:steps].String(), -1)
 				d.violateAt(d.base+v.from, r.field, path, noContainer(b[v.from], r.steps[steps]))
 			}
-		case !f.absent(b[v.from:v.to]):
-			if f.late {
-				d.offer(r.taker, v.from, v.to, false)
-			} else {
-				row = d.convert(row, b, r.field, 0, v.from, v.to, false)
-			}
+		case f.absent(b[v.from:v.to]):
+		case f.late:
+			d.offer(r.taker, v.from, v.to, false)
+		default:
+			row = d.convert(row, b, r.field, 0, v.from, v.to, false)
 		}
 	}
-	taken := false     // whole, by a field for which no better path can come
-	parts := false     // a RECORD may take it and leave a part
-	var offered *taker // the last one for which a better path may come
-	offers := 0        // how many there are
-	for i := range at.fields {
-		t := &at.fields[i]
-		f := &d.plan.fields[t.field]
-		if f.absent(raw) {
-			continue
-		}
-		if t.rank > 0 {
-			d.offer(*t, start, p, plain)
-			offered = t
-			offers++
-			parts = parts || f.inner >= 0
-			continue
-		}
-		if f.late {
-			d.offers[t.field] = offer{scope: d.scope}
-		}
-		row = d.convert(row, b, t.field, 0, start, p, plain)
-		parts = parts || f.inner >= 0 && d.leaves(t.field)
-		taken = taken || !parts
-	}
-	if open >= 0 || taken {
-		return row, p
-	}
-	if offers == 1 && !parts && name.to+1 == start {
-		d.other = append(d.other, piece{int32(name.from), int32(p), int16(offered.field), int16(offered.rank), offerPiece})
-	} else if offers > 0 || parts || len(at.fields) == 0 {
-		d.open(index, name, start, p)
-	}
-	return row, p
+	return row
 }
 
 // open appends a member with the value b[start:end], of which a part may be left, and returns its index in d.opened.

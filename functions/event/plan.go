@@ -50,7 +50,7 @@ type place struct {
 	inner   []int32 // the places within, if it is an object
 	below   []taker // the fields that take something within
 	section int32   // of plan.sections, takes what is left of the object; -1: none
-	passage bool    // nothing but paths that lead into it
+	open    bool    // paths lead into it, or it has a column for what is left of it
 	record  int32   // the RECORD that takes its value, if nothing else looks at it; -1: none
 	path    string  // from the scope, for messages
 }
@@ -278,7 +278,7 @@ const maxActs = 32_000
 func (p *plan) settle() {
 	for i := range p.places {
 		at := &p.places[i]
-		at.passage = len(at.fields) == 0 && len(at.reads) == 0 && at.section < 0
+		at.open = len(at.inner) > 0 || at.section >= 0
 		if len(at.fields) == 1 && len(at.reads) == 0 && len(at.inner) == 0 && at.section < 0 {
 			t := at.fields[0]
 			f := &p.fields[t.field]
