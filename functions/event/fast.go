@@ -375,8 +375,7 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 				row = row[:k+2+n]
 				continue
 			}
-			row = protowire.AppendVarint(row, f.tag)
-			row = protowire.AppendBytes(row, text)
+			row = appendCopy(row, f.tag, text)
 			continue
 		}
 		var problem *problem
@@ -417,6 +416,28 @@ func (d *fastDecoder) watch(index int32, text []byte, escaped bool) {
 
 // room is how much copyRoom copies.
 const room = 32
+
+// appendCopy appends a STRING.
+func appendCopy(row []byte, tag uint64, text []byte) []byte {
+	n, k := len(text), len(row)
+	if n > 2*room || tag >= 1<<14 || k+3+2*room > cap(row) || cap(text) < 2*room {
+		row = protowire.AppendVarint(row, tag)
+		return protowire.AppendBytes(row, text)
+	}
+	to, from := row[k:k+3+2*room], text[:2*room]
+	two := 0
+	to[0] = byte(tag)
+	if tag >= 0x80 {
+		to[0], to[1] = byte(tag)|0x80, byte(tag>>7)
+		two = 1
+	}
+	to[1+two] = byte(n)
+	copyRoom(to[2+two:], from)
+	if n > room {
+		copyRoom(to[2+two+room:], from[room:])
+	}
+	return row[:k+2+two+n]
+}
 
 // copyRoom copies a fixed number of bytes, without the branches of a copy that has
 // to look at the length.

@@ -228,8 +228,7 @@ func (d *fastDecoder) convertLate(row, b []byte, from int) []byte {
 			f := &d.plan.fields[k]
 			if o.plain && f.copied && d.violation == nil {
 				d.filled[k] = d.scope
-				row = protowire.AppendVarint(row, f.tag)
-				row = protowire.AppendBytes(row, b[o.from+1:o.to-1])
+				row = appendCopy(row, f.tag, b[o.from+1:o.to-1])
 				continue
 			}
 			row = d.convert(row, b, k, o.rank, int(o.from), int(o.to), o.plain)
