@@ -35,6 +35,7 @@ type fastDecoder struct {
 	trail   []crumb  // the RECORDs that are being read, from the outermost
 	meta    Meta     // of an event before
 	batch   []byte   // what appendBatch makes of it
+	row     []byte   // of the event, as far as it is known
 	now     int64    // the time of ingestion
 	clock   clock
 	lane    uint8
@@ -118,8 +119,9 @@ func newFastDecoder(p *plan) *fastDecoder {
 }
 
 func (d *fastDecoder) appendRow(row, b []byte, m *Meta) ([]byte, error) {
+	d.row = row
 	d.start(m)
-	return d.fill(row, b, m)
+	return d.fill(b, m)
 }
 
 // start makes ready for the fields of an event.
@@ -129,26 +131,26 @@ func (d *fastDecoder) start(m *Meta) {
 	d.scope, d.missing = d.objects+1, d.plan.scopes[0].required
 }
 
-// fill appends the fields that stand in b, the event or what of it is text, and all that an event's row has besides.
-// start came before.
-func (d *fastDecoder) fill(row, b []byte, m *Meta) ([]byte, error) {
+// fill appends to d.row the fields that stand in b, the event or what of it is text, and all that an event's row has
+// besides. start came before. The row is the caller's from then on.
+func (d *fastDecoder) fill(b []byte, m *Meta) ([]byte, error) {
 	p := scanSpace(b, 0)
 	if p == len(b) || b[p] != '{' {
 		return nil, rejectNoObject(b)
 	}
 	b = b[:len(b):len(b)] // spares the comparisons of capacities
 	s := &d.plan.scopes[0]
-	if row, p = d.members(row, b, p+1, 0, &d.names.starts[0], 1); p < 0 {
+	if p = d.members(b, p+1, 0, &d.names.starts[0], 1); p < 0 {
 		return nil, d.rejection
 	}
 	if p = scanSpace(b, p); p < len(b) {
 		return nil, rejectSyntax(b, p)
 	}
 	if len(d.offered) > 0 {
-		row = d.convertLate(row, b, 0)
+		d.convertLate(b, 0)
 	}
 	if len(d.plan.outside) > 0 {
-		row = d.appendOutside(row, m)
+		d.appendOutside(m)
 	}
 	if d.plan.conditions {
 		if err := d.leaveOut(); err != nil {
@@ -165,19 +167,19 @@ func (d *fastDecoder) fill(row, b []byte, m *Meta) ([]byte, error) {
 		return nil, d.violation
 	}
 	if d.missing > 0 || len(s.final) > s.required {
-		if row = d.finish(row, s, 0); d.violation != nil {
+		if d.finish(s, 0); d.violation != nil {
 			return nil, d.violation
 		}
 	}
 	if len(s.constants) > 0 {
-		row = append(row, s.constants...)
+		d.row = append(d.row, s.constants...)
 	}
 	if s.restField >= 0 && len(d.other) > 0 {
-		row = d.appendRest(row, b, d.plan.fields[s.restField].tag)
+		d.appendRest(b, d.plan.fields[s.restField].tag)
 	}
 	for i := range d.sections {
 		if d.sections[i] > 0 {
-			row = d.appendSection(row, b, i)
+			d.appendSection(b, i)
 		}
 	}
 	if m.IngestedAt != d.meta.IngestedAt || m.Partition != d.meta.Partition || m.Topic != d.meta.Topic ||
@@ -185,7 +187,9 @@ func (d *fastDecoder) fill(row, b []byte, m *Meta) ([]byte, error) {
 		d.meta = Meta{IngestedAt: m.IngestedAt, Partition: m.Partition, Topic: m.Topic, Offset: m.Offset}
 		d.batch = d.plan.appendBatch(d.batch[:0], m)
 	}
-	return d.plan.appendPlace(append(row, d.batch...), m), nil
+	row := d.plan.appendPlace(append(d.row, d.batch...), m)
+	d.row = nil
+	return row, nil
 }
 
 // begin makes ready for an event.
@@ -225,7 +229,7 @@ func (d *fastDecoder) beginSpecial() {
 // members reads the members of the object that begins before p, which is known by the name
 // object, and its closing brace. It returns the end; -1 and d.rejection if it is none.
 // Fields are filled, and what no field takes is appended to d.other.
-func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses, depth int) ([]byte, int) {
+func (d *fastDecoder) members(b []byte, p int, object int32, where *guesses, depth int) int {
 	d.objects++
 	number := d.objects
 	run := -1 // where the piece of other members begins that has not ended; -1: none
@@ -235,7 +239,7 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 			if run >= 0 {
 				d.other = append(d.other, piece{start: int32(run), end: int32(p), then: plainMember})
 			}
-			return row, p + 1
+			return p + 1
 		}
 		before := p
 		var w words
@@ -260,18 +264,18 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 		if gap != 0 {
 			if d.names.seen[id] == number {
 				d.rejection = d.duplicate(id)
-				return nil, -1
+				return -1
 			}
 			d.names.seen[id] = number
 		} else {
 			if id, quote, quoted, p = d.name(b, p, first, object, number); p < 0 {
-				return nil, -1
+				return -1
 			}
 			if id == 0 {
 				if run >= 0 {
 					d.other = append(d.other, piece{start: int32(run), end: int32(before), then: plainMember})
 				}
-				return row, quote + 1
+				return quote + 1
 			}
 			gap = d.names.learn(where, b[before:p], quote-before, quoted-before, first, id)
 			act, compact = d.names.list[id].act, quote-before <= 1 && p-quoted == 1
@@ -295,7 +299,7 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 				if p = scanPlain(b, p+1); p >= len(b) || b[p] != '"' {
 					if p, _ = scanSpecial(b, p); p < 0 {
 						d.rejection = rejectSyntax(b, start)
-						return nil, -1
+						return -1
 					}
 				}
 				p++
@@ -307,7 +311,7 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 				p = d.value(b, p, id, gap, depth)
 			}
 			if p < 0 {
-				return nil, -1
+				return -1
 			}
 			continue
 		}
@@ -317,21 +321,21 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 			run = -1
 		}
 		if act < 0 { // more is to be done than to fill one field
-			if row, p = d.place(row, b, p, span{quote, quoted}, id, gap, actPlace-act, depth); p < 0 {
-				return nil, -1
+			if p = d.place(b, p, span{quote, quoted}, id, gap, actPlace-act, depth); p < 0 {
+				return -1
 			}
 			continue
 		}
 		f := &d.plan.fields[act]
 		if p >= len(b) || b[p] != '"' || f.slow {
 			if p = d.value(b, p, id, gap, depth); p < 0 {
-				return nil, -1
+				return -1
 			}
 			if !f.absent(b[start:p]) {
 				if f.late {
 					d.offers[act] = offer{scope: d.scope}
 				}
-				row = d.convert(row, b, act, 0, start, p, false)
+				d.convert(b, act, 0, start, p, false)
 			}
 			continue
 		}
@@ -339,7 +343,7 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 		if p = scanPlain(b, p+1); p >= len(b) || b[p] != '"' {
 			if p, escaped = scanSpecial(b, p); p < 0 {
 				d.rejection = rejectSyntax(b, start)
-				return nil, -1
+				return -1
 			}
 		}
 		text := b[start+1 : p]
@@ -364,35 +368,35 @@ func (d *fastDecoder) members(row, b []byte, p int, object int32, where *guesses
 		// the rest may be blank
 		if f.plain && (!f.notEmpty || len(text) > 0 && text[0] > ' ' && text[0] < utf8.RuneSelf) {
 			n := len(text)
-			if k := len(row); n <= 2*room && !escaped && f.tag < 0x80 && k+2+2*room <= cap(row) &&
+			if k := len(d.row); n <= 2*room && !escaped && f.tag < 0x80 && k+2+2*room <= cap(d.row) &&
 				start+1+2*room <= len(b) {
-				to, from := row[k:k+2+2*room], b[start+1:start+1+2*room]
+				to, from := d.row[k:k+2+2*room], b[start+1:start+1+2*room]
 				to[0], to[1] = byte(f.tag), byte(n)
 				copyRoom(to[2:], from)
 				if n > room {
 					copyRoom(to[2+room:], from[room:])
 				}
-				row = row[:k+2+n]
+				d.row = d.row[:k+2+n]
 				continue
 			}
-			row = appendCopy(row, f.tag, text)
+			d.row = appendCopy(d.row, f.tag, text)
 			continue
 		}
 		var problem *problem
 		if f.clocked {
-			row, problem = d.appendClocked(row, f, text)
+			d.row, problem = d.appendClocked(d.row, f, text)
 		} else if f.lanes {
 			k := f.allowedIndex(text)
 			d.lane += uint8(k) % typeLanes
 			where = d.names.next(gap, d.lane)
 			if k >= 0 {
-				row = protowire.AppendVarint(row, f.tag)
-				row = protowire.AppendBytes(row, text)
+				d.row = protowire.AppendVarint(d.row, f.tag)
+				d.row = protowire.AppendBytes(d.row, text)
 				continue
 			}
-			row, problem = f.appendString(row, text, d.now)
+			d.row, problem = f.appendString(d.row, text, d.now)
 		} else {
-			row, problem = f.appendString(row, text, d.now)
+			d.row, problem = f.appendString(d.row, text, d.now)
 		}
 		if problem != nil {
 			d.violate(start, act, 0, -1, problem)

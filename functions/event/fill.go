@@ -13,7 +13,7 @@ import (
 
 // place reads the value at p of a member with which more is to be done than to fill one
 // field, and returns its end; -1 and d.rejection if it is none.
-func (d *fastDecoder) place(row, b []byte, p int, name span, id, gap, index int32, depth int) ([]byte, int) {
+func (d *fastDecoder) place(b []byte, p int, name span, id, gap, index int32, depth int) int {
 	at := &d.plan.places[index]
 	d.special = true
 	start := p
@@ -24,18 +24,18 @@ func (d *fastDecoder) place(row, b []byte, p int, name span, id, gap, index int3
 		if p = scanPlain(b, p+1); p >= len(b) || b[p] != '"' {
 			if p, escaped = scanSpecial(b, p); p < 0 {
 				d.rejection = rejectSyntax(b, start)
-				return nil, -1
+				return -1
 			}
 		}
 		p++
 		plain = !escaped
 	case p < len(b) && b[p] == '{' && at.open:
-		return d.enter(row, b, p, name, id, gap, index, depth)
+		return d.enter(b, p, name, id, gap, index, depth)
 	case at.record >= 0 && p < len(b) && b[p] == d.plan.fields[at.record].opening() && d.violation == nil:
-		return d.takeRecord(row, b, p, name, index, depth)
+		return d.takeRecord(b, p, name, index, depth)
 	default:
 		if p = d.value(b, p, id, gap, depth); p < 0 {
-			return nil, -1
+			return -1
 		}
 	}
 	if at.open {
@@ -43,44 +43,44 @@ func (d *fastDecoder) place(row, b []byte, p int, name span, id, gap, index int3
 			d.block(at, start, raw)
 		}
 	}
-	row, one, left := d.give(row, b, at, start, p, plain)
+	one, left := d.give(b, at, start, p, plain)
 	switch {
 	case one != nil && name.to+1 == start:
 		d.other = append(d.other, piece{int32(name.from), int32(p), int16(one.field), int16(one.rank), offerPiece})
 	case one != nil || left:
 		d.open(index, name, start, p)
 	}
-	return row, p
+	return p
 }
 
 // enter is place for an object that fields look into, or that has a column for its rest.
-func (d *fastDecoder) enter(row, b []byte, p int, name span, id, gap, index int32, depth int) ([]byte, int) {
+func (d *fastDecoder) enter(b []byte, p int, name span, id, gap, index int32, depth int) int {
 	if depth == d.plan.depth {
 		d.rejection = rejectTooDeep(d.plan.depth)
-		return nil, -1
+		return -1
 	}
 	at := &d.plan.places[index]
 	start, pieces, lane := p, len(d.other), d.lane
 	k := d.open(index, name, start, start)
-	if row, p = d.members(row, b, p+1, id, d.names.within(gap), depth+1); p < 0 {
-		return nil, -1
+	if p = d.members(b, p+1, id, d.names.within(gap), depth+1); p < 0 {
+		return -1
 	}
 	d.lane = lane
 	if at.section >= 0 {
 		d.sections[at.section] = pieces + 1
 	}
 	if len(at.fields) > 0 || len(at.reads) > 0 {
-		row, _, _ = d.give(row, b, at, start, p, false)
+		d.give(b, at, start, p, false)
 	} else if len(d.other) == pieces+1 && at.section < 0 { // nothing is left
 		d.other, d.opened = d.other[:pieces], d.opened[:k]
-		return row, p
+		return p
 	}
 	d.opened[k].value.to, d.opened[k].end = int32(p), int32(len(d.other))
-	return row, p
+	return p
 }
 
 // takeRecord is place for what only one field looks at, a RECORD or an array of them, from the first of its paths.
-func (d *fastDecoder) takeRecord(row, b []byte, p int, name span, index int32, depth int) ([]byte, int) {
+func (d *fastDecoder) takeRecord(b []byte, p int, name span, index int32, depth int) int {
 	k, start := d.plan.places[index].record, p
 	f := &d.plan.fields[k]
 	d.filled[k] = d.scope
@@ -89,21 +89,21 @@ func (d *fastDecoder) takeRecord(row, b []byte, p int, name span, index int32, d
 		d.missing--
 	}
 	if f.Repeated {
-		row, p = d.repeated(row, b, k, 0, start, depth+1)
+		p = d.repeated(b, k, 0, start, depth+1)
 	} else {
-		row, p = d.record(row, b, k, 0, -1, start, -1, depth+1)
+		p = d.record(b, k, 0, -1, start, -1, depth+1)
 	}
 	if p >= 0 && d.leaves(k) {
 		d.open(index, name, start, p)
 	}
-	return row, p
+	return p
 }
 
 // give gives the value b[start:end] to the fields that look at it. If none takes it for certain, it returns the one
 // that may do so, or reports that more may, or take a part, or none.
-func (d *fastDecoder) give(row, b []byte, at *place, start, end int, plain bool) (_ []byte, one *taker, left bool) {
+func (d *fastDecoder) give(b []byte, at *place, start, end int, plain bool) (one *taker, left bool) {
 	if len(at.reads) > 0 {
-		row = d.read(row, b, at, start)
+		d.read(b, at, start)
 	}
 	raw := b[start:end]
 	left = len(at.fields) == 0
@@ -125,21 +125,21 @@ func (d *fastDecoder) give(row, b []byte, at *place, start, end int, plain bool)
 		if f.late {
 			d.offers[t.field] = offer{scope: d.scope}
 		}
-		row = d.convert(row, b, t.field, 0, start, end, plain)
+		d.convert(b, t.field, 0, start, end, plain)
 		parts = parts || f.inner >= 0 && d.leaves(t.field)
 		taken = taken || !parts
 	}
 	if taken {
-		return row, nil, false
+		return nil, false
 	}
 	if left || parts {
-		return row, nil, true
+		return nil, true
 	}
-	return row, one, false
+	return one, false
 }
 
 // read gives elements of the array at start to the fields that look for them.
-func (d *fastDecoder) read(row, b []byte, at *place, start int) []byte {
+func (d *fastDecoder) read(b []byte, at *place, start int) {
 	for k := range at.reads {
 		r := &at.reads[k]
 		f := &d.plan.fields[r.field]
@@ -155,10 +155,9 @@ func (d *fastDecoder) read(row, b []byte, at *place, start int) []byte {
 		case f.late:
 			d.offer(r.taker, v.from, v.to, false)
 		default:
-			row = d.convert(row, b, r.field, 0, v.from, v.to, false)
+			d.convert(b, r.field, 0, v.from, v.to, false)
 		}
 	}
-	return row
 }
 
 // open appends a member with the value b[start:end], of which a part may be left, and returns its index in d.opened.
@@ -222,24 +221,23 @@ func (f *field) absent(raw []byte) bool {
 }
 
 // convertLate appends the fields of a scope that waited for its object's end, d.offered[from:].
-func (d *fastDecoder) convertLate(row, b []byte, from int) []byte {
+func (d *fastDecoder) convertLate(b []byte, from int) {
 	for _, k := range d.offered[from:] {
 		if o := &d.offers[k]; d.filled[k] != d.scope {
 			f := &d.plan.fields[k]
 			if o.plain && f.copied && d.violation == nil {
 				d.filled[k] = d.scope
-				row = appendCopy(row, f.tag, b[o.from+1:o.to-1])
+				d.row = appendCopy(d.row, f.tag, b[o.from+1:o.to-1])
 				continue
 			}
-			row = d.convert(row, b, k, o.rank, int(o.from), int(o.to), o.plain)
+			d.convert(b, k, o.rank, int(o.from), int(o.to), o.plain)
 		}
 	}
-	return row
 }
 
 // convert appends a field whose value stands at b[start:end], or notes why it cannot. plain says that the value is a
 // string without escapes.
-func (d *fastDecoder) convert(row, b []byte, index, rank int32, start, end int, plain bool) []byte {
+func (d *fastDecoder) convert(b []byte, index, rank int32, start, end int, plain bool) {
 	f := &d.plan.fields[index]
 	d.filled[index] = d.scope
 	if f.counted {
@@ -252,40 +250,39 @@ func (d *fastDecoder) convert(row, b []byte, index, rank int32, start, end int, 
 		d.lefts[index] = span{}
 	}
 	if d.base+start > d.violationAt {
-		return row
+		return
 	}
 	if f.Repeated {
-		row, _ = d.repeated(row, b, index, rank, start, 1)
-		return row
+		d.repeated(b, index, rank, start, 1)
+		return
 	}
 	if f.inner >= 0 {
-		row, _ = d.record(row, b, index, rank, -1, start, end, 1)
-		return row
+		d.record(b, index, rank, -1, start, end, 1)
+		return
 	}
 	var problem *problem
 	if plain && f.kind != kindJSON {
-		row, problem = d.chars(row, f, b[start+1:end-1])
+		d.row, problem = d.chars(d.row, f, b[start+1:end-1])
 	} else {
-		row, problem = d.scalar(row, f, b, start, end)
+		d.row, problem = d.scalar(d.row, f, b, start, end)
 	}
 	if problem != nil {
 		d.refuse(start, end, index, rank, -1, problem)
 	}
-	return row
 }
 
 // one appends the value of a field that is an array, or its element elem if that is not negative.
-func (d *fastDecoder) one(row, b []byte, index, rank int32, elem, start, end int) []byte {
+func (d *fastDecoder) one(b []byte, index, rank int32, elem, start, end int) {
 	f := &d.plan.fields[index]
 	if f.inner >= 0 {
-		row, _ = d.record(row, b, index, rank, elem, start, end, 1)
-		return row
+		d.record(b, index, rank, elem, start, end, 1)
+		return
 	}
-	row, problem := d.scalar(row, f, b, start, end)
+	var problem *problem
+	d.row, problem = d.scalar(d.row, f, b, start, end)
 	if problem != nil {
 		d.refuse(start, end, index, rank, elem, problem)
 	}
-	return row
 }
 
 // refuse notes the problem of the value at start.
@@ -380,7 +377,7 @@ var problemJSONText = &problem{contract.CodeInvalidValue, "is a string that hold
 
 // repeated appends the elements of the array at start, and returns its end. Of an array of RECORDs the text need
 // not be known to be valid; the end is then -1 if it is not. depth counts the array.
-func (d *fastDecoder) repeated(row, b []byte, index, rank int32, start, depth int) ([]byte, int) {
+func (d *fastDecoder) repeated(b []byte, index, rank int32, start, depth int) int {
 	f := &d.plan.fields[index]
 	n, end := 1, start
 	if b[start] == '{' && f.accept&contract.FormEntries != 0 {
@@ -391,41 +388,41 @@ func (d *fastDecoder) repeated(row, b []byte, index, rank int32, start, depth in
 	}
 	if b[start] == '[' {
 		lefts := len(d.elements)
-		if row, n, end = d.appendElements(row, b, index, rank, start, depth); end < 0 {
-			return nil, -1
+		if n, end = d.appendElements(b, index, rank, start, depth); end < 0 {
+			return -1
 		}
 		d.leaveElements(index, lefts)
 	} else if f.accept&contract.FormSingle != 0 {
-		row = d.one(row, b, index, rank, -1, start, skipValue(b, start))
+		d.one(b, index, rank, -1, start, skipValue(b, start))
 	} else {
 		d.violate(start, index, rank, -1, &problem{contract.CodeWrongType,
 			"is " + kindWord(b[start]) + ", not an array: send the right type, values are not converted"})
-		return row, end
+		return end
 	}
 	if p := lengthProblem(n, f.minElements, f.maxElements, "elements"); p != nil {
 		d.violate(start, index, rank, -1, p)
 	}
-	return row, end
+	return end
 }
 
 // appendElements appends the elements of the array at start, and what is left of each to d.elements. It returns how
 // many there are that are not null, and the end; -1 and d.rejection if the array is none.
-func (d *fastDecoder) appendElements(row, b []byte, index, rank int32, start, depth int) (_ []byte, n, end int) {
+func (d *fastDecoder) appendElements(b []byte, index, rank int32, start, depth int) (n, end int) {
 	f := &d.plan.fields[index]
 	if depth > d.plan.depth {
 		d.rejection = rejectTooDeep(d.plan.depth)
-		return nil, 0, -1
+		return 0, -1
 	}
 	inherit := f.inner >= 0 && d.plan.scopes[f.inner].rest == contract.RestInherit
 	p := scanSpace(b, start+1)
 	if p < len(b) && b[p] == ']' {
-		return row, 0, p + 1
+		return 0, p + 1
 	}
 	for i := 0; ; i++ {
 		left, from := span{}, p
 		if f.inner >= 0 && p < len(b) && b[p] == '{' {
-			if row, p = d.record(row, b, index, rank, i, p, -1, depth+1); p < 0 {
-				return nil, 0, -1
+			if p = d.record(b, index, rank, i, p, -1, depth+1); p < 0 {
+				return 0, -1
 			}
 			left = d.lefts[index]
 			n++
@@ -433,10 +430,10 @@ func (d *fastDecoder) appendElements(row, b []byte, index, rank int32, start, de
 			if f.inner < 0 {
 				p = skipValue(b, p)
 			} else if p = d.value(b, p, d.names.scopes[f.inner], 0, depth); p < 0 {
-				return nil, 0, -1
+				return 0, -1
 			}
 			if b[from] != 'n' {
-				row = d.one(row, b, index, rank, i, from, p)
+				d.one(b, index, rank, i, from, p)
 				left = d.lefts[index]
 				n++
 			} else if f.accept&contract.FormSkipNull == 0 {
@@ -450,7 +447,7 @@ func (d *fastDecoder) appendElements(row, b []byte, index, rank int32, start, de
 			break
 		}
 		if b[p] == ']' {
-			return row, n, p + 1
+			return n, p + 1
 		}
 		if b[p] != ',' {
 			break
@@ -458,7 +455,7 @@ func (d *fastDecoder) appendElements(row, b []byte, index, rank int32, start, de
 		p = scanSpace(b, p+1)
 	}
 	d.rejection = rejectSyntax(b, p)
-	return nil, 0, -1
+	return 0, -1
 }
 
 // entries is the array of the keys and values of an object, which is valid. Afterwards d.wide is that of its text.
@@ -517,12 +514,12 @@ func (d *fastDecoder) leaveElements(index int32, from int) {
 
 // record appends a RECORD whose object stands at b[start:end], and returns its end. If b[start] is a brace, end need
 // not be known before, nor that the text is valid: the end is then -1 if it is not. depth counts the object.
-func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end, depth int) ([]byte, int) {
+func (d *fastDecoder) record(b []byte, index, rank int32, elem, start, end, depth int) int {
 	f := &d.plan.fields[index]
 	d.lefts[index] = span{}
 	if depth > d.plan.depth {
 		d.rejection = rejectTooDeep(d.plan.depth)
-		return nil, -1
+		return -1
 	}
 	s := &d.plan.scopes[f.inner]
 	text, p, base, wide := b, start, d.base, d.wide
@@ -531,7 +528,7 @@ func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end,
 		t, at, problem := d.jsonText(b[start:end])
 		if problem != nil {
 			d.violate(start, index, rank, elem, problem)
-			return row, end
+			return end
 		}
 		// The places of what is in a string are those of its characters, near enough to
 		// say which fault comes first.
@@ -540,37 +537,37 @@ func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end,
 	if text[p] != '{' {
 		d.violate(start, index, rank, elem, f.wrongType(text[p]))
 		d.wide = wide
-		return row, end
+		return end
 	}
-	row = protowire.AppendVarint(row, f.tag)
-	row = append(row, 0)
-	begin := len(row)
+	d.row = protowire.AppendVarint(d.row, f.tag)
+	d.row = append(d.row, 0)
+	begin := len(d.row)
 
 	outer, missing, before := d.scope, d.missing, d.base
 	d.scope, d.missing, d.base = d.objects+1, s.required, base
 	d.trail = append(d.trail, crumb{index, rank, elem})
 	lane, other, open, offered := d.lane, len(d.other), len(d.opened), len(d.offered)
-	row, behind := d.members(row, text, p+1, d.names.scopes[f.inner], &d.names.starts[f.inner], depth)
+	behind := d.members(text, p+1, d.names.scopes[f.inner], &d.names.starts[f.inner], depth)
 	if behind < 0 {
-		return nil, -1
+		return -1
 	}
 	if !inText {
 		end, wide = behind, d.wide
 	}
 	d.lane = lane
-	row = d.convertLate(row, text, offered)
+	d.convertLate(text, offered)
 	d.offered = d.offered[:offered]
 	if d.missing > 0 || len(s.final) > s.required {
-		row = d.finish(row, s, p)
+		d.finish(s, p)
 	}
-	row = append(row, s.constants...)
+	d.row = append(d.row, s.constants...)
 	d.blame = s.blame
 	var rest span
 	switch s.rest {
 	case contract.RestReject:
 		d.findUnknown(other, len(d.other), "")
 	case contract.RestColumn:
-		row = d.appendLeft(row, text, d.plan.fields[s.restField].tag, other, len(d.other))
+		d.appendLeft(text, d.plan.fields[s.restField].tag, other, len(d.other))
 	case contract.RestInherit:
 		rest.from = len(d.scratch)
 		d.scratch = d.leaveObject(d.scratch, text, other, len(d.other))
@@ -580,7 +577,8 @@ func (d *fastDecoder) record(row, b []byte, index, rank int32, elem, start, end,
 	d.trail = d.trail[:len(d.trail)-1]
 	d.scope, d.missing, d.base, d.wide = outer, missing, before, wide
 	d.lefts[index] = rest
-	return closeMessage(row, begin), end
+	d.row = closeMessage(d.row, begin)
+	return end
 }
 
 // closeMessage writes the length of the message that begins at begin, where one byte is
@@ -600,7 +598,7 @@ func closeMessage(row []byte, begin int) []byte {
 
 // finish gives the fields of a scope that were not filled their defaults, and notes the
 // first that must be there. The scope's object begins at start.
-func (d *fastDecoder) finish(row []byte, s *scope, start int) []byte {
+func (d *fastDecoder) finish(s *scope, start int) {
 	for _, k := range s.final {
 		if d.filled[k] == d.scope {
 			continue
@@ -608,7 +606,7 @@ func (d *fastDecoder) finish(row []byte, s *scope, start int) []byte {
 		f := &d.plan.fields[k]
 		switch {
 		case f.byDefault != nil:
-			row = append(row, f.byDefault...)
+			d.row = append(d.row, f.byDefault...)
 		case f.missing:
 			d.reject(start, k, f.problemMissing())
 		default:
@@ -620,7 +618,6 @@ func (d *fastDecoder) finish(row []byte, s *scope, start int) []byte {
 			}
 		}
 	}
-	return row
 }
 
 func (d *fastDecoder) reject(start int, field int32, p *problem) { d.violate(start, field, 0, -1, p) }
@@ -641,7 +638,7 @@ func (f *field) problemWhen(other *field, c *contract.Condition) *problem {
 }
 
 // appendOutside appends the fields that come with the event from Kafka.
-func (d *fastDecoder) appendOutside(row []byte, m *Meta) []byte {
+func (d *fastDecoder) appendOutside(m *Meta) {
 	for _, k := range d.plan.outside {
 		f := &d.plan.fields[k]
 		value := f.outside(m)
@@ -653,11 +650,10 @@ func (d *fastDecoder) appendOutside(row []byte, m *Meta) []byte {
 			d.kept[k] = value
 		}
 		var problem *problem
-		if row, problem = f.appendRaw(row, value, d.now); problem != nil {
+		if d.row, problem = f.appendRaw(d.row, value, d.now); problem != nil {
 			d.violate(outsideAt, k, 0, -1, problem)
 		}
 	}
-	return row
 }
 
 // outsideAt is where the faults of headers and keys stand: behind all of the event's.

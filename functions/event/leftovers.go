@@ -10,34 +10,34 @@ import (
 )
 
 // appendRest appends the column of the event's members that no field takes.
-func (d *fastDecoder) appendRest(row, b []byte, tag uint64) []byte {
+func (d *fastDecoder) appendRest(b []byte, tag uint64) {
 	if !d.special {
 		n := 1
 		for i := range d.other {
 			o := &d.other[i]
 			n += int(o.end-o.start) + 1
 		}
-		row = protowire.AppendVarint(row, tag)
-		row = protowire.AppendVarint(row, uint64(n))
-		row = append(row, '{')
+		d.row = protowire.AppendVarint(d.row, tag)
+		d.row = protowire.AppendVarint(d.row, uint64(n))
+		d.row = append(d.row, '{')
 		for i := range d.other {
 			o := &d.other[i]
-			row = append(row, b[o.start:o.end]...)
-			row = append(row, o.then)
+			d.row = append(d.row, b[o.start:o.end]...)
+			d.row = append(d.row, o.then)
 		}
-		row[len(row)-1] = '}'
-		return row
+		d.row[len(d.row)-1] = '}'
+		return
 	}
 	d.blame = d.plan.scopes[0].blame
-	return d.appendLeft(row, b, tag, 0, len(d.other))
+	d.appendLeft(b, tag, 0, len(d.other))
 }
 
 // appendSection appends the column of what is left of one object.
-func (d *fastDecoder) appendSection(row, b []byte, i int) []byte {
+func (d *fastDecoder) appendSection(b []byte, i int) {
 	s := &d.plan.sections[i]
 	d.blame = s.field
 	from, to := d.section(i)
-	return d.appendLeft(row, b, d.plan.fields[s.field].tag, from, to)
+	d.appendLeft(b, d.plan.fields[s.field].tag, from, to)
 }
 
 // section returns where the pieces of the object are that has a column for its rest.
@@ -47,14 +47,15 @@ func (d *fastDecoder) section(i int) (from, to int) {
 }
 
 // appendLeft appends the column of what is left of the object whose pieces are d.other[from:to], if anything is.
-func (d *fastDecoder) appendLeft(row, b []byte, tag uint64, from, to int) []byte {
-	mark := len(row)
-	row = append(protowire.AppendVarint(row, tag), 0)
-	begin := len(row)
-	if row = d.leaveObject(row, b, from, to); len(row) == begin {
-		return row[:mark]
+func (d *fastDecoder) appendLeft(b []byte, tag uint64, from, to int) {
+	mark := len(d.row)
+	d.row = append(protowire.AppendVarint(d.row, tag), 0)
+	begin := len(d.row)
+	if d.row = d.leaveObject(d.row, b, from, to); len(d.row) == begin {
+		d.row = d.row[:mark]
+	} else {
+		d.row = closeMessage(d.row, begin)
 	}
-	return closeMessage(row, begin)
 }
 
 // leaveObject appends to dst what is left of the object whose pieces are d.other[from:to], nothing if no member is.

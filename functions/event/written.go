@@ -86,7 +86,6 @@ func (c *column) takes(t schema.Type) bool {
 // taking is a schema.Taker: it appends values to the row of an event before its text is read.
 type taking struct {
 	*fastDecoder
-	row   []byte
 	digit [32]byte
 }
 
@@ -307,7 +306,7 @@ func (w *writtenDecoder) appendRow(d *Decoder, dst, value []byte, m *Meta) ([]by
 		w.taking.row = dst
 		w.text, err = w.reader.AppendRest(w.text[:0], p.Program, body, limits, &w.taking)
 		if err == nil && (len(w.text) <= fewNames || !tooManyNames(w.text)) {
-			row, err := d.fast.fill(w.taking.row, w.text, m)
+			row, err := d.fast.fill(w.text, m)
 			if _, rejected := err.(*Rejection); !rejected {
 				return row, err
 			}
