@@ -218,7 +218,7 @@ func (d *fastDecoder) beginSpecial() {
 		}
 		*scratch = (*scratch)[:0]
 	}
-	d.base, d.trail, d.offered = 0, d.trail[:0], d.offered[:0]
+	d.trail, d.offered = d.trail[:0], d.offered[:0]
 	if cap(d.wide) > keptScratch/8 || cap(d.elements) > keptScratch/16 || cap(d.opened) > keptScratch/64 {
 		d.wide, d.elements, d.opened = nil, nil, nil
 	}

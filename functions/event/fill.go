@@ -31,7 +31,7 @@ func (d *fastDecoder) place(b []byte, p int, name span, id, gap, index int32, de
 		plain = !escaped
 	case p < len(b) && b[p] == '{' && at.open:
 		return d.enter(b, p, name, id, gap, index, depth)
-	case at.record >= 0 && p < len(b) && b[p] == d.plan.fields[at.record].opening() && d.violation == nil:
+	case at.record >= 0 && p < len(b) && b[p] == d.plan.fields[at.record].opening():
 		return d.takeRecord(b, p, name, index, depth)
 	default:
 		if p = d.value(b, p, id, gap, depth); p < 0 {
@@ -225,7 +225,7 @@ func (d *fastDecoder) convertLate(b []byte, from int) {
 	for _, k := range d.offered[from:] {
 		if o := &d.offers[k]; d.filled[k] != d.scope {
 			f := &d.plan.fields[k]
-			if o.plain && f.copied && d.violation == nil {
+			if o.plain && f.copied {
 				d.filled[k] = d.scope
 				d.row = appendCopy(d.row, f.tag, b[o.from+1:o.to-1])
 				continue

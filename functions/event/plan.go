@@ -284,7 +284,7 @@ func (p *plan) settle() {
 			f := &p.fields[t.field]
 			if t.rank == 0 && f.inner < 0 {
 				f.single = true
-			} else if t.rank == 0 && !f.kept && f.accept&contract.FormEntries == 0 {
+			} else if t.rank == 0 {
 				at.record = t.field
 			}
 		}

@@ -303,7 +303,7 @@ func (r *random) value(b *bytes.Buffer, depth int) {
 			b.WriteString(strconv.Quote(inner.String()))
 			return
 		}
-		b.WriteString(r.one(`""`, `"a"`, `"k"`, `"é"`, `"true"`, `"1"`, `"-2.50"`, `"AAAA"`, `"ff"`,
+		b.WriteString(r.one(`""`, `" "`, `"a"`, `"k"`, `"é"`, `"true"`, `"1"`, `"-2.50"`, `"AAAA"`, `"ff"`,
 			`"long enough to be too long"`, `"\u006b"`))
 	case 6:
 		b.WriteString(r.one(`0`, `1`, `-7`, `1.5`, `1e3`, `1e400`, `12345678901234567890`, `0.12345678901`,
