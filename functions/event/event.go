@@ -47,6 +47,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"sluice/internal/batch"
@@ -107,9 +108,13 @@ type Meta struct {
 
 // Decoder turns events into rows. It is not safe for concurrent use.
 type Decoder struct {
-	now    func() time.Time
-	fast   *fastDecoder // nil: strict decodes
-	strict *strictDecoder
+	// Panicked is told each panic of the decoder and its stack; nil: nobody is. The value may be, or hold, an event's.
+	Panicked func(value any, stack []byte)
+
+	contract *contract.Contract
+	now      func() time.Time
+	fast     *fastDecoder // nil: strict decodes
+	strict   *strictDecoder
 
 	maxBytes int             // of an event
 	framed   bool            // it comes behind a schema registry's prefix
@@ -138,7 +143,7 @@ func New(c *contract.Contract, decoder string, now func() time.Time) (*Decoder, 
 	if err != nil {
 		return nil, err
 	}
-	d := &Decoder{now: now, maxBytes: c.MaxBytes, framed: c.Format == contract.FormatJSONSchema && !c.Written()}
+	d := &Decoder{contract: c, now: now, maxBytes: c.MaxBytes, framed: c.Format == contract.FormatJSONSchema && !c.Written()}
 	if decoder == Strict {
 		d.strict = newStrictDecoder(p)
 	} else {
@@ -188,15 +193,69 @@ func (c Config) withDefaults() (Config, error) {
 // is a *Rejection; if the contract leaves it out, ErrDropped or ErrSampled. dst is then
 // returned as it was. Nothing refers to value afterwards. Positions in messages count from the first byte of JSON,
 // behind a prefix.
-func (d *Decoder) AppendRow(dst, value []byte, m Meta) ([]byte, error) {
+//
+// If the decoder panics, which is a fault of its own, only this event bears it: the strict decoder reads it instead, and
+// if that panics too, the event is rejected. Panicked is told.
+func (d *Decoder) AppendRow(dst, value []byte, m Meta) (row []byte, err error) {
 	if m.IngestedAt == 0 {
 		m.IngestedAt = d.now().UnixMicro()
 	}
-	row, err := d.appendValue(dst, value, &m)
-	if err != nil {
+	defer func() {
+		if p := recover(); p != nil {
+			row, err = d.retry(dst, value, &m, p)
+		}
+	}()
+	if row, err = d.appendValue(dst, value, &m); err != nil {
 		return dst, err
 	}
 	return row, nil
+}
+
+// retry reads the event again over which the decoder has panicked with p.
+func (d *Decoder) retry(dst, value []byte, m *Meta, p any) (row []byte, err error) {
+	d.tell(p)
+	defer func() {
+		if p := recover(); p != nil {
+			d.tell(p)
+			row, err = dst, &Rejection{Code: contract.CodeDecoderFailed,
+				Message: "the decoder failed over this event, which is a fault of Sluice: report it with the log line " +
+					"\"panic\", and replay the event when it is mended"}
+		}
+	}()
+	strict, err := d.another(Strict)
+	if err != nil {
+		return dst, err
+	}
+	fresh := strict
+	if d.fast != nil {
+		if fresh, err = d.another(Fast); err != nil {
+			return dst, err
+		}
+	}
+	*d = *fresh // nobody knows what state the old one is in
+	if row, err = strict.appendValue(dst, value, m); err != nil {
+		return dst, err
+	}
+	return row, nil
+}
+
+// another returns a new Decoder for the same events.
+func (d *Decoder) another(decoder string) (*Decoder, error) {
+	a, err := New(d.contract, decoder, d.now)
+	if err != nil {
+		return nil, err
+	}
+	a.Panicked = d.Panicked
+	if d.written != nil {
+		a.written.schemas = d.written.schemas
+	}
+	return a, nil
+}
+
+func (d *Decoder) tell(p any) {
+	if d.Panicked != nil {
+		d.Panicked(p, debug.Stack())
+	}
 }
 
 func (d *Decoder) appendValue(dst, value []byte, m *Meta) ([]byte, error) {

@@ -52,6 +52,7 @@ type Config struct {
 	// Tracer and Meter are told of every message; nil: nobody is.
 	Tracer trace.Tracer
 	Meter  metric.Meter
+	Log    *slog.Logger // of what goes wrong besides messages; nil: nobody is told
 }
 
 // Stream is a contract and where its rows go.
@@ -69,6 +70,7 @@ type Function struct {
 	workers     sync.Pool
 	metrics     *metrics
 	leftOut     *leftOutColumns
+	panics      panics
 }
 
 // stream is a Stream with its decoders, each of which serves one request at a time.
@@ -104,11 +106,17 @@ func (t onTopic) Publish(ctx context.Context, payload []byte) func(ctx context.C
 // gives contract.Mistakes.
 func New(c Config, deadLetters DeadLetters) (*Function, error) {
 	f := &Function{config: c, streams: make([]stream, len(c.Streams)), deadLetters: deadLetters,
-		leftOut: newLeftOutColumns()}
+		leftOut: newLeftOutColumns(), panics: panics{log: c.Log}}
 	f.workers.New = func() any { return new(worker) }
 	var mistakes contract.Mistakes
 	for i, s := range c.Streams {
-		newDecoder := func() (*event.Decoder, error) { return event.New(s.Contract, c.Decoder, time.Now) }
+		newDecoder := func() (*event.Decoder, error) {
+			d, err := event.New(s.Contract, c.Decoder, time.Now)
+			if err == nil {
+				d.Panicked = func(value any, stack []byte) { f.panics.tell(s.Contract.Name, value, stack) }
+			}
+			return d, err
+		}
 		first, err := newDecoder()
 		if some, ok := errors.AsType[contract.Mistakes](err); ok {
 			mistakes = append(mistakes, some...)

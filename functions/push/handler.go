@@ -101,7 +101,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err: errors.New("the function ended without an answer")}
 	defer func() {
 		if p := recover(); p != nil {
-			a.err = panicError(p)
+			a.err = PanicError(p)
 			h.log.LogAttrs(r.Context(), slog.LevelError, "panic", slog.String("function", h.Function),
 				slog.String("error", a.err.Error()), slog.String("stack_trace", string(debug.Stack())))
 		}
@@ -214,9 +214,9 @@ func (h *handler) end(w http.ResponseWriter, r *http.Request, m *Message, start 
 	}
 }
 
-// panicError describes a panic without its value, which may be an event's, unless
+// PanicError describes a panic without its value, which may be an event's, unless
 // the value is the runtime's.
-func panicError(p any) error {
+func PanicError(p any) error {
 	if err, ok := p.(runtime.Error); ok {
 		return fmt.Errorf("panic: %w", err)
 	}

@@ -115,6 +115,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 			Consumer: cmp.Or(c.Revision, "ingest"),
 			Tracer:   c.Tracer,
 			Meter:    c.Meter,
+			Log:      log,
 		}, ingest.OnTopic(deadLetters))
 		if err != nil {
 			return nil, err

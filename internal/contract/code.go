@@ -44,4 +44,5 @@ const (
 	CodeRowRejected        Code = "row_rejected"                // BigQuery refused the row
 	CodeAttemptsExhausted  Code = "delivery_attempts_exhausted" // Pub/Sub gave up
 	CodeUndecodablePayload Code = "undecodable_payload"         // a packed batch that is damaged
+	CodeDecoderFailed      Code = "decoder_failed"              // a fault of Sluice
 )
