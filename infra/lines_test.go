@@ -207,6 +207,7 @@ func serve(t *testing.T, log *buffer) {
 		push.NoteRejected(m, map[string]int{
 			"invalid_base64": 1, "out_of_range": 2, "not_allowed": 1,
 			"invalid_value": 1, "invalid_length": 1, "unknown_member": 1, "unknown_schema": 1, "undecodable_value": 1, "schema_violation": 1, "no_contract": 1,
+			"decoder_failed": 1,
 		})
 		return nil
 	})

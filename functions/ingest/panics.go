@@ -28,7 +28,7 @@ func (p *panics) tell(contract string, value any, stack []byte) {
 	if now.Before(p.quiet) {
 		return
 	}
-	p.log.LogAttrs(context.Background(), slog.LevelError, "panic", slog.String("function", "ingest"),
+	p.log.LogAttrs(context.Background(), slog.LevelError, "panic", slog.String("function", "Ingest"),
 		slog.String("contract", contract), slog.Int("panics", p.since), slog.String("error", push.PanicError(value).Error()),
 		slog.String("stack_trace", string(stack)))
 	p.since, p.quiet = 0, now.Add(time.Minute)

@@ -45,7 +45,7 @@ func TestPanicsAreTold(t *testing.T) {
 	f.panics.quiet = time.Time{}
 	fail()
 	lines := out.String()
-	for _, want := range []string{"contract=orders panics=1 ", "contract=orders panics=4 ", "function=ingest",
+	for _, want := range []string{"contract=orders panics=1 ", "contract=orders panics=4 ", "function=Ingest",
 		"stack_trace=", "panic with a string"} {
 		if !strings.Contains(lines, want) {
 			t.Errorf("the lines lack %q", want)
