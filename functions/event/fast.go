@@ -328,7 +328,11 @@ func (d *fastDecoder) members(b []byte, p int, object int32, where *guesses, dep
 		}
 		f := &d.plan.fields[act]
 		if p >= len(b) || b[p] != '"' || f.slow {
-			if p = d.value(b, p, id, gap, depth); p < 0 {
+			if p < len(b) && b[p]-'0' <= 9 {
+				if p = d.number(b, p); p < 0 {
+					return -1
+				}
+			} else if p = d.value(b, p, id, gap, depth); p < 0 {
 				return -1
 			}
 			if !f.absent(b[start:p]) {
@@ -522,13 +526,21 @@ func (d *fastDecoder) value(b []byte, p int, id, gap int32, depth int) int {
 		case 't', 'f', 'n':
 			end = scanLiteral(b, p)
 		default:
-			var long bool
-			if end, long = scanNumber(b, p); long {
-				d.noteLong(b, p, end)
-			}
+			return d.number(b, p)
 		}
 	}
 	if end < 0 {
+		d.rejection = rejectSyntax(b, p)
+	}
+	return end
+}
+
+// number reads the number at p, as value does.
+func (d *fastDecoder) number(b []byte, p int) int {
+	end, long := scanNumber(b, p)
+	if long {
+		d.noteLong(b, p, end)
+	} else if end < 0 {
 		d.rejection = rejectSyntax(b, p)
 	}
 	return end
@@ -593,13 +605,7 @@ func (d *fastDecoder) object(b []byte, p int, object, gap int32, depth int) int 
 		where = d.names.next(gap, d.lane)
 		if p >= len(b) || b[p] != '"' {
 			if p < len(b) && b[p]-'0' <= 9 {
-				start := p
-				var long bool
-				if p, long = scanNumber(b, p); long {
-					d.noteLong(b, start, p)
-				} else if p < 0 {
-					d.rejection = rejectSyntax(b, start)
-				}
+				p = d.number(b, p)
 			} else {
 				p = d.value(b, p, id, gap, depth)
 			}

@@ -261,9 +261,12 @@ func (d *fastDecoder) convert(b []byte, index, rank int32, start, end int, plain
 		return
 	}
 	var problem *problem
-	if plain && f.kind != kindJSON {
-		d.row, problem = d.chars(d.row, f, b[start+1:end-1])
-	} else {
+	switch {
+	case plain && f.clocked:
+		d.row, problem = d.appendClocked(d.row, f, b[start+1:end-1])
+	case plain && f.kind != kindJSON:
+		d.row, problem = f.appendString(d.row, b[start+1:end-1], d.now)
+	default:
 		d.row, problem = d.scalar(d.row, f, b, start, end)
 	}
 	if problem != nil {
@@ -316,21 +319,16 @@ func (d *fastDecoder) scalar(row []byte, f *field, b []byte, start, end int) ([]
 			d.text = appendUnescaped(d.text[:0], text)
 			text = d.text
 		}
-		return d.chars(row, f, text)
+		if f.clocked {
+			return d.appendClocked(row, f, text)
+		}
+		return f.appendString(row, text, d.now)
 	case '{', '[':
 		return f.appendObject(row, raw, d.now)
 	case 't', 'f':
 		return f.appendBool(row, raw[0] == 't')
 	}
 	return f.appendNumber(row, raw, d.now)
-}
-
-// chars appends a string that means text.
-func (d *fastDecoder) chars(row []byte, f *field, text []byte) ([]byte, *problem) {
-	if f.clocked {
-		return d.appendClocked(row, f, text)
-	}
-	return f.appendString(row, text, d.now)
 }
 
 // appendClocked appends a TIMESTAMP, which is in RFC 3339 mostly.
