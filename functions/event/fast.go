@@ -233,7 +233,7 @@ func (d *fastDecoder) members(b []byte, p int, object int32, where *guesses, dep
 	d.objects++
 	number := d.objects
 	run := -1 // where the piece of other members begins that has not ended; -1: none
-	for first := true; ; first = false {
+	for begin := p; ; {
 		// What is before the next value.
 		if p < len(b) && b[p] == '}' {
 			if run >= 0 {
@@ -251,11 +251,11 @@ func (d *fastDecoder) members(b []byte, p int, object int32, where *guesses, dep
 		gap := int32(where[0])
 		g := d.names.gap(gap)
 		if p += int(g.length); !g.begins(w) || p >= len(b) || b[p] <= ' ' {
-			gap = d.names.match(where, w, b, before, first, object)
+			gap = d.names.match(where, w, b, before, before == begin, object)
 			g = d.names.gap(gap)
 			p = before + int(g.length)
 		}
-		if first {
+		if before == begin {
 			d.lane = g.lane
 		}
 		act := int32(g.act)
@@ -268,7 +268,7 @@ func (d *fastDecoder) members(b []byte, p int, object int32, where *guesses, dep
 			}
 			d.names.seen[id] = number
 		} else {
-			if id, quote, quoted, p = d.name(b, p, first, object, number); p < 0 {
+			if id, quote, quoted, p = d.name(b, p, before == begin, object, number); p < 0 {
 				return -1
 			}
 			if id == 0 {
@@ -277,7 +277,7 @@ func (d *fastDecoder) members(b []byte, p int, object int32, where *guesses, dep
 				}
 				return quote + 1
 			}
-			gap = d.names.learn(where, b[before:p], quote-before, quoted-before, first, id)
+			gap = d.names.learn(where, b[before:p], quote-before, quoted-before, before == begin, id)
 			act, compact = d.names.list[id].act, quote-before <= 1 && p-quoted == 1
 		}
 		where = d.names.next(gap, d.lane)
@@ -564,7 +564,7 @@ func (d *fastDecoder) object(b []byte, p int, object, gap int32, depth int) int 
 	d.objects++
 	number := d.objects
 	where := d.names.within(gap)
-	for first := true; ; first = false {
+	for begin := p; ; {
 		if p < len(b) && b[p] == '}' {
 			return p + 1
 		}
@@ -578,7 +578,7 @@ func (d *fastDecoder) object(b []byte, p int, object, gap int32, depth int) int 
 		gap := int32(where[0])
 		g := d.names.gap(gap)
 		if p += int(g.length); !g.begins(w) || p >= len(b) || b[p] <= ' ' {
-			gap = d.names.match(where, w, b, before, first, object)
+			gap = d.names.match(where, w, b, before, before == begin, object)
 			g = d.names.gap(gap)
 			p = before + int(g.length)
 		}
@@ -591,7 +591,7 @@ func (d *fastDecoder) object(b []byte, p int, object, gap int32, depth int) int 
 			d.names.seen[id] = number
 		} else {
 			var quote, quoted int
-			if id, quote, quoted, p = d.name(b, p, first, object, number); p < 0 {
+			if id, quote, quoted, p = d.name(b, p, before == begin, object, number); p < 0 {
 				if d.rejection.Code == contract.CodeDuplicateName {
 					d.rejection = rejectDuplicate("") // no path leads here
 				}
@@ -600,7 +600,7 @@ func (d *fastDecoder) object(b []byte, p int, object, gap int32, depth int) int 
 			if id == 0 {
 				return quote + 1
 			}
-			gap = d.names.learn(where, b[before:p], quote-before, quoted-before, first, id)
+			gap = d.names.learn(where, b[before:p], quote-before, quoted-before, before == begin, id)
 		}
 		where = d.names.next(gap, d.lane)
 		if p >= len(b) || b[p] != '"' {
