@@ -47,7 +47,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"sluice/internal/batch"
@@ -108,9 +107,6 @@ type Meta struct {
 
 // Decoder turns events into rows. It is not safe for concurrent use.
 type Decoder struct {
-	// Panicked is told each panic of the decoder and its stack; nil: nobody is. The value may be, or hold, an event's.
-	Panicked func(value any, stack []byte)
-
 	contract *contract.Contract
 	now      func() time.Time
 	fast     *fastDecoder // nil: strict decodes
@@ -193,30 +189,22 @@ func (c Config) withDefaults() (Config, error) {
 // is a *Rejection; if the contract leaves it out, ErrDropped or ErrSampled. dst is then
 // returned as it was. Nothing refers to value afterwards. Positions in messages count from the first byte of JSON,
 // behind a prefix.
-//
-// If the decoder panics, which is a fault of its own, only this event bears it: the strict decoder reads it instead, and
-// if that panics too, the event is rejected. Panicked is told.
-func (d *Decoder) AppendRow(dst, value []byte, m Meta) (row []byte, err error) {
+func (d *Decoder) AppendRow(dst, value []byte, m Meta) ([]byte, error) {
 	if m.IngestedAt == 0 {
 		m.IngestedAt = d.now().UnixMicro()
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			row, err = d.retry(dst, value, &m, p)
-		}
-	}()
-	if row, err = d.appendValue(dst, value, &m); err != nil {
+	row, err := d.appendValue(dst, value, &m)
+	if err != nil {
 		return dst, err
 	}
 	return row, nil
 }
 
-// retry reads the event again over which the decoder has panicked with p.
-func (d *Decoder) retry(dst, value []byte, m *Meta, p any) (row []byte, err error) {
-	d.tell(p)
+// Retry is AppendRow for an event over which AppendRow has panicked, which is a fault of the decoder: the strict one
+// reads it, and if that panics too, the event is rejected. What comes after it can go to AppendRow again.
+func (d *Decoder) Retry(dst, value []byte, m Meta) (row []byte, err error) {
 	defer func() {
-		if p := recover(); p != nil {
-			d.tell(p)
+		if recover() != nil {
 			row, err = dst, &Rejection{Code: contract.CodeDecoderFailed,
 				Message: "the decoder failed over this event, which is a fault of Sluice: report it with the log line " +
 					"\"panic\", and replay the event when it is mended"}
@@ -233,10 +221,7 @@ func (d *Decoder) retry(dst, value []byte, m *Meta, p any) (row []byte, err erro
 		}
 	}
 	*d = *fresh // nobody knows what state the old one is in
-	if row, err = strict.appendValue(dst, value, m); err != nil {
-		return dst, err
-	}
-	return row, nil
+	return strict.AppendRow(dst, value, m)
 }
 
 // another returns a new Decoder for the same events.
@@ -245,17 +230,10 @@ func (d *Decoder) another(decoder string) (*Decoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.Panicked = d.Panicked
 	if d.written != nil {
 		a.written.schemas = d.written.schemas
 	}
 	return a, nil
-}
-
-func (d *Decoder) tell(p any) {
-	if d.Panicked != nil {
-		d.Panicked(p, debug.Stack())
-	}
 }
 
 func (d *Decoder) appendValue(dst, value []byte, m *Meta) ([]byte, error) {

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -110,13 +111,7 @@ func New(c Config, deadLetters DeadLetters) (*Function, error) {
 	f.workers.New = func() any { return new(worker) }
 	var mistakes contract.Mistakes
 	for i, s := range c.Streams {
-		newDecoder := func() (*event.Decoder, error) {
-			d, err := event.New(s.Contract, c.Decoder, time.Now)
-			if err == nil {
-				d.Panicked = func(value any, stack []byte) { f.panics.tell(s.Contract.Name, value, stack) }
-			}
-			return d, err
-		}
+		newDecoder := func() (*event.Decoder, error) { return event.New(s.Contract, c.Decoder, time.Now) }
 		first, err := newDecoder()
 		if some, ok := errors.AsType[contract.Mistakes](err); ok {
 			mistakes = append(mistakes, some...)
@@ -384,14 +379,40 @@ func (f *Function) decode(ctx context.Context, w *worker, events *event.Decoder,
 	again := slices.Clone(w.waiting)
 	w.waiting = w.waiting[:0]
 	w.wire, w.ends, w.rows, w.records, w.left = w.wire[:0], w.ends[:0], w.rows[:0], w.records[:0], w.left[:0]
+	for next := 0; next < len(b.Records); {
+		var err error
+		if next, err = f.decodeFrom(ctx, w, events, b, to, now, again, next); err != nil {
+			return err
+		}
+	}
+	// Only now, because wire moves as it grows.
+	begin := 0
+	for _, end := range w.ends {
+		w.rows = append(w.rows, w.wire[begin:end:end])
+		begin = end
+	}
+	return nil
+}
+
+// decodeFrom does it for the records from the one called i on, and returns the next one: the end, or the one behind
+// a record over which the decoder has panicked. That one alone bears it.
+func (f *Function) decodeFrom(ctx context.Context, w *worker, events *event.Decoder, b *batch.Batch, to *stream,
+	now time.Time, again []int, i int) (next int, err error) {
 	meta := event.Meta{IngestedAt: now.UnixMicro()}
+	defer func() {
+		if p := recover(); p != nil {
+			f.panics.tell(to.Contract.Name, p, debug.Stack())
+			wire, failed := events.Retry(w.wire, b.Records[i].Value, meta)
+			next, err = i+1, w.sort(i, wire, failed, len(again) == 0)
+		}
+	}()
 	mine := false
-	for i := range b.Records {
+	for from := i; i < len(b.Records); i++ {
 		if i%256 == 0 && ctx.Err() != nil {
-			return context.Cause(ctx) // nobody waits for the answer any more
+			return i, context.Cause(ctx) // nobody waits for the answer any more
 		}
 		r := &b.Records[i]
-		if i == 0 || r.Topic != meta.Topic {
+		if i == from || r.Topic != meta.Topic {
 			mine = f.stream(r.Topic) == to
 		}
 		meta.Topic, meta.Partition = r.Topic, r.Partition
@@ -405,35 +426,35 @@ func (f *Function) decode(ctx context.Context, w *worker, events *event.Decoder,
 		}
 		meta.Offset, meta.Timestamp, meta.ReplayID = r.Offset, r.Timestamp, b.Replay(r)
 		meta.Key, meta.Headers = r.Key, r.Headers
-		wire, err := events.AppendRow(w.wire, r.Value, meta)
-		switch {
-		case err == nil:
-			w.wire = wire
-			w.ends = append(w.ends, len(wire))
-			w.records = append(w.records, i)
-			continue
-		case err == event.ErrDropped:
-			w.left = append(w.left, leftOut{i, ruleDrop})
-			continue
-		case err == event.ErrSampled:
-			w.left = append(w.left, leftOut{i, ruleSample})
-			continue
-		case schemas.Missing(err) && len(again) == 0:
-			w.waiting = append(w.waiting, i)
-			continue
+		wire, failed := events.AppendRow(w.wire, r.Value, meta)
+		if err := w.sort(i, wire, failed, len(again) == 0); err != nil {
+			return i, err
 		}
+	}
+	return i, nil
+}
+
+// sort puts the record i where it belongs after the decoder has returned wire and err. mayWait says that it may wait
+// for its schema.
+func (w *worker) sort(i int, wire []byte, err error, mayWait bool) error {
+	switch {
+	case err == nil:
+		w.wire = wire
+		w.ends = append(w.ends, len(wire))
+		w.records = append(w.records, i)
+	case err == event.ErrDropped:
+		w.left = append(w.left, leftOut{i, ruleDrop})
+	case err == event.ErrSampled:
+		w.left = append(w.left, leftOut{i, ruleSample})
+	case schemas.Missing(err) && mayWait:
+		w.waiting = append(w.waiting, i)
+	default:
 		why, ok := errors.AsType[*event.Rejection](err)
 		if !ok {
 			return err
 		}
 		w.rejects = append(w.rejects, reject{i, batch.Rejection{Code: string(why.Code), Field: why.Field,
 			Message: why.Message}})
-	}
-	// Only now, because wire moves as it grows.
-	begin := 0
-	for _, end := range w.ends {
-		w.rows = append(w.rows, w.wire[begin:end:end])
-		begin = end
 	}
 	return nil
 }
