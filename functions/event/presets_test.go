@@ -187,6 +187,13 @@ func BenchmarkSegmentVs(b *testing.B) {
 		b.Fatal(err)
 	}
 	events := segmentEvents(corpusSize)
+	var text []byte // one behind the other, as in a decompressed batch
+	for _, value := range events {
+		text = append(text, value...)
+	}
+	for i, value := range events {
+		events[i], text = text[:len(value):len(value)], text[len(value):]
+	}
 	row := make([]byte, 0, 1<<16)
 	at := Meta{IngestedAt: then().UnixMicro(), Topic: "segment", Offset: 1}
 	decode := func(events [][]byte) float64 {
