@@ -321,6 +321,23 @@ func (d *fastDecoder) members(b []byte, p int, object int32, where *guesses, dep
 			run = -1
 		}
 		if act < 0 { // more is to be done than to fill one field
+			if at := &d.plan.places[actPlace-act]; at.second && p < len(b) && b[p] == '"' && quoted+1 == p {
+				// What place would do. Of two paths the one that most events have is the second as often as not.
+				escaped := false
+				if p = scanPlain(b, p+1); p >= len(b) || b[p] != '"' {
+					if p, escaped = scanSpecial(b, p); p < 0 {
+						d.rejection = rejectSyntax(b, start)
+						return -1
+					}
+				}
+				p++
+				if t := &at.fields[0]; p-start > 2 || !d.plan.fields[t.field].skipEmpty {
+					d.special = true
+					d.offer(*t, start, p, !escaped)
+					d.other = append(d.other, piece{int32(quote), int32(p), int16(t.field), int16(t.rank), offerPiece})
+				}
+				continue
+			}
 			if p = d.place(b, p, span{quote, quoted}, id, gap, actPlace-act, depth); p < 0 {
 				return -1
 			}

@@ -51,6 +51,7 @@ type place struct {
 	below   []taker // the fields that take something within
 	section int32   // of plan.sections, takes what is left of the object; -1: none
 	open    bool    // paths lead into it, or it has a column for what is left of it
+	second  bool    // only one field looks at its value, no RECORD, and not at the first of its paths
 	record  int32   // the RECORD that takes its value, if nothing else looks at it; -1: none
 	path    string  // from the scope, for messages
 }
@@ -282,9 +283,11 @@ func (p *plan) settle() {
 		if len(at.fields) == 1 && len(at.reads) == 0 && len(at.inner) == 0 && at.section < 0 {
 			t := at.fields[0]
 			f := &p.fields[t.field]
-			if t.rank == 0 && f.inner < 0 {
+			if t.rank > 0 {
+				at.second = f.inner < 0
+			} else if f.inner < 0 {
 				f.single = true
-			} else if t.rank == 0 {
+			} else {
 				at.record = t.field
 			}
 		}
