@@ -69,6 +69,12 @@ func impatient(c *pipeline.Config) {
 	}
 }
 
+// hasty functions end a request after ten seconds, so that a test need not wait for the deployed 50: long enough
+// for BigQuery to answer on a machine under load, or rows would land twice.
+func hasty(c *pipeline.Config) {
+	c.TuneFunctions = func(s *service.Config) { s.AppendTimeout, s.HandlerTimeout = 9*time.Second, 10*time.Second }
+}
+
 // patient functions outlast a BigQuery that is only slow, also where the machine is.
 func patient(c *pipeline.Config) {
 	c.TuneFunctions = func(s *service.Config) { s.AppendTimeout = 45 * time.Second }
@@ -364,7 +370,7 @@ var matrix = []fault{
 	},
 	{
 		name: "the bucket cannot be read", duplicates: none, delay: "until it can be, then seconds; nothing is dead-lettered",
-		stack: func(c *pipeline.Config) { byReference(c); impatient(c) }, strike: bucketFails(objects.Fault{Operation: objects.Read}),
+		stack: byReference, strike: bucketFails(objects.Fault{Operation: objects.Read}),
 	},
 	{
 		name: "no permission to read the bucket", duplicates: none, delay: "until it is granted, then seconds; nothing is dead-lettered",
@@ -372,11 +378,11 @@ var matrix = []fault{
 	},
 	{
 		name: "reading the bucket hangs", duplicates: none, delay: "until it works again, then seconds",
-		stack: func(c *pipeline.Config) { byReference(c); impatient(c) }, strike: bucketFails(objects.Fault{Operation: objects.Read, Hang: true}),
+		stack: func(c *pipeline.Config) { byReference(c); hasty(c) }, strike: bucketFails(objects.Fault{Operation: objects.Read, Hang: true}),
 	},
 	{
 		name: "the bucket is unreachable", duplicates: none, delay: "until it is back, then seconds; messages carry their records meanwhile",
-		stack: func(c *pipeline.Config) { byReference(c); impatient(c) },
+		stack: byReference,
 		strike: func(w *world) {
 			failed := w.failures()
 			w.must(w.Objects.Down())
@@ -411,6 +417,13 @@ var matrix = []fault{
 		name: "Pub/Sub delivers messages again that were acked", duplicates: "each such message", delay: none,
 		strike: func(w *world) {
 			h := w.PubSub.FailPush(pubsub.PushFault{Again: true, Count: 40})
+			w.until("the fault is met", func() bool { return h.Hits() >= 40 })
+		},
+	},
+	{
+		name: "Pub/Sub delivers messages twice at the same time", duplicates: "each such message", delay: none,
+		strike: func(w *world) {
+			h := w.PubSub.FailPush(pubsub.PushFault{Twice: true, Count: 40})
 			w.until("the fault is met", func() bool { return h.Hits() >= 40 })
 		},
 	},

@@ -168,6 +168,7 @@ func (c *chaos) kinds() []kind {
 		pushes(pubsub.PushFault{}),
 		pushes(pubsub.PushFault{LoseAnswer: true}),
 		pushes(pubsub.PushFault{Again: true}),
+		pushes(pubsub.PushFault{Twice: true}),
 		pushes(pubsub.PushFault{Wait: time.Second}),
 		{"pushes pause", func() func() { c.PubSub.Pause(""); return func() { c.PubSub.Resume("") } }},
 		away("Kafka", c.Kafka.Down, c.Kafka.Up),

@@ -39,9 +39,11 @@ type PushFault struct {
 	Wait time.Duration // before the request is made, within the ack deadline
 	// LoseAnswer makes the request and takes its answer for a failure: the
 	// message comes again. Again takes the answer and delivers the message once
-	// more all the same, as at-least-once delivery may.
+	// more all the same, as at-least-once delivery may. Twice makes two requests at
+	// the same time.
 	LoseAnswer bool
 	Again      bool
+	Twice      bool
 }
 
 func (f *PublishFault) error() error {

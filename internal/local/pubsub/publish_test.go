@@ -147,6 +147,7 @@ func TestPushFaults(t *testing.T) {
 		{"the zero fault: no request", pubsub.PushFault{}, 1, 1},
 		{"the answer is lost", pubsub.PushFault{LoseAnswer: true}, 2, 1},
 		{"delivered again", pubsub.PushFault{Again: true}, 2, 2},
+		{"delivered twice at once", pubsub.PushFault{Twice: true}, 2, 1},
 		{"slow", pubsub.PushFault{Wait: time.Millisecond}, 1, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {

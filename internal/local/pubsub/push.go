@@ -170,7 +170,14 @@ func (s *subscription) deliver(i *item, config *pubsubpb.Subscription) {
 	fault, handle := s.server.pushFaults.take(func(f *PushFault) bool {
 		return (f.Subscription == "" || f.Subscription == s.name) && (f.When == nil || f.When(i.message))
 	})
+	other := make(chan bool, 1)
+	if fault != nil && fault.Twice {
+		go func() { other <- s.request(i, config, fault, handle) }()
+	} else {
+		other <- false
+	}
 	acked := s.request(i, config, fault, handle)
+	acked = <-other || acked
 	took := time.Since(began)
 
 	forward := false

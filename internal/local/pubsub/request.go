@@ -32,7 +32,7 @@ func (s *subscription) request(i *item, config *pubsubpb.Subscription, fault *Pu
 		if s.server.wait(ctx, fault.Wait, false, h) != nil {
 			return false
 		}
-		if fault.Wait == 0 && !fault.LoseAnswer && !fault.Again {
+		if fault.Wait == 0 && !fault.LoseAnswer && !fault.Again && !fault.Twice {
 			return false
 		}
 	}
