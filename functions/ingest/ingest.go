@@ -20,10 +20,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2"
@@ -78,6 +80,23 @@ type Function struct {
 type stream struct {
 	Stream
 	decoders sync.Pool
+	ratio    atomic.Uint64 // of rows to values, the bits of a float64; 0: not known yet
+}
+
+// rowBytes is about how many bytes the rows of records have whose values have so many bytes together. Rows that outgrow it
+// are copied, over and over for a large batch. It is never more than half of what was reserved for the batch.
+func (s *stream) rowBytes(records, values int) int {
+	ratio := 1.0
+	if bits := s.ratio.Load(); bits != 0 {
+		ratio = math.Float64frombits(bits)
+	}
+	return min(int(1.05*ratio*float64(values)), values+records*batch.RecordOverhead/4) + 1<<10
+}
+
+// learn learns from a batch how long rows are. It forgets slowly that they were longer.
+func (s *stream) learn(values, rows int) {
+	ratio := float64(rows) / float64(values)
+	s.ratio.Store(math.Float64bits(max(ratio, 0.9*math.Float64frombits(s.ratio.Load())+0.1*ratio)))
 }
 
 // DeadLetters takes what can be no row: OnTopic has them in Pub/Sub.
@@ -372,6 +391,21 @@ func (f *Function) refuseAll(w *worker, b *batch.Batch) {
 	}
 }
 
+// size is how many records of b the stream takes, and how many bytes their values have.
+func (f *Function) size(b *batch.Batch, to *stream) (records, values int) {
+	mine := false
+	for i := range b.Records {
+		if r := &b.Records[i]; i == 0 || r.Topic != b.Records[i-1].Topic {
+			mine = f.stream(r.Topic) == to
+		}
+		if mine {
+			records++
+			values += len(b.Records[i].Value)
+		}
+	}
+	return records, values
+}
+
 // decode makes each record of b that the stream to takes a row or a reject, or counts it as
 // left out, or lets it wait for its schema; if some are waiting, only those.
 func (f *Function) decode(ctx context.Context, w *worker, events *event.Decoder, b *batch.Batch, to *stream,
@@ -379,11 +413,20 @@ func (f *Function) decode(ctx context.Context, w *worker, events *event.Decoder,
 	again := slices.Clone(w.waiting)
 	w.waiting = w.waiting[:0]
 	w.wire, w.ends, w.rows, w.records, w.left = w.wire[:0], w.ends[:0], w.rows[:0], w.records[:0], w.left[:0]
+	values := 0 // bytes
+	if len(again) == 0 {
+		var records int
+		records, values = f.size(b, to)
+		w.wire = slices.Grow(w.wire, to.rowBytes(records, values))
+	}
 	for next := 0; next < len(b.Records); {
 		var err error
 		if next, err = f.decodeFrom(ctx, w, events, b, to, now, again, next); err != nil {
 			return err
 		}
+	}
+	if values > 0 {
+		to.learn(values, len(w.wire))
 	}
 	// Only now, because wire moves as it grows.
 	begin := 0
