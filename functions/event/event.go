@@ -187,7 +187,7 @@ func (c Config) withDefaults() (Config, error) {
 // AppendRow appends the row of the event value to dst, as one protobuf message
 // without a length. A nil value is Kafka's null. If the event is rejected, the error
 // is a *Rejection; if the contract leaves it out, ErrDropped or ErrSampled. dst is then
-// returned as it was. Nothing refers to value afterwards. Positions in messages count from the first byte of JSON,
+// returned as it was. value is not read afterwards. Positions in messages count from the first byte of JSON,
 // behind a prefix.
 func (d *Decoder) AppendRow(dst, value []byte, m Meta) ([]byte, error) {
 	if m.IngestedAt == 0 {
@@ -214,11 +214,13 @@ func (d *Decoder) Retry(dst, value []byte, m Meta) (row []byte, err error) {
 	if err != nil {
 		return dst, err
 	}
-	fresh := strict
+	kind := Strict
 	if d.fast != nil {
-		if fresh, err = d.another(Fast); err != nil {
-			return dst, err
-		}
+		kind = Fast
+	}
+	fresh, err := d.another(kind)
+	if err != nil {
+		return dst, err
 	}
 	*d = *fresh // nobody knows what state the old one is in
 	return strict.AppendRow(dst, value, m)

@@ -31,7 +31,7 @@ type fastDecoder struct {
 	filled  []uint64 // by field: the scope that filled it last
 	offers  []offer  // by field: what a late one will be converted from
 	offered []int32  // the fields for which there is one, of all objects that are being read
-	kept    [][]byte // by field: the text of its value, for conditions; nil: it has none
+	kept    [][]byte // by field: the text of its value, for conditions of the same event; nil: it has none
 	trail   []crumb  // the RECORDs that are being read, from the outermost
 	meta    Meta     // of an event before
 	batch   []byte   // what appendBatch makes of it

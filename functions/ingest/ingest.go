@@ -395,12 +395,13 @@ func (f *Function) refuseAll(w *worker, b *batch.Batch) {
 func (f *Function) size(b *batch.Batch, to *stream) (records, values int) {
 	mine := false
 	for i := range b.Records {
-		if r := &b.Records[i]; i == 0 || r.Topic != b.Records[i-1].Topic {
+		r := &b.Records[i]
+		if i == 0 || r.Topic != b.Records[i-1].Topic {
 			mine = f.stream(r.Topic) == to
 		}
 		if mine {
 			records++
-			values += len(b.Records[i].Value)
+			values += len(r.Value)
 		}
 	}
 	return records, values
