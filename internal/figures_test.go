@@ -78,8 +78,11 @@ func TestQuotedFigures(t *testing.T) {
 			cpu("BigQuery: Sluice"), cpu("a day's Go, struct"), cpu("a day's Go, map"), cpu("a Python consumer")))
 	for way, name := range map[string]string{
 		"Pub/Sub: Sluice's bridge": "Pub/Sub: Sluice's bridge", "Google's Kafka connector": "Google's Kafka connector",
-		"BigQuery: Sluice":   "BigQuery: Sluice",
-		"a day's Go, struct": "a good Go engineer writes", "a day's Go, map": "the same with a map",
+		"Pub/Sub: Redpanda Connect":       "Redpanda Connect, a message",
+		"Pub/Sub: Redpanda Connect, gzip": "Redpanda Connect, 1,000 events in gzip",
+		"Pub/Sub: Redpanda Connect, lz4":  "Redpanda Connect, 1,000 events in lz4",
+		"BigQuery: Sluice":                "BigQuery: Sluice",
+		"a day's Go, struct":              "a good Go engineer writes", "a day's Go, map": "the same with a map",
 		"a Python consumer": "a Python consumer",
 	} {
 		want, got := cpu(way), number(t, row(t, alternatives, name)[1])

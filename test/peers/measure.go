@@ -28,7 +28,7 @@ const patience = 15 * time.Minute
 func (b *bench) measure(ctx context.Context, w *way, round int) (*result, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	b.sink.reset(w.packed)
+	b.sink.reset(w.count)
 	name := fmt.Sprintf("%s-%d", w.group, round)
 	commands, done, err := w.start(ctx, name)
 	if err != nil {

@@ -123,7 +123,7 @@ func (b *bench) load(ctx context.Context, l Load) (*outcome, error) {
 			return nil, err
 		}
 	}
-	b.sink.reset(false)
+	b.sink.reset(nil)
 	b.sink.record(l.Steady > 0)
 	var commands []*exec.Cmd
 	var urls []*url.URL
@@ -204,7 +204,7 @@ func (b *bench) load(ctx context.Context, l Load) (*outcome, error) {
 		if err := b.arrived(ctx, 100); err != nil {
 			return nil, err
 		}
-		b.sink.reset(false)
+		b.sink.reset(nil)
 		b.sink.record(true)
 		want = int64(float64(l.Steady) * l.Duration.Seconds())
 		if err := b.fill(ctx, name, g, int(want), l.Steady); err != nil {

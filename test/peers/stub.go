@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -23,6 +25,7 @@ import (
 
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/pierrec/lz4/v4"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -45,10 +48,9 @@ type sink struct {
 	RESTAddr      string // host:port of insertAll, and of OAuth tokens at /token
 	Certificate   []byte // PEM, that TLSAddr shows
 
-	mu       sync.Mutex
-	decoders sync.Pool
+	mu sync.Mutex
 
-	packed   atomic.Bool // messages are Sluice's batches
+	count    func(data []byte) (int, error) // of a message's events; nil: a message is one
 	events   atomic.Int64
 	requests atomic.Int64 // messages, or requests to BigQuery
 	bytes    atomic.Int64
@@ -60,7 +62,6 @@ type sink struct {
 
 func startSink() (*sink, error) {
 	s := &sink{begun: make(chan struct{})}
-	s.decoders.New = func() any { return new(batch.Decoder) }
 	certificate, err := s.certify()
 	if err != nil {
 		return nil, err
@@ -115,14 +116,13 @@ func (s *sink) certify() (*tls.Certificate, error) {
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
-// reset forgets the counts; packed says that messages are Sluice's batches.
-func (s *sink) reset(packed bool) {
-	s.packed.Store(packed)
+// reset forgets the counts, while nobody writes; count tells how many events a message has, nil is one.
+func (s *sink) reset(count func(data []byte) (int, error)) {
 	s.events.Store(0)
 	s.requests.Store(0)
 	s.bytes.Store(0)
 	s.mu.Lock()
-	s.begun = make(chan struct{})
+	s.begun, s.count = make(chan struct{}), count
 	s.mu.Unlock()
 }
 
@@ -134,9 +134,9 @@ func (s *sink) first() <-chan struct{} {
 }
 
 // came counts events that came in requests of so many bytes.
-func (s *sink) came(events, requests, bytes int64) {
+func (s *sink) came(events, requests, size int64) {
 	s.requests.Add(requests)
-	s.bytes.Add(bytes)
+	s.bytes.Add(size)
 	if s.events.Add(events) == events && events > 0 {
 		s.mu.Lock()
 		close(s.begun)
@@ -150,26 +150,26 @@ func (s *sink) GetTopic(_ context.Context, r *pubsubpb.GetTopicRequest) (*pubsub
 
 func (s *sink) Publish(_ context.Context, r *pubsubpb.PublishRequest) (*pubsubpb.PublishResponse, error) {
 	answer := new(pubsubpb.PublishResponse)
-	var events, bytes int64
+	var events, size int64
 	for range r.Messages {
 		answer.MessageIds = append(answer.MessageIds,
 			strconv.FormatInt(s.requests.Load()+int64(len(answer.MessageIds))+1, 10))
 	}
+	s.mu.Lock()
+	count := s.count
+	s.mu.Unlock()
 	for _, m := range r.Messages {
-		bytes += int64(len(m.Data))
-		if !s.packed.Load() {
-			events++
-			continue
+		size += int64(len(m.Data))
+		n := 1
+		if count != nil {
+			var err error
+			if n, err = count(m.Data); err != nil {
+				return nil, err
+			}
 		}
-		d := s.decoders.Get().(*batch.Decoder)
-		b, err := d.Decode(m.Data, batch.DefaultLimits)
-		if err != nil {
-			return nil, err
-		}
-		events += int64(len(b.Records))
-		s.decoders.Put(d)
+		events += int64(n)
 	}
-	s.came(events, int64(len(r.Messages)), bytes)
+	s.came(events, int64(len(r.Messages)), size)
 	return answer, nil
 }
 
@@ -198,9 +198,9 @@ func (s *sink) AppendRows(stream storagepb.BigQueryWrite_AppendRowsServer) error
 				column = protowire.Number(f.GetNumber())
 			}
 		}
-		rows, bytes := r.GetProtoRows().GetRows().GetSerializedRows(), int64(0)
+		rows, size := r.GetProtoRows().GetRows().GetSerializedRows(), int64(0)
 		for _, row := range rows {
-			bytes += int64(len(row))
+			size += int64(len(row))
 		}
 		if s.timed.Load() {
 			if err := s.time(rows, column, time.Now()); err != nil {
@@ -213,8 +213,35 @@ func (s *sink) AppendRows(stream storagepb.BigQueryWrite_AppendRowsServer) error
 				AppendResult: &storagepb.AppendRowsResponse_AppendResult{}}}); err != nil {
 			return err
 		}
-		s.came(int64(len(rows)), 1, bytes)
+		s.came(int64(len(rows)), 1, size)
 	}
+}
+
+// records counts the records of a batch of Sluice's.
+func records(data []byte) (int, error) {
+	b, err := new(batch.Decoder).Decode(data, batch.DefaultLimits)
+	if err != nil {
+		return 0, err
+	}
+	return len(b.Records), nil
+}
+
+// gzipped counts the lines of gzipped text.
+func gzipped(data []byte) (int, error) {
+	r, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return 0, err
+	}
+	return lines(r)
+}
+
+// lz4ed counts the lines of text in an LZ4 frame.
+func lz4ed(data []byte) (int, error) { return lines(lz4.NewReader(bytes.NewReader(data))) }
+
+// lines counts lines, the last of which ends with the text.
+func lines(r io.Reader) (int, error) {
+	text, err := io.ReadAll(r)
+	return bytes.Count(text, []byte("\n")) + 1, err
 }
 
 // time keeps how old rows are at their arrival. The column is microseconds since the Unix epoch.
