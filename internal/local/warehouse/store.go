@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,15 +46,12 @@ func openStore(file string, c Config) (*store, error) {
 	if c.Threads > 0 {
 		options.Set("threads", strconv.Itoa(c.Threads))
 	}
-	dsn := file + "?" + options.Encode()
 	s := &store{dataset: c.Dataset, contracts: c.Contracts, tables: make(map[string]*table)}
-	connector, err := duckdb.NewConnector(dsn, func(e driver.ExecerContext) error {
-		settings := "SET TimeZone = 'UTC'"
+	connector, err := connect(file, options, func() string {
 		if s.ready.Load() {
-			settings += fmt.Sprintf("; SET search_path = '%s,main'", c.Dataset)
+			return c.Dataset
 		}
-		_, err := e.ExecContext(context.Background(), settings, nil)
-		return err
+		return ""
 	})
 	if err != nil && file != "" {
 		return nil, fmt.Errorf("open %s: %w: if the file is damaged, move its folder away or bring a copy back", file,
@@ -68,6 +66,28 @@ func openStore(file string, c Config) (*store, error) {
 		return nil, fmt.Errorf("open %s: %w", orMemory(file), err)
 	}
 	return s, nil
+}
+
+// connect makes connections to the data in file, in whose statements names are those of the dataset, if there is one yet.
+func connect(file string, options url.Values, dataset func() string) (*duckdb.Connector, error) {
+	return duckdb.NewConnector(file+"?"+options.Encode(), func(e driver.ExecerContext) error {
+		settings := "SET TimeZone = 'UTC'"
+		if name := dataset(); name != "" {
+			settings += fmt.Sprintf("; SET search_path = '%s,main'", name)
+		}
+		_, err := e.ExecContext(context.Background(), settings, nil)
+		return err
+	})
+}
+
+// Reader opens the data of a folder once more, after Close of its server: whatever is asked of it changes nothing.
+func Reader(dir, dataset string) (*sql.DB, error) {
+	c, err := connect(filepath.Join(dir, "warehouse.duckdb"), url.Values{"access_mode": {"READ_ONLY"}},
+		func() string { return dataset })
+	if err != nil {
+		return nil, fmt.Errorf("warehouse: %w", err)
+	}
+	return sql.OpenDB(c), nil
 }
 
 func orMemory(file string) string {

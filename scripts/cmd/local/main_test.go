@@ -198,6 +198,19 @@ func TestInputLandsAndIsQueried(t *testing.T) {
 	if !strings.Contains(out, "no event        invalid_json") || !strings.Contains(out, "(11 rows)") {
 		t.Errorf("the table is\n%s", out)
 	}
+
+	// Who looks changes nothing.
+	for _, statement := range []string{"DELETE FROM fact_events", "DROP TABLE fact_events", "CREATE TABLE mine AS SELECT 1",
+		"UPDATE fact_events SET user_id = 'x'", "BEGIN; DELETE FROM fact_events; COMMIT"} {
+		_, errs, status := program(t, nil, "query", "--data", data, statement)
+		if status != 1 || !strings.Contains(errs, "read-only") {
+			t.Errorf("%s: status %d, %q; want it refused", statement, status, errs)
+		}
+	}
+	out, _, _ = program(t, nil, "query", "--data", data, "--json", "SELECT COUNT(*) AS n FROM fact_events")
+	if want := `{"n":55}` + "\n"; out != want {
+		t.Errorf("after statements that write there are %s rows, want %s", out, want)
+	}
 }
 
 // Input that breaks off is an error that says where; what stood before it lands, and half
@@ -547,7 +560,17 @@ func TestAuditAndReplay(t *testing.T) {
 		c.DeadLettered != s.DeadLettered-plan.Letters {
 		t.Errorf("after the replay %+v, before %+v", c, s)
 	}
-	program(t, nil, "query", "--data", data, "DELETE FROM fact_events WHERE kafka_partition = 1 AND kafka_offset BETWEEN 10 AND 12")
+	w, err := openWarehouse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.DB().ExecContext(t.Context(),
+		"DELETE FROM fact_events WHERE kafka_partition = 1 AND kafka_offset BETWEEN 10 AND 12"); err != nil {
+		t.Error(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if out, _, status = program(t, nil, "audit", "--data", data); status != 1 || !strings.Contains(out,
 		"records are missing.") || !strings.Contains(out, "the next ./scripts/run --data "+data) ||
 		!strings.Contains(out, "Gap: clickstream/1 offsets 1") {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"sluice/internal/local"
 	"sluice/internal/local/warehouse"
 	"sluice/scripts/command"
 )
@@ -21,7 +22,7 @@ func queryTables(ctx context.Context, args []string) error {
 		asJSON = flags.Bool("json", false, "print one JSON object per row instead of a table")
 	)
 	flags.Usage = func() {
-		fmt.Fprintf(flags.Output(), `Runs SQL on a warehouse that ./scripts/run --data DIR kept.
+		fmt.Fprintf(flags.Output(), `Runs SQL on a warehouse that ./scripts/run --data DIR kept. It reads, and changes nothing.
 
   ./scripts/query --data DIR 'SELECT event_type, COUNT(*) AS n FROM events GROUP BY event_type'
 
@@ -35,12 +36,19 @@ once; T_once of your table T), dead_letters_by_code, pipeline_health_per_minute.
 	if err != nil {
 		return err
 	}
-	w, err := openWarehouse(*data)
+	w, err := openWarehouse(*data) // brings tables and views up to date
+	if err == nil {
+		err = w.Close()
+	}
 	if err != nil {
 		return err
 	}
-	defer w.Close()
-	names, table, err := warehouse.Answer(ctx, w.DB(), statement)
+	db, err := warehouse.Reader(*data, local.Dataset)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	names, table, err := warehouse.Answer(ctx, db, statement)
 	if err != nil {
 		return err
 	}
