@@ -321,6 +321,7 @@ const (
 	SkipNotJSON   = "the event is no JSON, which --transform needs"
 	SkipTransform = "--transform failed on the event"
 	SkipNothing   = "--transform gave no event for it"
+	SkipSeveral   = "--transform gave several events for it, which would share its coordinates"
 
 	SkipSchema     = "its schema is not known or cannot be used, and --transform needs it"
 	SkipUnreadable = "its schema cannot read it, which --transform needs"

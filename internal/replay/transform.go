@@ -129,9 +129,11 @@ func (t *transform) repair(ctx context.Context, l *Letter, value []byte) (text [
 	if _, failed := result.(error); failed {
 		return nil, SkipTransform
 	}
-	// Two events out of one would share its coordinates.
-	if _, more := results.Next(); more {
-		return nil, SkipTransform
+	if second, more := results.Next(); more {
+		if _, failed := second.(error); failed {
+			return nil, SkipTransform
+		}
+		return nil, SkipSeveral
 	}
 	text, err = gojq.Marshal(result)
 	if err != nil {
