@@ -203,9 +203,11 @@ func (c *column) wrongType(first byte) *problem {
 	case kindInterval:
 		want = "a string with an interval"
 	}
-	return &problem{contract.CodeWrongType,
-		"is " + kindWord(first) + ", not " + want + ": send the right type, values are not converted"}
+	return &problem{contract.CodeWrongType, "is " + kindWord(first) + ", not " + want + rightType}
 }
+
+// rightType ends what is said of a value of the wrong type for its column.
+const rightType = ": send the right type, values are not converted unless the column's accept says so"
 
 // kindWord names the JSON kind of a value that begins with the byte first.
 func kindWord(first byte) string {

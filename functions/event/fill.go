@@ -394,7 +394,7 @@ func (d *fastDecoder) repeated(b []byte, index, rank int32, start, depth int) in
 		d.one(b, index, rank, -1, start, skipValue(b, start))
 	} else {
 		d.violate(start, index, rank, -1, &problem{contract.CodeWrongType,
-			"is " + kindWord(b[start]) + ", not an array: send the right type, values are not converted"})
+			"is " + kindWord(b[start]) + ", not an array" + rightType})
 		return end
 	}
 	if p := lengthProblem(n, f.minElements, f.maxElements, "elements"); p != nil {

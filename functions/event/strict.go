@@ -404,7 +404,7 @@ func (d *strictDecoder) field(row []byte, k int32, w *winner, path string, v *ve
 		elements = []*node{w.value}
 	default:
 		v.blame(w.value.at, k, (&problem{contract.CodeWrongType,
-			"is " + kindWord(w.value.kind) + ", not an array: send the right type, values are not converted"}).reject(path))
+			"is " + kindWord(w.value.kind) + ", not an array" + rightType}).reject(path))
 		return row
 	}
 	count := 0
