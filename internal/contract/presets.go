@@ -2,7 +2,9 @@ package contract
 
 import (
 	"embed"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 )
@@ -21,6 +23,18 @@ func Presets() []string {
 		names = append(names, strings.TrimSuffix(e.Name(), ".yaml"))
 	}
 	return names
+}
+
+// Named reads the preset of that name, or else the contract in the file of that name.
+func Named(name string) (*Contract, error) {
+	if slices.Contains(Presets(), name) {
+		return Preset(name)
+	}
+	c, err := ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w; nor is it a preset: %s", err, strings.Join(Presets(), ", "))
+	}
+	return c, err
 }
 
 // Preset reads the contract of that name that comes with Sluice.

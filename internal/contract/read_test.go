@@ -435,3 +435,23 @@ func FuzzParsePath(f *testing.F) {
 		}
 	})
 }
+
+// A name is a preset's or a file's, and one that is neither is told which presets there are.
+func TestNamed(t *testing.T) {
+	for _, name := range Presets() {
+		if c, err := Named(name); err != nil || c.Name == "" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "shop.yaml")
+	text := "contract: 1\nname: shop\ntopics: shop\ncolumns: [{name: rest, type: JSON, rest: true}]\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := Named(file); err != nil || c.Name != "shop" {
+		t.Errorf("a file: %v", err)
+	}
+	if _, err := Named("segmnt"); err == nil || !strings.Contains(err.Error(), "rudderstack, segment") {
+		t.Errorf("a name of nothing: %v", err)
+	}
+}

@@ -56,14 +56,6 @@ func Contract(local *Local) Command {
 	}
 }
 
-// readContract reads a contract by a preset's name or from a file.
-func readContract(name string) (*contract.Contract, error) {
-	if slices.Contains(contract.Presets(), name) {
-		return contract.Preset(name)
-	}
-	return contract.ReadFile(name)
-}
-
 // readContracts reads those that the words name: presets, files, and folders of files.
 func readContracts(words []string) (all []*contract.Contract, err error) {
 	var mistakes contract.Mistakes
@@ -451,11 +443,11 @@ make the change to a table that is there.
 	if len(words) != 2 {
 		return UsageError("name two contracts: the old one and the new one")
 	}
-	old, err := readContract(words[0])
+	old, err := contract.Named(words[0])
 	if err != nil {
 		return err
 	}
-	c, err := readContract(words[1])
+	c, err := contract.Named(words[1])
 	if err != nil {
 		return err
 	}

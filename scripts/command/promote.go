@@ -49,7 +49,7 @@ have there: lines for the contract, and the statement that fills the column for 
 	if err := tables.validate(); err != nil {
 		return err
 	}
-	c, err := readContract(*of)
+	c, err := contract.Named(*of)
 	if err != nil {
 		return err
 	}

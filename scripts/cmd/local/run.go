@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -300,11 +299,7 @@ func (f *runFlags) streams() (all []*contract.Contract, topic string, err error)
 		all, err = contract.ReadPath(f.contracts)
 	case f.contract != "":
 		var one *contract.Contract
-		if slices.Contains(contract.Presets(), f.contract) {
-			one, err = contract.Preset(f.contract)
-		} else {
-			one, err = contract.ReadFile(f.contract)
-		}
+		one, err = contract.Named(f.contract)
 		all = []*contract.Contract{one}
 	default:
 		all, err = local.KeptContracts(f.data)
