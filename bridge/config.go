@@ -4,9 +4,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -184,7 +186,12 @@ func ParseConfig(fs *flag.FlagSet, args []string) (Config, error) {
 	properties := c.Properties.FromEnvironment(os.Environ(), os.ReadFile)
 	c.Flags(fs)
 	err := settings.Parse(fs, args, "moves records from Kafka to Pub/Sub", c.Sections(),
-		func() error { return errors.Join(properties, c.Validate()) })
+		func() error {
+			set := make(map[string]bool)
+			fs.Visit(func(f *flag.Flag) { set[f.Name] = true })
+			return errors.Join(properties, c.Properties.Misnamed(os.Environ(), func(f string) bool { return set[f] }),
+				c.Validate())
+		})
 	return c, err
 }
 
@@ -263,9 +270,12 @@ func (c *Config) Validate() error {
 		bad("kafka-brokers", "is empty: name at least one bootstrap server as host:port")
 	} else {
 		for i, b := range brokers {
-			if !brokerPattern.MatchString(b) {
+			m := brokerPattern.FindStringSubmatch(b)
+			if m == nil {
 				bad("kafka-brokers", "server %d of %d is not host:port: write it as kafka.example.com:9092", i+1,
 					len(brokers))
+			} else if port, _ := strconv.Atoi(m[3]); port == 0 || port > math.MaxUint16 { // librdkafka takes the remainder
+				bad("kafka-brokers", "server %d of %d has a port that is none: use one from 1 to 65535", i+1, len(brokers))
 			}
 		}
 	}
@@ -364,7 +374,7 @@ func (c *Config) Validate() error {
 }
 
 var (
-	brokerPattern = regexp.MustCompile(`^([A-Za-z0-9_+]+://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$`)
+	brokerPattern = regexp.MustCompile(`^([A-Za-z0-9_+]+://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})$`)
 	topicPattern  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
 	pubsubPattern = regexp.MustCompile(`^(projects/[^/]+/topics/)?[A-Za-z][A-Za-z0-9._~+%-]{2,254}$`)
 )

@@ -88,6 +88,11 @@ func TestConfigMistakes(t *testing.T) {
 	}{
 		{"nothing set", nil, nil, []string{"--kafka-brokers (KAFKA_BROKERS)", "host:port", "--google-cloud-project (GOOGLE_CLOUD_PROJECT)"}},
 		{"broker without a port", append(required, "KAFKA_BROKERS=a:1,b"), nil, []string{"--kafka-brokers", "server 2 of 2", "host:port"}},
+		{"broker with no port", append(required, "KAFKA_BROKERS=a:1,b:99999"), nil, []string{"server 2 of 2", "from 1 to 65535"}},
+		{"broker with port 0", append(required, "KAFKA_BROKERS=a:0"), nil, []string{"server 1 of 1", "from 1 to 65535"}},
+		{"a property without its prefix", append(required, "KAFKA_SASL_USERNAME=u"), nil,
+			[]string{"KAFKA_SASL_USERNAME", "write KAFKA_CONFIG_SASL_USERNAME"}},
+		{"a property that has a setting", append(required, "KAFKA_GROUP_ID=g"), nil, []string{"KAFKA_GROUP_ID", "write KAFKA_GROUP"}},
 		{"no regular expression", append(required, "KAFKA_TOPICS=^("), nil, []string{"--kafka-topics", "topic 1", "regular expression"}},
 		{"an extension that librdkafka does not know", append(required, "KAFKA_TOPICS=^(?i)clicks"), nil, []string{"--kafka-topics", "topic 1", "POSIX"}},
 		{"no topic name", append(required, "KAFKA_TOPICS=a b"), nil, []string{"--kafka-topics", "topic 1", "letters"}},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -152,6 +153,36 @@ func (p *Properties) FromEnvironment(environ []string, readFile func(string) ([]
 		}
 		if err := p.set(name, value); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", variable, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+var (
+	// properties of a connection: whoever forgets the prefix would connect without what they set
+	connecting = regexp.MustCompile(`^KAFKA_((?:SASL|SSL)_.+|SECURITY_PROTOCOL)$`)
+	// what Kubernetes sets for a service whose name begins with kafka
+	ofService = regexp.MustCompile(`_SERVICE_(HOST|PORT.*)$|_PORT(_.*)?$`)
+)
+
+// Misnamed says which variables look like properties and are read by nobody, such as KAFKA_SASL_USERNAME or
+// KAFKA_GROUP_ID, unless what they name is set otherwise. set tells whether a flag was.
+func (p *Properties) Misnamed(environ []string, set func(flag string) bool) error {
+	var errs []error
+	for _, entry := range environ {
+		variable, value, _ := strings.Cut(entry, "=")
+		key, ok := strings.CutPrefix(variable, "KAFKA_")
+		if value == "" || !ok || ofService.MatchString(variable) {
+			continue
+		}
+		name, write := strings.ReplaceAll(strings.ToLower(strings.TrimSuffix(key, "_FILE")), "_", "."), ""
+		if flag, ok := strings.CutPrefix(fixed[name], "use --"); ok && !set(flag) {
+			write = strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+		} else if _, ok := p.m[name]; !ok && connecting.MatchString(variable) {
+			write = environment + key
+		}
+		if write != "" {
+			errs = append(errs, fmt.Errorf("the variable %s is read by nobody: write %s, or remove it", variable, write))
 		}
 	}
 	return errors.Join(errs...)

@@ -50,3 +50,39 @@ func TestPropertiesThatBreakAPromise(t *testing.T) {
 		}
 	}
 }
+
+// Protects those who set a property by another variable than ours from a bridge that does without it: credentials would
+// not be sent, another group's records be read. What Kubernetes sets for a service called kafka is none of that.
+func TestMisnamedVariables(t *testing.T) {
+	for variable, want := range map[string]string{
+		"KAFKA_SASL_USERNAME":           "write KAFKA_CONFIG_SASL_USERNAME",
+		"KAFKA_SASL_PASSWORD_FILE":      "write KAFKA_CONFIG_SASL_PASSWORD_FILE",
+		"KAFKA_SECURITY_PROTOCOL":       "write KAFKA_CONFIG_SECURITY_PROTOCOL",
+		"KAFKA_SSL_CA_LOCATION":         "write KAFKA_CONFIG_SSL_CA_LOCATION",
+		"KAFKA_GROUP_ID":                "write KAFKA_GROUP,",
+		"KAFKA_AUTO_OFFSET_RESET":       "write KAFKA_OFFSET_RESET",
+		"KAFKA_CLIENT_ID":               "write CONSUMER_NAME",
+		"KAFKA_BOOTSTRAP_SERVERS":       "", // KAFKA_BROKERS is set
+		"KAFKA_SASL_MECHANISM":          "", // set rightly, too
+		"KAFKA_SERVICE_HOST":            "",
+		"KAFKA_PORT_9092_TCP_ADDR":      "",
+		"KAFKA_SSL_SERVICE_PORT_BROKER": "",
+		"KAFKA_SASL_PORT":               "",
+		"KAFKA_HEAP_OPTS":               "",
+		"KAFKA_CONFIG_SASL_USERNAME":    "",
+		"KAFKA_GROUP":                   "",
+		"NOT_KAFKA_SASL_USERNAME":       "",
+	} {
+		var p Properties
+		if err := p.Set("sasl.mechanism=PLAIN"); err != nil {
+			t.Fatal(err)
+		}
+		err := p.Misnamed([]string{variable + "=hush"}, func(flag string) bool { return flag == "kafka-brokers" })
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", variable, err, want)
+		}
+		if err != nil && strings.Contains(err.Error(), "hush") {
+			t.Errorf("%s: its value is shown", variable)
+		}
+	}
+}
