@@ -31,11 +31,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/contrib/instrumentation/runtime"
 	"go.opentelemetry.io/otel"
@@ -67,7 +69,11 @@ func Start(ctx context.Context, service, version string, log *slog.Logger) (*Exp
 	if !wantTraces && !wantMetrics {
 		return nil, nil
 	}
-	// OpenTelemetry has one handler for a process; its own writes lines that are no JSON.
+	if err := endpoints(); err != nil {
+		return nil, err
+	}
+	// OpenTelemetry has one handler and one logger for a process; its own write lines that are no JSON.
+	otel.SetLogger(logr.FromSlogHandler(log.Handler()))
 	otel.SetErrorHandler(&failures{log: log, repeats: telemetry.Repeats{Every: time.Minute}})
 	e := &Exporter{}
 	var err error
@@ -95,6 +101,21 @@ func Start(ctx context.Context, service, version string, log *slog.Logger) (*Exp
 		e.readers = []sdkmetric.Reader{reader}
 	}
 	return e, nil
+}
+
+// endpoints says which addresses are none. OpenTelemetry would export to its default, localhost, instead.
+func endpoints() error {
+	var errs []error
+	for _, signal := range []string{"", "TRACES_", "METRICS_"} {
+		name := "OTEL_EXPORTER_OTLP_" + signal + "ENDPOINT"
+		u, err := url.Parse(os.Getenv(name))
+		switch {
+		case os.Getenv(name) == "" || err == nil && u.Scheme == "unix":
+		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+			errs = append(errs, fmt.Errorf("%s is no address: write it as http://collector.example.com:4318", name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // failures logs what goes wrong with exporting: a receiver that is gone fails every export.

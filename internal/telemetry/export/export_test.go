@@ -68,6 +68,16 @@ func TestWhatIsWanted(t *testing.T) {
 		!strings.Contains(err.Error(), "OTEL_TRACES_EXPORTER") {
 		t.Errorf("an exporter that does not exist: %v", err)
 	}
+	// OpenTelemetry would export to its default.
+	for _, endpoint := range []string{"collector:4317", "collector", "//collector:4317", "::", "grpc://collector:4317", "http://"} {
+		for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"} {
+			environment(t, map[string]string{name: endpoint})
+			if _, err := Start(t.Context(), "sluice", "test", slog.New(slog.DiscardHandler)); err == nil ||
+				!strings.Contains(err.Error(), name+" is no address") {
+				t.Errorf("%s=%s: %v", name, endpoint, err)
+			}
+		}
+	}
 }
 
 // Two instances of a service count into two series: what one of them counts does not
