@@ -4,11 +4,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"math"
 	"os"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -266,18 +264,11 @@ func (c *Config) Validate() error {
 	bad := func(flag, format string, args ...any) {
 		errs = append(errs, settings.Mistake(flag, fmt.Sprintf(format, args...)))
 	}
-	if brokers := kafkaclient.List(c.Brokers); len(brokers) == 0 {
+	if len(kafkaclient.List(c.Brokers)) == 0 {
 		bad("kafka-brokers", "is empty: name at least one bootstrap server as host:port")
-	} else {
-		for i, b := range brokers {
-			m := brokerPattern.FindStringSubmatch(b)
-			if m == nil {
-				bad("kafka-brokers", "server %d of %d is not host:port: write it as kafka.example.com:9092", i+1,
-					len(brokers))
-			} else if port, _ := strconv.Atoi(m[3]); port == 0 || port > math.MaxUint16 { // librdkafka takes the remainder
-				bad("kafka-brokers", "server %d of %d has a port that is none: use one from 1 to 65535", i+1, len(brokers))
-			}
-		}
+	}
+	for _, mistake := range kafkaclient.BrokerMistakes(c.Brokers) {
+		bad("kafka-brokers", "%s", mistake)
 	}
 	if len(c.Subscription()) == 0 {
 		bad("kafka-topics", "is empty: name at least one topic, or a regular expression that begins with ^")
@@ -374,7 +365,6 @@ func (c *Config) Validate() error {
 }
 
 var (
-	brokerPattern = regexp.MustCompile(`^([A-Za-z0-9_+]+://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})$`)
 	topicPattern  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
 	pubsubPattern = regexp.MustCompile(`^(projects/[^/]+/topics/)?[A-Za-z][A-Za-z0-9._~+%-]{2,254}$`)
 )

@@ -10,6 +10,9 @@ package kafkaclient
 import (
 	"context"
 	"fmt"
+	"math"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
@@ -58,6 +61,25 @@ func (c *Connection) Token(ctx context.Context) (*kafka.OAuthBearerToken, error)
 	}
 	token, err := source(ctx)
 	return &token, err
+}
+
+var brokerPattern = regexp.MustCompile(`^([A-Za-z0-9_+]+://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})$`)
+
+// BrokerMistakes says which servers of a list are no host:port: librdkafka would look for them for ever, or take the
+// remainder of a port above 65535.
+func BrokerMistakes(list string) (mistakes []string) {
+	brokers := List(list)
+	for i, b := range brokers {
+		m := brokerPattern.FindStringSubmatch(b)
+		if m == nil {
+			mistakes = append(mistakes, fmt.Sprintf("server %d of %d is not host:port: write it as kafka.example.com:9092",
+				i+1, len(brokers)))
+		} else if port, _ := strconv.Atoi(m[3]); port == 0 || port > math.MaxUint16 {
+			mistakes = append(mistakes, fmt.Sprintf("server %d of %d has a port that is none: use one from 1 to 65535",
+				i+1, len(brokers)))
+		}
+	}
+	return mistakes
 }
 
 // List are the parts of a text with commas, without what is empty.

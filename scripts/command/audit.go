@@ -80,6 +80,9 @@ By hand, for the dataset clickstream:
 	if err := NoMore(flags); err != nil {
 		return err
 	}
+	if err := CheckBrokers(connection.Brokers); err != nil {
+		return err
+	}
 	if err := tables.validate(); err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 	"syscall"
 
 	"sluice/internal/contract"
+	"sluice/internal/kafkaclient"
 	"sluice/internal/query"
 	"sluice/internal/replay"
 )
@@ -117,4 +118,12 @@ var ErrUsage = errors.New("usage")
 // UsageError is an ErrUsage that says what is wrong.
 func UsageError(format string, args ...any) error {
 	return fmt.Errorf("%w: %s (-h tells the flags)", ErrUsage, fmt.Sprintf(format, args...))
+}
+
+// CheckBrokers checks the value of --kafka.
+func CheckBrokers(list string) error {
+	if mistakes := kafkaclient.BrokerMistakes(list); len(mistakes) > 0 {
+		return UsageError("--kafka: %s", mistakes[0])
+	}
+	return nil
 }

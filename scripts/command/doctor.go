@@ -68,6 +68,9 @@ Exit status 1 if something does not work.
 	if err := NoMore(flags); err != nil {
 		return err
 	}
+	if err := CheckBrokers(connection.Brokers); err != nil {
+		return err
+	}
 	contracts, err := ownOrBuiltIn(*path)
 	if err != nil {
 		return err

@@ -115,6 +115,9 @@ Without --execute it only says what it would send.
 	if err := NoMore(flags); err != nil {
 		return f, err
 	}
+	if err := CheckBrokers(f.producer.Brokers); err != nil {
+		return f, err
+	}
 	if err := f.tables.validate(); err != nil {
 		return f, err
 	}

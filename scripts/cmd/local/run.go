@@ -108,6 +108,9 @@ The servers are embedded, the bridge and the functions are the ones that are dep
 	if err := command.NoMore(flags); err != nil {
 		return f, err
 	}
+	if err := command.CheckBrokers(f.kafka); err != nil {
+		return f, err
+	}
 	given := map[string]bool{}
 	flags.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
 	f.listenSet, f.logSet = given["listen"], given["log-level"]
