@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,6 +54,9 @@ func openStore(file string, c Config) (*store, error) {
 		}
 		return ""
 	})
+	if errors.Is(err, errLocked) {
+		return nil, err
+	}
 	if err != nil && file != "" {
 		return nil, fmt.Errorf("open %s: %w: if the file is damaged, move its folder away or bring a copy back", file,
 			err)
@@ -68,9 +72,14 @@ func openStore(file string, c Config) (*store, error) {
 	return s, nil
 }
 
+var (
+	errLocked = errors.New("has it open, a run or another command: end that first")
+	locked    = regexp.MustCompile(`Could not set lock on file.*\(PID (\d+)\)`)
+)
+
 // connect makes connections to the data in file, in whose statements names are those of the dataset, if there is one yet.
 func connect(file string, options url.Values, dataset func() string) (*duckdb.Connector, error) {
-	return duckdb.NewConnector(file+"?"+options.Encode(), func(e driver.ExecerContext) error {
+	c, err := duckdb.NewConnector(file+"?"+options.Encode(), func(e driver.ExecerContext) error {
 		settings := "SET TimeZone = 'UTC'"
 		if name := dataset(); name != "" {
 			settings += fmt.Sprintf("; SET search_path = '%s,main'", name)
@@ -78,6 +87,10 @@ func connect(file string, options url.Values, dataset func() string) (*duckdb.Co
 		_, err := e.ExecContext(context.Background(), settings, nil)
 		return err
 	})
+	if m := locked.FindStringSubmatch(fmt.Sprint(err)); m != nil {
+		return nil, fmt.Errorf("open %s: process %s %w", file, m[1], errLocked)
+	}
+	return c, err
 }
 
 // Reader opens the data of a folder once more, after Close of its server: whatever is asked of it changes nothing.

@@ -66,7 +66,7 @@ func openWarehouse(dir string) (*warehouse.Server, error) {
 	}
 	w, err := warehouse.Start(warehouse.Config{Dir: dir, Contracts: contracts})
 	if err != nil {
-		return nil, fmt.Errorf("--data %s, which no running pipeline may have open: %w", dir, err)
+		return nil, fmt.Errorf("--data %s: %w", dir, err)
 	}
 	return w, nil
 }

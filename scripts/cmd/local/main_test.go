@@ -507,6 +507,30 @@ func TestDamagedFolder(t *testing.T) {
 	summarize(t, nil, "--events", "10", "--data", data)
 }
 
+// A folder that another process has open is not called damaged: who has it is told.
+func TestFolderInUse(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	summarize(t, nil, "--events", "10", "--data", data)
+	w, err := openWarehouse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("process %d has it open", os.Getpid())
+	for _, args := range [][]string{{"run", "--once", "--events", "10"}, {"query", "SELECT 1"}, {"audit"}, {"replay"}} {
+		_, errs, status := program(t, nil, append(args, "--data", data)...)
+		if status == 0 || !strings.Contains(errs, want) || strings.Contains(errs, "damaged") {
+			t.Errorf("%s: status %d, %q; want %q", args[0], status, errs, want)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, errs, status := program(t, nil, "query", "SELECT 1", "--data", data); status != 0 {
+		t.Errorf("after it was closed: %s", errs)
+	}
+}
+
 // A run is audited, its dead letters are looked at and replayed, and the exit status
 // says when something is missing.
 func TestAuditAndReplay(t *testing.T) {
