@@ -103,7 +103,7 @@ func Start(ctx context.Context, service, version string, log *slog.Logger) (*Exp
 	return e, nil
 }
 
-// endpoints says which addresses are none. OpenTelemetry would export to its default, localhost, instead.
+// endpoints says which addresses are none. OpenTelemetry would export to no host, or to its default, localhost.
 func endpoints() error {
 	var errs []error
 	for _, signal := range []string{"", "TRACES_", "METRICS_"} {

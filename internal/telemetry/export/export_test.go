@@ -68,7 +68,7 @@ func TestWhatIsWanted(t *testing.T) {
 		!strings.Contains(err.Error(), "OTEL_TRACES_EXPORTER") {
 		t.Errorf("an exporter that does not exist: %v", err)
 	}
-	// OpenTelemetry would export to its default.
+	// OpenTelemetry would export to no host, or to localhost.
 	for _, endpoint := range []string{"collector:4317", "collector", "//collector:4317", "::", "grpc://collector:4317", "http://"} {
 		for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"} {
 			environment(t, map[string]string{name: endpoint})

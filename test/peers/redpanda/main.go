@@ -1,8 +1,7 @@
 // Command redpanda is Redpanda Connect as far as the comparison needs it: its command line with the components that read
 // Kafka and publish to Pub/Sub.
 //
-// It is built from version 4.27.0, the last under the name Benthos and with all of its components under the MIT licence:
-// https://github.com/redpanda-data/connect/releases/tag/v4.27.0
+// It is built from version 4.27.0, the last under the name Benthos, all of whose components are under the MIT licence.
 package main
 
 import (
